@@ -1,0 +1,17 @@
+//! The words that every other crate speaks: pure data and parsing, no I/O.
+//!
+//! A value of one of these types is valid by construction; nothing below this crate checks it again.
+
+mod container;
+mod digest;
+mod exit;
+mod idmap;
+mod platform;
+mod reference;
+
+pub use container::{ContainerId, ContainerName, InvalidContainerId, InvalidContainerName};
+pub use digest::{ChainId, DiffId, Digest, InvalidDigest};
+pub use exit::Exit;
+pub use idmap::{IdMap, IdMaps, IdRange, InvalidIdMap};
+pub use platform::{InvalidPlatform, Platform};
+pub use reference::{InvalidReference, Reference};
