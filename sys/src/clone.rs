@@ -1,0 +1,192 @@
+//! New processes in new namespaces: clone3(2), unshare(2), pidfd_open(2).
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus};
+
+use crate::signal::Signal;
+
+/// A set of namespace kinds (namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Namespaces(u32);
+
+impl Namespaces {
+    /// None at all.
+    pub const NONE: Self = Self(0);
+    /// Ids and capabilities, user_namespaces(7).
+    pub const USER: Self = Self(libc::CLONE_NEWUSER as u32);
+    /// Process ids, pid_namespaces(7). Made by clone3 the child is pid 1 of it.
+    pub const PID: Self = Self(libc::CLONE_NEWPID as u32);
+    /// Mounts, mount_namespaces(7).
+    pub const MOUNT: Self = Self(libc::CLONE_NEWNS as u32);
+    /// Network devices and sockets, network_namespaces(7).
+    pub const NET: Self = Self(libc::CLONE_NEWNET as u32);
+    /// Host and domain name, uts_namespaces(7).
+    pub const UTS: Self = Self(libc::CLONE_NEWUTS as u32);
+    /// System V IPC and POSIX message queues, ipc_namespaces(7).
+    pub const IPC: Self = Self(libc::CLONE_NEWIPC as u32);
+    /// The root of /proc/self/cgroup, cgroup_namespaces(7).
+    pub const CGROUP: Self = Self(libc::CLONE_NEWCGROUP as u32);
+
+    /// Those of either set.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Those of `self` that are not in `other`.
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether all of `other` are in `self`.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// Which side of [`fork_into`] this is.
+pub enum Forked {
+    /// The new process, in the new namespaces, with a copy of everything its parent had.
+    Child,
+    /// The caller.
+    Parent(Child),
+}
+
+/// A child process, known by a pidfd: the number cannot be taken by somebody else while this lives.
+#[derive(Debug)]
+pub struct Child {
+    pid: u32,
+    pidfd: OwnedFd,
+}
+
+/// Makes a child in these new namespaces.
+///
+/// The child goes on with the whole program, which is only sound in a process of a single thread: another thread
+/// may hold the allocator's lock, and nobody would give it back. With more threads this fails with `EDEADLK`.
+pub fn fork_into(namespaces: Namespaces) -> io::Result<Forked> {
+    if thread_count()? != 1 {
+        return Err(io::Error::from_raw_os_error(libc::EDEADLK));
+    }
+    let mut pidfd: libc::c_int = -1;
+    // SAFETY: a clone_args of zeros is valid.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = u64::from(namespaces.0) | libc::CLONE_PIDFD as u64;
+    args.pidfd = &raw mut pidfd as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    // SAFETY: without CLONE_VM the child has its own copy of memory, as after fork(2), and runs on the same stack
+    // addresses; there is one thread, so no lock is left held. The kernel writes `pidfd` before it returns.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Forked::Child),
+        // SAFETY: clone3 succeeded with CLONE_PIDFD, so `pidfd` is a descriptor that nobody else owns.
+        pid => Ok(Forked::Parent(Child { pid: pid as u32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })),
+    }
+}
+
+/// Moves this process (of one thread) into new namespaces of these kinds.
+pub fn unshare(namespaces: Namespaces) -> io::Result<()> {
+    // SAFETY: no flag of `Namespaces` unshares file descriptors or memory, which is what makes this call unsafe.
+    match unsafe { libc::unshare(namespaces.0 as libc::c_int) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Threads of this process: /proc/self/task has one directory each, and a directory's link count is 2 more.
+fn thread_count() -> io::Result<u64> {
+    Ok(u64::from(rustix::fs::stat("/proc/self/task")?.st_nlink as u32).saturating_sub(2))
+}
+
+impl Child {
+    /// The process id, as the caller's pid namespace numbers it.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends a signal; a child that has ended already is no error.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        // SAFETY: plain integers and a null siginfo.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.pidfd.as_raw_fd(),
+                signal.number(),
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        match result {
+            0 => Ok(()),
+            _ => match io::Error::last_os_error() {
+                gone if gone.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Waits until the child has ended.
+    pub fn wait(&self) -> io::Result<Ended> {
+        loop {
+            match rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED) {
+                Ok(Some(status)) => return Ok(Ended::from_status(&status)),
+                Ok(None) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// A child's end, as wait(2) reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// exit(2) with this status.
+    Exited(u8),
+    /// Ended by this signal.
+    Signaled(i32),
+}
+
+impl Ended {
+    fn from_status(status: &WaitIdStatus) -> Self {
+        match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Self::Exited(code as u8),
+            (None, Some(signal)) => Self::Signaled(signal),
+            (None, None) => unreachable!("waitid with WEXITED reports ends only"),
+        }
+    }
+}
+
+/// Readable once the child has ended.
+impl AsFd for Child {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+/// A pidfd for some process, pidfd_open(2).
+pub fn open_pidfd(pid: u32) -> io::Result<OwnedFd> {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_threads_is_not_forked() {
+        // The test harness runs each test in a thread of its own.
+        let Err(error) = fork_into(Namespaces::NONE) else { panic!("forked with threads") };
+        assert_eq!(error.raw_os_error(), Some(libc::EDEADLK));
+    }
+
+    #[test]
+    fn sets() {
+        let set = Namespaces::USER.and(Namespaces::NET);
+        assert!(set.has(Namespaces::NET) && !set.has(Namespaces::PID));
+        assert_eq!(set.without(Namespaces::NET), Namespaces::USER);
+    }
+}

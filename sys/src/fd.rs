@@ -1,0 +1,24 @@
+//! File descriptors as such.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+
+/// Lets `fd` live on over the coming execve(2).
+pub fn keep_over_exec(fd: impl AsFd) -> io::Result<()> {
+    Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?)
+}
+
+/// Takes over a descriptor that this program inherited and that its arguments name by number; it is closed by the
+/// next execve(2). A number that is no open descriptor, or one of the standard three, is refused.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    if number < 3 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: fcntl(2) on a number that is not open fails with EBADF and does nothing else.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, and nothing of this program, which has just begun, owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}

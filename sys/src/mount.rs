@@ -1,0 +1,158 @@
+//! The mount API by file descriptors (Linux 5.2), and the little of the old one that it does not replace.
+//!
+//! A mount is made detached, configured while nobody sees it, and attached to a directory that was resolved once
+//! to a descriptor: no path is walked twice.
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+};
+
+/// Attributes of a mount, as mount_setattr(2) has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Attributes(u64);
+
+impl Attributes {
+    /// Nothing may be written through this mount.
+    pub const READ_ONLY: Self = Self(libc::MOUNT_ATTR_RDONLY);
+    /// Set-user-id bits and file capabilities have no effect.
+    pub const NOSUID: Self = Self(libc::MOUNT_ATTR_NOSUID);
+    /// Device nodes cannot be opened.
+    pub const NODEV: Self = Self(libc::MOUNT_ATTR_NODEV);
+    /// Nothing can be executed.
+    pub const NOEXEC: Self = Self(libc::MOUNT_ATTR_NOEXEC);
+    /// Symbolic links are not followed (Linux 5.10).
+    pub const NOSYMFOLLOW: Self = Self(0x0020_0000);
+
+    /// Those of either.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The attributes with these bits of `MOUNT_ATTR_*`.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// The bits of `MOUNT_ATTR_*`.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+}
+
+/// A filesystem being configured, fsopen(2).
+pub struct Filesystem(OwnedFd);
+
+impl Filesystem {
+    /// Begins a new instance of the filesystem type `name`.
+    pub fn open(name: &str) -> io::Result<Self> {
+        Ok(Self(rustix::mount::fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC)?))
+    }
+
+    /// `key=value`. The kernel takes values of up to 255 bytes.
+    pub fn set(&self, key: &str, value: &str) -> io::Result<()> {
+        Ok(rustix::mount::fsconfig_set_string(self.0.as_fd(), key, value)?)
+    }
+
+    /// A `key` without value.
+    pub fn set_flag(&self, key: &str) -> io::Result<()> {
+        Ok(rustix::mount::fsconfig_set_flag(self.0.as_fd(), key)?)
+    }
+
+    /// Makes the instance and a detached mount of it.
+    pub fn mount(self, attributes: Attributes) -> io::Result<OwnedFd> {
+        rustix::mount::fsconfig_create(self.0.as_fd())?;
+        let attributes = MountAttrFlags::from_bits_retain(attributes.0 as u32);
+        Ok(rustix::mount::fsmount(self.0.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+    }
+
+    /// What the kernel says of the last failure ("overlay: …"), if it says anything.
+    pub fn message(&self) -> Option<String> {
+        let mut line = [0; 512];
+        let length = rustix::io::read(&self.0, &mut line).ok()?;
+        let text = String::from_utf8_lossy(&line[..length]);
+        // A letter for the severity and a space come first.
+        Some(text.trim_end().get(2..)?.to_owned())
+    }
+}
+
+/// A detached copy of the mount at `path` (open_tree(2)); with `recursive`, of all below it too.
+pub fn clone_tree(dir: BorrowedFd<'_>, path: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    if path.as_os_str().is_empty() {
+        flags |= OpenTreeFlags::AT_EMPTY_PATH;
+    }
+    Ok(rustix::mount::open_tree(dir, path, flags)?)
+}
+
+/// Attaches the detached mount `mount` on the file or directory `target`.
+pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(mount, "", target, "", flags)?)
+}
+
+/// Sets and clears attributes of a mount, and of all below it where `recursive` (mount_setattr(2), Linux 5.12).
+pub fn set_attributes(mount: BorrowedFd<'_>, set: Attributes, clear: Attributes, recursive: bool) -> io::Result<()> {
+    mount_setattr(mount, set.0, clear.0, 0, recursive)
+}
+
+/// How mounts made in one namespace appear in those it was copied to (mount_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Propagation {
+    /// Neither way.
+    Private,
+    /// From the namespace this was copied from into this one.
+    Slave,
+}
+
+/// Sets the propagation of the mount at `/` and of all mounts below it.
+pub fn set_root_propagation(propagation: Propagation) -> io::Result<()> {
+    let kind = match propagation {
+        Propagation::Private => MountPropagationFlags::PRIVATE,
+        Propagation::Slave => MountPropagationFlags::DOWNSTREAM,
+    };
+    Ok(rustix::mount::mount_change("/", kind | MountPropagationFlags::REC)?)
+}
+
+fn mount_setattr(mount: BorrowedFd<'_>, set: u64, clear: u64, propagation: u64, recursive: bool) -> io::Result<()> {
+    let attr = libc::mount_attr { attr_set: set, attr_clr: clear, propagation, userns_fd: 0 };
+    let mut flags = libc::AT_EMPTY_PATH;
+    if recursive {
+        flags |= libc::AT_RECURSIVE;
+    }
+    // SAFETY: `attr` is a whole mount_attr and the path is a valid empty string.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Mounts by mount(2): for options that the descriptor API of old kernels does not take.
+pub fn mount_old(kind: &str, target: &Path, options: &CStr) -> io::Result<()> {
+    Ok(rustix::mount::mount(kind, target, kind, rustix::mount::MountFlags::empty(), options)?)
+}
+
+/// Makes the current directory, which is a mount, the root of this mount namespace, and drops the old root
+/// (pivot_root(2), "pivot_root(\".\", \".\")").
+pub fn pivot_to_current_directory() -> io::Result<()> {
+    rustix::process::pivot_root(".", ".")?;
+    // The old root lies over the new one now; what propagates from the host must not undo this unmount.
+    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+    rustix::process::chdir("/")?;
+    Ok(())
+}

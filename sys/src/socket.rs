@@ -1,0 +1,117 @@
+//! Sockets between processes of one family: messages that keep their borders, with descriptors in them (unix(7),
+//! SOCK_SEQPACKET, SCM_RIGHTS).
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType,
+};
+
+/// One end of a pair. A message of no bytes cannot be told from the other end's being closed, so none is sent.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+/// The most descriptors that one message may carry here.
+pub const MAX_FDS: usize = 4;
+
+impl Channel {
+    /// Two connected ends, both closed by execve(2).
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let (a, b) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        Ok((Self(a), Self(b)))
+    }
+
+    /// Sends one message. Where the other end is closed, this fails with EPIPE (and no signal).
+    pub fn send(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        if message.is_empty() || fds.len() > MAX_FDS {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() {
+            control.push(SendAncillaryMessage::ScmRights(fds));
+        }
+        loop {
+            match rustix::net::sendmsg(&self.0, &[io::IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL) {
+                Err(Errno::INTR) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Receives one message into `buffer`; 0 bytes mean that the other end is closed. A message longer than the
+    /// buffer is an error.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = loop {
+            let mut slices = [io::IoSliceMut::new(buffer)];
+            match rustix::net::recvmsg(&self.0, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
+                Err(Errno::INTR) => {}
+                // A peer killed with messages of ours unread resets the connection: closed all the same.
+                Err(Errno::CONNRESET) => return Ok((0, Vec::new())),
+                other => break other?,
+            }
+        };
+        if received.flags.contains(rustix::net::ReturnFlags::TRUNC) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the message is longer than its buffer"));
+        }
+        let mut fds = Vec::new();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(received) = message {
+                fds.extend(received);
+            }
+        }
+        Ok((received.bytes, fds))
+    }
+}
+
+impl From<OwnedFd> for Channel {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+impl From<Channel> for OwnedFd {
+    fn from(channel: Channel) -> Self {
+        channel.0
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Seek, Write};
+
+    #[test]
+    fn messages_and_descriptors() {
+        let (a, b) = Channel::pair().expect("socketpair");
+        let mut file = tempfile::tempfile().expect("a temporary file");
+        file.write_all(b"hello").expect("write");
+        a.send(b"one", &[file.as_fd()]).expect("send");
+        a.send(b"two", &[]).expect("send");
+        drop(a);
+        let mut buffer = [0; 16];
+        let (length, fds) = b.receive(&mut buffer).expect("receive");
+        assert_eq!((&buffer[..length], fds.len()), (&b"one"[..], 1));
+        let mut same = std::fs::File::from(fds.into_iter().next().expect("one"));
+        same.rewind().expect("seek");
+        let mut text = String::new();
+        same.read_to_string(&mut text).expect("read");
+        assert_eq!(text, "hello");
+        assert_eq!(b.receive(&mut buffer).expect("receive").0, 3);
+        assert_eq!(b.receive(&mut buffer).expect("receive").0, 0);
+        assert_eq!(b.send(b"x", &[]).expect_err("closed").kind(), io::ErrorKind::BrokenPipe);
+    }
+}
