@@ -4,9 +4,11 @@
 //! itself and gives each block its reason. What an old kernel lacks is answered for behind the same signature.
 
 pub mod caps;
+pub mod clock;
 pub mod clone;
 pub mod exec;
 pub mod fd;
+pub mod flock;
 pub mod ids;
 pub mod in_root;
 pub mod memfd;
@@ -14,8 +16,10 @@ pub mod mount;
 pub mod netdev;
 pub mod poll;
 pub mod process;
+pub mod random;
 pub mod signal;
 pub mod socket;
+pub mod syncfs;
 pub mod tty;
 
 pub use rustix::io::Errno;

@@ -1,0 +1,296 @@
+//! Containers: a directory, a name and a lock that tells whether the owner lives.
+//!
+//! The name is a symbolic link, since symlink(2) is atomic, exclusive and never half-written, and the link is what
+//! makes a container visible: it comes last when one is made and goes first when one is removed. A directory
+//! that no link points to and whose lock nobody holds is garbage. What the container refers to is the text of
+//! the lock file itself, which saves a run one file.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use rbox_sys::flock;
+use rbox_types::{ChainId, ContainerId, ContainerName, Digest};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Store,
+    error::{IoContext, Result},
+    files,
+    locks::{Mode, names_this},
+};
+
+/// What a container needs of the store for as long as it is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerRefs {
+    /// The manifest of its image; config and layers are kept with it.
+    pub manifest: Digest,
+    /// The [key](rbox_types::IdMaps::key) of its id maps.
+    pub map_key: String,
+    /// The layers that it runs on, base first.
+    pub layers: Vec<ChainId>,
+}
+
+/// A container of which this process is the owner. Dropping it ends the ownership, not the container.
+#[derive(Debug)]
+pub struct ContainerDir {
+    store: Store,
+    id: ContainerId,
+    name: ContainerName,
+    path: PathBuf,
+    lock: OwnedFd,
+}
+
+/// A container as others see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerEntry {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: ContainerName,
+    /// What it refers to.
+    pub refs: ContainerRefs,
+    /// Its directory.
+    pub path: PathBuf,
+    /// Whether its owner lives: somebody holds its lock.
+    pub running: bool,
+}
+
+impl Store {
+    /// Makes a container's directory and reserves its name; the caller is its owner.
+    ///
+    /// Refused if the name is taken or if the manifest or a layer is gone; after success they stay.
+    pub fn create_container(
+        &self,
+        id: &ContainerId,
+        name: &ContainerName,
+        refs: &ContainerRefs,
+    ) -> Result<ContainerDir> {
+        let json = serde_json::to_vec(refs).map_err(|source| self.unwritable_json(source))?;
+        // Until the link is there: a collection takes what nobody links to and nobody holds for garbage.
+        let _guard = self.gc_lock(Mode::Shared)?;
+        self.check_refs(name, refs)?;
+        let path = self.container_path(id);
+        fs::create_dir(&path).at("create", &path)?;
+        let made = self.fill(&path, &json).and_then(|lock| {
+            self.reserve(name, id)?;
+            Ok(lock)
+        });
+        match made {
+            Ok(lock) => Ok(ContainerDir { store: self.clone(), id: id.clone(), name: name.clone(), path, lock }),
+            Err(error) => {
+                // The first failure is the one to tell; gc removes what this leaves.
+                let _ = fs::remove_file(path.join(LOCK));
+                let _ = fs::remove_dir(&path);
+                Err(error)
+            }
+        }
+    }
+
+    /// All containers, ordered by name.
+    pub fn containers(&self) -> Result<Vec<ContainerEntry>> {
+        let mut entries = Vec::new();
+        for (name, id) in self.container_names()? {
+            entries.extend(self.entry(name, id)?);
+        }
+        Ok(entries)
+    }
+
+    /// The container with this name, else the one whose id begins so.
+    pub fn find_container(&self, name_or_id: &str) -> Result<ContainerEntry> {
+        if let Ok(name) = name_or_id.parse::<ContainerName>() {
+            if let Some(id) = self.named(&name)? {
+                if let Some(entry) = self.entry(name, id)? {
+                    return Ok(entry);
+                }
+            }
+        }
+        let mut matching = self.container_names()?;
+        matching.retain(|(_, id)| !name_or_id.is_empty() && id.as_str().starts_with(name_or_id));
+        let none = || Error::NoContainer(name_or_id.to_owned());
+        if matching.len() > 1 {
+            let mut ids: Vec<_> = matching.into_iter().map(|(_, id)| id).collect();
+            ids.sort();
+            return Err(Error::Ambiguous { prefix: name_or_id.to_owned(), ids });
+        }
+        let (name, id) = matching.pop().ok_or_else(none)?;
+        self.entry(name, id)?.ok_or_else(none)
+    }
+
+    /// Becomes the owner of a container that has none: to start it again, or to remove it.
+    pub fn claim_container(&self, entry: &ContainerEntry) -> Result<ContainerDir> {
+        let none = || Error::NoContainer(entry.id.to_string());
+        let path = entry.path.join(LOCK);
+        let lock = match OpenOptions::new().read(true).write(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(none()),
+            lock => lock.at("open", &path)?,
+        };
+        // Somebody who lists the containers holds it for microseconds.
+        let mut tries = 0;
+        while !flock::try_lock(&lock, Mode::Exclusive).at("lock", &path)? {
+            tries += 1;
+            if tries > 20 {
+                return Err(Error::Running(entry.id.clone()));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        if !names_this(&path, &lock)? || self.named(&entry.name)?.as_ref() != Some(&entry.id) {
+            return Err(none());
+        }
+        Ok(ContainerDir {
+            store: self.clone(),
+            id: entry.id.clone(),
+            name: entry.name.clone(),
+            path: entry.path.clone(),
+            lock: lock.into(),
+        })
+    }
+
+    /// Takes over a container whose lock descriptor was handed down from the process that made it
+    /// (see [`ContainerDir::into_lock`]).
+    pub fn adopt_container(&self, id: &ContainerId, name: &ContainerName, lock: OwnedFd) -> ContainerDir {
+        ContainerDir { store: self.clone(), id: id.clone(), name: name.clone(), path: self.container_path(id), lock }
+    }
+
+    pub(crate) fn container_path(&self, id: &ContainerId) -> PathBuf {
+        self.path("containers").join(id.as_str())
+    }
+
+    pub(crate) fn container_name_path(&self, name: &str) -> PathBuf {
+        self.path("container-names").join(name)
+    }
+
+    fn check_refs(&self, name: &ContainerName, refs: &ContainerRefs) -> Result<()> {
+        let incomplete =
+            |missing: String| Error::Incomplete { what: format!("the container {}", name.as_str()), missing };
+        if !self.has_blob(&refs.manifest)? {
+            return Err(incomplete(format!("the blob {}", refs.manifest)));
+        }
+        for chain in &refs.layers {
+            if self.layer(&refs.map_key, *chain)?.is_none() {
+                return Err(incomplete(format!("the layer {chain}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn fill(&self, directory: &Path, json: &[u8]) -> Result<OwnedFd> {
+        use std::os::unix::fs::PermissionsExt;
+        // As create_dir in files.rs has it.
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o711)).at("set the mode of", directory)?;
+        let path = directory.join(LOCK);
+        let mut lock = OpenOptions::new().read(true).write(true).create_new(true).open(&path).at("create", &path)?;
+        flock::lock(&lock, Mode::Exclusive).at("lock", &path)?;
+        lock.write_all(json).at("write", &path)?;
+        Ok(lock.into())
+    }
+
+    fn reserve(&self, name: &ContainerName, id: &ContainerId) -> Result<()> {
+        let link = self.container_name_path(name.as_str());
+        match std::os::unix::fs::symlink(id.as_str(), &link) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            result => return result.at("create", &link),
+        }
+        // Taken, or left by a container whose directory somebody removed by hand. One at a time decides which.
+        let _lock = self.index_lock()?;
+        loop {
+            if let Some(other) = self.named(name)? {
+                if files::exists(&self.container_path(&other))? {
+                    return Err(Error::NameTaken { name: name.clone(), id: other });
+                }
+                files::remove(&link)?;
+            }
+            match std::os::unix::fs::symlink(id.as_str(), &link) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                result => return result.at("create", &link),
+            }
+        }
+    }
+
+    /// Who has the name.
+    fn named(&self, name: &ContainerName) -> Result<Option<ContainerId>> {
+        let link = self.container_name_path(name.as_str());
+        match fs::read_link(&link) {
+            Ok(target) => Ok(target.to_str().and_then(|target| target.parse().ok())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).at("read", &link),
+        }
+    }
+
+    pub(crate) fn container_names(&self) -> Result<Vec<(ContainerName, ContainerId)>> {
+        let mut names = Vec::new();
+        for name in files::list(&self.path("container-names"))? {
+            let Ok(name) = name.parse::<ContainerName>() else { continue };
+            if let Some(id) = self.named(&name)? {
+                names.push((name, id));
+            }
+        }
+        Ok(names)
+    }
+
+    /// `None` if it is being removed, or was made when the power failed.
+    fn entry(&self, name: ContainerName, id: ContainerId) -> Result<Option<ContainerEntry>> {
+        let path = self.container_path(&id);
+        Ok(inspect(&path)?.map(|(refs, running)| ContainerEntry { id, name, refs, path, running }))
+    }
+}
+
+pub(crate) const LOCK: &str = "lock";
+
+/// What the lock file in this container's directory says, and whether it is held.
+pub(crate) fn inspect(directory: &Path) -> Result<Option<(ContainerRefs, bool)>> {
+    let path = directory.join(LOCK);
+    let mut file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.at("read", &path)?,
+    };
+    let running = !flock::try_lock(&file, Mode::Shared).at("lock", &path)?;
+    let mut json = Vec::new();
+    file.read_to_end(&mut json).at("read", &path)?;
+    Ok(serde_json::from_slice(&json).ok().map(|refs| (refs, running)))
+}
+
+impl ContainerDir {
+    /// Its id.
+    pub fn id(&self) -> &ContainerId {
+        &self.id
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &ContainerName {
+        &self.name
+    }
+
+    /// The directory, for its owner to fill; only the file `lock` is the store's.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the lock up to the caller, who hands it down to the container's monitor. It stays locked until the
+    /// last copy of it is closed: no copy may reach the workload.
+    pub fn into_lock(self) -> OwnedFd {
+        self.lock
+    }
+
+    /// Removes the container. Its name is free at once, even if removing its files fails half-way; gc goes on
+    /// from there.
+    pub fn remove(self, remove_tree: &dyn Fn(&Path) -> io::Result<()>) -> Result<()> {
+        if self.store.named(&self.name)?.as_ref() == Some(&self.id) {
+            files::remove(&self.store.container_name_path(self.name.as_str()))?;
+        }
+        let doomed = self.store.move_aside(&self.path)?;
+        remove_tree(&doomed).at("remove", &doomed)
+    }
+}
+
+impl AsFd for ContainerDir {
+    /// The lock's descriptor.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
+}

@@ -1,0 +1,84 @@
+//! Small steps that the other files share.
+
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::Path,
+};
+
+use crate::error::{IoContext, Result};
+
+/// Makes a directory that others may pass through but not list; fine if it is there.
+///
+/// The store's root is mode 0700, so "others" is only whoever got a descriptor from us: a container's root whose
+/// id is not the user's own. The umask is overruled for the same reason.
+pub(crate) fn create_dir(path: &Path) -> Result<()> {
+    match fs::DirBuilder::new().mode(0o711).create(path) {
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o711)).at("set the mode of", path),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error).at("create", path),
+    }
+}
+
+/// Gives `path` this content in one step. The caller holds a lock that keeps others from doing so too.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = Path::new(&new);
+    create(new, content)?;
+    fs::rename(new, path).at("create", path)
+}
+
+/// Writes a file that nobody else looks at yet.
+pub(crate) fn create(path: &Path, content: &[u8]) -> Result<()> {
+    let mut file = fs::File::create(path).at("create", path)?;
+    file.write_all(content).at("write", path)
+}
+
+/// The names in a directory, sorted; names that are not UTF-8 are none of ours and left out. No directory: none.
+pub(crate) fn list(directory: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.at("list", directory)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        if let Ok(name) = entry.at("list", directory)?.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// The file's content, or nothing if it is not there.
+pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        content => content.at("read", path).map(Some),
+    }
+}
+
+/// Whether something (not followed if a link) is there.
+pub(crate) fn exists(path: &Path) -> Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).at("look at", path),
+    }
+}
+
+/// Removes a file; fine if it is gone already.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.at("remove", path),
+    }
+}
+
+/// 16 random hex digits.
+pub(crate) fn random_name() -> Result<String> {
+    let bytes: [u8; 8] = rbox_sys::random::bytes().at("read", Path::new("/dev/urandom"))?;
+    Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
+}
