@@ -1,0 +1,174 @@
+//! An image as its stored bytes tell it.
+//!
+//! Pure functions from bytes, fast enough for the path of every `run`.
+
+use oci_spec::image::ImageConfiguration;
+use rbox_types::{ChainId, DiffId, Digest, Platform};
+
+use crate::{
+    Error,
+    manifest::{self, Compression, Document, Manifest, malformed, normal_platform},
+    verify::digest_of,
+};
+
+/// An image that has been pulled.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Its manifest's digest: what `inspect` calls its digest, and a pull by digest asks for.
+    pub manifest: Digest,
+    /// Its config's digest: what Docker calls the image id.
+    pub config_digest: Digest,
+    /// Command, environment, user, …
+    pub config: ImageConfiguration,
+    /// The layers, lowest first.
+    pub layers: Vec<LayerRef>,
+}
+
+/// One layer: its blob, and who it is unpacked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerRef {
+    /// The packed blob's digest.
+    pub digest: Digest,
+    /// The packed blob's size in bytes.
+    pub size: u64,
+    /// The media type in the manifest.
+    pub media_type: String,
+    /// How the blob is packed.
+    pub compression: Compression,
+    /// The digest of the unpacked tar.
+    pub diff_id: DiffId,
+    /// The identity of this layer on top of those before it.
+    pub chain_id: ChainId,
+}
+
+impl Image {
+    /// Reads a manifest and its config, as they lie in the store. The bytes are taken as already verified; `name` is
+    /// for messages.
+    pub fn load(name: &str, manifest: &[u8], config: &[u8]) -> Result<Self, Error> {
+        let digest = digest_of(manifest);
+        match manifest::parse(name, manifest, None)? {
+            Document::Manifest(manifest) => Self::assemble(name, digest, manifest, config),
+            Document::Index(_) => Err(malformed(name, "manifest", "it is an index")),
+        }
+    }
+
+    pub(crate) fn assemble(name: &str, digest: Digest, manifest: Manifest, config: &[u8]) -> Result<Self, Error> {
+        let parsed: ImageConfiguration =
+            serde_json::from_slice(config).map_err(|error| malformed(name, "config", error))?;
+        let diff_ids = parsed
+            .rootfs()
+            .diff_ids()
+            .iter()
+            .map(|text| text.parse().map(DiffId).map_err(|error| malformed(name, "config", error)))
+            .collect::<Result<Vec<_>, Error>>()?;
+        if diff_ids.len() != manifest.layers.len() {
+            let why = format!("it names {} diff ids for {} layers", diff_ids.len(), manifest.layers.len());
+            return Err(malformed(name, "config", why));
+        }
+        let chain_ids = chain_ids(&diff_ids);
+        let layers = manifest.layers.into_iter().zip(diff_ids).zip(chain_ids);
+        let layers = layers
+            .map(|(((blob, compression), diff_id), chain_id)| LayerRef {
+                digest: blob.digest,
+                size: blob.size,
+                media_type: blob.media_type,
+                compression,
+                diff_id,
+                chain_id,
+            })
+            .collect();
+        Ok(Self { manifest: digest, config_digest: manifest.config.digest, config: parsed, layers })
+    }
+
+    /// What the config says the image was built for.
+    pub fn platform(&self) -> Platform {
+        normal_platform(
+            self.config.os().to_string(),
+            self.config.architecture().to_string(),
+            self.config.variant().clone(),
+        )
+    }
+}
+
+/// The identity of each layer on top of those before it: the first's is its diff id, another's is
+/// `sha256(parent's chain id + " " + diff id)` (OCI image spec, "Layer ChainID").
+pub fn chain_ids(diff_ids: &[DiffId]) -> Vec<ChainId> {
+    let mut parent = None;
+    diff_ids
+        .iter()
+        .map(|diff_id| {
+            let chain = match parent {
+                None => ChainId(diff_id.0),
+                Some(parent) => ChainId(digest_of(format!("{parent} {diff_id}").as_bytes())),
+            };
+            parent = Some(chain);
+            chain
+        })
+        .collect()
+}
+
+/// The digest of a config that a stored manifest names, so that a reader knows which blob to open next.
+pub fn config_digest(name: &str, manifest: &[u8]) -> Result<Digest, Error> {
+    match manifest::parse(name, manifest, None)? {
+        Document::Manifest(manifest) => Ok(manifest.config.digest),
+        Document::Index(_) => Err(malformed(name, "manifest", "it is an index")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn diff_id(n: u8) -> DiffId {
+        DiffId(Digest::from_sha256([n; 32]))
+    }
+
+    #[test]
+    fn chains() {
+        assert!(chain_ids(&[]).is_empty());
+        let ids = chain_ids(&[diff_id(0xaa), diff_id(0xbb), diff_id(0xcc)]);
+        assert_eq!(ids[0].0, diff_id(0xaa).0);
+        // printf 'sha256:aa… sha256:bb…' | sha256sum
+        assert_eq!(ids[1].to_string(), "sha256:ccd722928bd92476ba1745586fed6e45a102504185ad88cd89e01ff116fd146c");
+        assert_eq!(ids[2].to_string(), "sha256:c1377126441fb2f5ec2c21ae2a60255331d639e830f0ee1b40a36e52d4c40588");
+    }
+
+    /// Docker writes null wherever Go has a nil.
+    #[test]
+    fn a_config_as_docker_writes_it() {
+        let config = json!({
+            "architecture": "arm64", "os": "linux", "variant": "", "created": "2024-01-01T00:00:00.123456789Z",
+            "docker_version": "1.2", "container": "x", "container_config": {"Cmd": null},
+            "config": {
+                "Hostname": "", "User": "", "AttachStdin": false, "ExposedPorts": {"80/tcp": {}}, "Tty": false,
+                "Env": ["PATH=/bin"], "Cmd": ["sh"], "ArgsEscaped": true, "Image": "sha256:x", "Volumes": null,
+                "WorkingDir": "", "Entrypoint": null, "OnBuild": null, "Labels": null,
+                "Healthcheck": {"Test": ["NONE"]}, "StopSignal": "SIGTERM",
+            },
+            "history": [{"created": "2024-01-01T00:00:00Z", "created_by": "x", "empty_layer": true}],
+            "rootfs": {"type": "layers", "diff_ids": [diff_id(1).to_string()]},
+        });
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+            "config": {"mediaType": "application/vnd.docker.container.image.v1+json", "digest": diff_id(9).to_string(), "size": 1},
+            "layers": [{"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "digest": diff_id(8).to_string(), "size": 7}],
+        })
+        .to_string();
+        let image = Image::load("n", manifest.as_bytes(), config.to_string().as_bytes()).expect("an image");
+        assert_eq!(image.platform().to_string(), "linux/arm64");
+        assert_eq!(image.manifest, digest_of(manifest.as_bytes()));
+        assert_eq!(image.config_digest, diff_id(9).0);
+        assert_eq!(config_digest("n", manifest.as_bytes()).expect("a manifest"), diff_id(9).0);
+        assert_eq!((image.layers[0].diff_id, image.layers[0].size), (diff_id(1), 7));
+        let inner = image.config.config().as_ref().expect("config");
+        assert_eq!(inner.cmd().as_deref(), Some(&["sh".to_owned()][..]));
+
+        let mut fewer = config.clone();
+        fewer["rootfs"]["diff_ids"] = json!([]);
+        let error = Image::load("n", manifest.as_bytes(), fewer.to_string().as_bytes()).expect_err("no diff id");
+        assert!(error.to_string().contains("0 diff ids for 1 layers"), "{error}");
+    }
+}
