@@ -9,7 +9,7 @@ use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus};
 use crate::signal::Signal;
 
 /// A set of namespace kinds (namespaces(7)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Namespaces(u32);
 
 impl Namespaces {
@@ -38,6 +38,11 @@ impl Namespaces {
     /// Those of `self` that are not in `other`.
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
+    }
+
+    /// Those that are in both.
+    pub const fn within(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     /// Whether all of `other` are in `self`.

@@ -22,3 +22,8 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: it is open, and nothing of this program, which has just begun, owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
+
+/// A second descriptor of the same open file, closed by execve(2).
+pub fn duplicate(fd: impl AsFd) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
+}

@@ -6,6 +6,7 @@
 pub mod caps;
 pub mod clock;
 pub mod clone;
+pub mod dir;
 pub mod exec;
 pub mod fd;
 pub mod flock;

@@ -94,12 +94,6 @@ impl SignalFd {
             error => Err(error),
         }
     }
-
-    /// In a child that is about to become somebody else: the caller's mask back, and Rust's ignored SIGPIPE undone,
-    /// since both would outlive execve(2).
-    pub fn restore(self) {
-        reset_sigpipe();
-    }
 }
 
 impl Drop for SignalFd {
@@ -119,4 +113,14 @@ impl AsFd for SignalFd {
 pub fn reset_sigpipe() {
     // SAFETY: installs no handler.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
+/// Blocks no signal any more: a blocked one would stay so over execve(2).
+pub fn unblock_all() {
+    let mut none = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set that sigprocmask then reads.
+    unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+    }
 }

@@ -82,13 +82,13 @@ impl IdMap {
     }
 
     /// How many ids are mapped.
-    pub fn len(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.0.iter().map(|range| u64::from(range.length)).sum()
     }
 
     /// Whether id 0 is the only one mapped.
     pub fn is_single(&self) -> bool {
-        self.len() == 1
+        self.count() == 1
     }
 }
 

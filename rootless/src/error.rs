@@ -1,0 +1,88 @@
+//! What goes wrong on the way to being root inside, and what mends it.
+
+use std::io;
+use std::path::PathBuf;
+
+use rbox_types::InvalidIdMap;
+
+/// A failure of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file that says who has which ids cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The user has ranges, but the helper that maps them is not installed.
+    #[error("{helper} is not installed, and without it the ranges of /etc/subuid and /etc/subgid cannot be mapped")]
+    NoHelper {
+        /// `newuidmap` or `newgidmap`.
+        helper: &'static str,
+    },
+    /// The helper refused.
+    #[error("{helper} failed: {message}")]
+    Helper {
+        /// `newuidmap` or `newgidmap`.
+        helper: &'static str,
+        /// What it printed.
+        message: String,
+    },
+    /// The user asked for ranges and has none.
+    #[error("user {user} has no ranges in /etc/subuid and /etc/subgid")]
+    NoRanges {
+        /// Name or number of the user.
+        user: String,
+    },
+    /// The files give ranges that no map can be made of.
+    #[error("the ranges of /etc/subuid and /etc/subgid cannot be used")]
+    Ranges(#[from] InvalidIdMap),
+    /// The kernel does not let this user make a user namespace.
+    #[error("cannot make a user namespace")]
+    Userns(#[source] io::Error),
+    /// The kernel refused a map.
+    #[error("cannot write {path}")]
+    WriteMap {
+        /// The file under /proc.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A worker could not be started or talked to.
+    #[error("cannot {operation} a worker inside a user namespace")]
+    Worker {
+        /// What was tried.
+        operation: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoHelper { .. } => Some(
+                "install it (Debian, Ubuntu: apt install uidmap; Fedora: dnf install shadow-utils; Alpine: apk add \
+                 shadow-uidmap), or use one id only with --identity=single"
+                    .into(),
+            ),
+            Self::Helper { message, .. } if message.contains("not permitted") => Some(
+                "the helper needs its setuid bit or file capability: chmod u+s /usr/bin/newuidmap /usr/bin/newgidmap \
+                 as root, or reinstall its package; --identity=single does without it"
+                    .into(),
+            ),
+            Self::Helper { .. } => {
+                Some("check that /etc/subuid and /etc/subgid both have a range for this user".into())
+            }
+            Self::NoRanges { user } => Some(format!(
+                "give it some as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user} (choose \
+                 numbers that nobody else has)"
+            )),
+            Self::Userns(source) => Some(crate::probe::userns_hint(source)),
+            _ => None,
+        }
+    }
+}

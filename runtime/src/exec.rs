@@ -1,0 +1,127 @@
+//! The last steps: ids, capabilities, and the program.
+
+use std::ffi::CString;
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rbox_sys::{caps, exec, ids, process};
+use rbox_types::Exit;
+
+use crate::error::{During, Failure};
+use crate::plan::InitPlan;
+
+/// Where execvp(3) looks without $PATH.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A program with all that it is to start with; this process is its user already.
+pub(crate) struct Program {
+    name: String,
+    candidates: Vec<PathBuf>,
+    args: Vec<CString>,
+    env: Vec<CString>,
+}
+
+/// Becomes the workload's user, with its capabilities, in its directory.
+pub(crate) fn prepare(plan: &InitPlan) -> Result<Program, Failure> {
+    let c_strings = |strings: &[String], what: &str| {
+        strings
+            .iter()
+            .map(|string| CString::new(string.as_str()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| Failure::new(format!("take {what} with a NUL byte"), &ErrorKind::InvalidInput.into()))
+    };
+    let (args, env) = (c_strings(&plan.args, "an argument")?, c_strings(&plan.env, "a variable")?);
+    let name = plan.args[0].clone();
+    let candidates = candidates(&name, &plan.env);
+    // Bounding first: dropping from it needs CAP_SETPCAP, which the next step may take away.
+    caps::limit_bounding_set(plan.capabilities.bounding).during(|| "limit the capabilities")?;
+    caps::keep_over_setuid(true).during(|| "keep the capabilities")?;
+    become_user(plan)?;
+    // Between the change of ids, which emptied the effective set, and the setting of the new one: a directory that
+    // the workload's user may not enter is an error.
+    process::change_directory(&plan.cwd)
+        .during(|| format!("change to the working directory {}", plan.cwd.display()))?;
+    caps::set(&plan.capabilities).during(|| "set the capabilities")?;
+    if plan.no_new_privileges {
+        caps::set_no_new_privileges().during(|| "set no_new_privs")?;
+    }
+    process::set_umask(plan.umask);
+    Ok(Program { name, candidates, args, env })
+}
+
+fn become_user(plan: &InitPlan) -> Result<(), Failure> {
+    let user = &plan.user;
+    match ids::set_groups(&user.additional_gids) {
+        // With one id mapped, setgroups(2) is forbidden and there is no other group to be in.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied && user.additional_gids.is_empty() => {}
+        other => other.during(|| format!("set the groups {:?}", user.additional_gids)).map_err(with_id_hint)?,
+    }
+    ids::become_user(user.uid, user.gid)
+        .during(|| format!("become user {} of group {}", user.uid, user.gid))
+        .map_err(with_id_hint)
+}
+
+fn with_id_hint(failure: Failure) -> Failure {
+    failure.hint(
+        "the id is not mapped into the container; `rbox info` shows the map, and ranges in /etc/subuid and /etc/subgid \
+         widen it",
+    )
+}
+
+/// The files that `name` may mean, in the order in which they are tried.
+fn candidates(name: &str, env: &[String]) -> Vec<PathBuf> {
+    if name.contains('/') {
+        return vec![name.into()];
+    }
+    let path = env.iter().rev().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    path.split(':').map(|dir| Path::new(if dir.is_empty() { "." } else { dir }).join(name)).collect()
+}
+
+impl Program {
+    /// Becomes the program; returns only to say why not.
+    pub(crate) fn execute(self) -> Failure {
+        let mut denied = None;
+        for candidate in &self.candidates {
+            let Ok(path) = CString::new(candidate.as_os_str().as_bytes()) else { continue };
+            let error = exec::execve(&path, &self.args, &self.env);
+            match error.kind() {
+                ErrorKind::NotFound | ErrorKind::NotADirectory => {
+                    // A file that is there and yet "not found" lacks its interpreter.
+                    if candidate.is_file() {
+                        denied = Some(Failure::new(format!("execute {}", candidate.display()), &error).hint(
+                            "the file is there, but not the interpreter that its first line or ELF header names",
+                        ));
+                    }
+                }
+                _ => {
+                    denied.get_or_insert(Failure::new(format!("execute {}", candidate.display()), &error));
+                }
+            }
+        }
+        match denied {
+            Some(failure) if failure.hint.is_some() => failure.status(Exit::NOT_FOUND),
+            Some(failure) => failure.status(Exit::NOT_EXECUTABLE),
+            None => {
+                let place = if self.name.contains('/') { "in the container" } else { "in $PATH of the container" };
+                let mut failure = Failure::new(format!("execute {:?}", self.name), &ErrorKind::NotFound.into())
+                    .status(Exit::NOT_FOUND);
+                failure.why = Some(format!("no such file {place}"));
+                failure
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_program_is_looked_for() {
+        let env = ["PATH=/a".to_owned(), "PATH=/b::/c".to_owned()];
+        assert_eq!(candidates("x", &env), [PathBuf::from("/b/x"), "./x".into(), "/c/x".into()]);
+        assert_eq!(candidates("./x", &env), [PathBuf::from("./x")]);
+        assert_eq!(candidates("sh", &[])[5], PathBuf::from("/bin/sh"));
+    }
+}

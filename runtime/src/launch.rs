@@ -1,0 +1,161 @@
+//! The launcher's side: make the namespaces, give them ids, wait for the workload.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use oci_spec::runtime::Spec;
+use rbox_rootless::{Identity, MapWriter};
+use rbox_sys::clone::{self, Child, Ended, Forked};
+use rbox_sys::signal::Signal;
+use rbox_sys::socket::Channel;
+use rbox_types::Exit;
+
+use crate::Error;
+use crate::entry;
+use crate::error::Failure;
+use crate::plan::{InitPlan, User};
+use crate::report::Report;
+use crate::trace::Trace;
+
+/// What the launcher says when the ids are there.
+pub(crate) const MAPPED: &[u8] = b"mapped";
+
+/// What runs inside the new namespaces, as their root, to bring the root filesystem.
+pub(crate) type Prepare<'a> = Box<dyn FnOnce() -> Result<Prepared, Failure> + 'a>;
+
+/// The root filesystem, and what could only be known by looking into it.
+pub struct Prepared {
+    /// A detached mount.
+    pub rootfs: OwnedFd,
+    /// Instead of the spec's user: an image names its user, and only its own passwd(5) says who that is.
+    pub user: Option<User>,
+    /// Variables to add.
+    pub env: Vec<String>,
+}
+
+/// Where the workload's standard input comes from when it has no terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stdin {
+    /// The caller's.
+    Inherit,
+    /// /dev/null.
+    Null,
+}
+
+/// A start that has not happened yet.
+pub struct Launch<'a> {
+    /// What to run.
+    pub spec: &'a Spec,
+    /// With which ids.
+    pub identity: &'a Identity,
+    /// Standard input.
+    pub stdin: Stdin,
+    /// Brings the root filesystem.
+    pub prepare: Prepare<'a>,
+}
+
+impl Launch<'_> {
+    /// Starts the container's first process; it has become the workload when this returns.
+    pub fn start(self, trace: &mut Trace) -> Result<Running, Error> {
+        let failed = |operation| move |source| Error::Launch { operation, source };
+        let mut plan = InitPlan::new(self.spec)?;
+        plan.no_stdin = self.stdin == Stdin::Null && plan.terminal.is_none();
+        plan.trace = if trace.is_on() { Trace::on("entry") } else { Trace::off() };
+        let (ours, theirs) = Channel::pair().map_err(failed("make a channel to the container"))?;
+        trace.mark("check the spec");
+        let at_clone = plan.namespaces.within(entry::AT_CLONE);
+        let child = match clone::fork_into(at_clone) {
+            Ok(Forked::Parent(child)) => child,
+            Ok(Forked::Child) => {
+                drop(ours);
+                let Err(failure) = entry::run(plan, &theirs, self.prepare);
+                // If nobody listens any more, nobody is left to tell.
+                let _ = Report::Failed(failure).send(&theirs, None);
+                std::process::exit(i32::from(Exit::RBOX_FAILED));
+            }
+            Err(error) => return Err(rbox_rootless::Error::Userns(error).into()),
+        };
+        drop(theirs);
+        trace.mark("clone into new namespaces");
+        let mut running = Running { child: Guard(Some(child)), console: None };
+        MapWriter::begin(self.identity, running.child().pid())?.finish()?;
+        trace.mark("newuidmap and newgidmap");
+        // A child that is gone already has said why.
+        let _ = ours.send(MAPPED, &[]);
+        running.hear(&ours, trace)?;
+        trace.mark("wait for the workload's start");
+        Ok(running)
+    }
+}
+
+/// A container whose first process is the workload. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Running {
+    child: Guard,
+    console: Option<OwnedFd>,
+}
+
+/// Kills the child unless it was waited for.
+#[derive(Debug)]
+struct Guard(Option<Child>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(child) = &self.0 {
+            let _ = child.signal(Signal::KILL);
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Running {
+    fn child(&self) -> &Child {
+        self.child.0.as_ref().expect("only `wait` takes the child, and it consumes this")
+    }
+
+    /// Takes in what init says until it is the workload, or has failed.
+    fn hear(&mut self, channel: &Channel, trace: &mut Trace) -> Result<(), Error> {
+        loop {
+            match Report::receive(channel) {
+                // The channel is closed by execve(2), or by a death that said nothing; waiting tells which.
+                Ok(None) => return Ok(()),
+                Ok(Some((Report::Console, master))) => self.console = master,
+                Ok(Some((Report::Trace(steps), _))) => trace.take_in(steps),
+                Ok(Some((Report::Failed(failure), _))) => return Err(Error::Inside(failure)),
+                Err(source) => return Err(Error::Launch { operation: "hear from the container", source }),
+            }
+        }
+    }
+
+    /// The process id of the workload, as the host numbers it.
+    pub fn pid(&self) -> u32 {
+        self.child().pid()
+    }
+
+    /// The master of the workload's terminal, where it has one; given away once.
+    pub fn take_console(&mut self) -> Option<OwnedFd> {
+        self.console.take()
+    }
+
+    /// Sends the workload a signal.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        self.child().signal(signal)
+    }
+
+    /// Waits for the end of the workload, and with it of everything in the container.
+    pub fn wait(mut self) -> io::Result<Exit> {
+        let ended = self.child().wait()?;
+        self.child.0 = None;
+        Ok(match ended {
+            Ended::Exited(code) => Exit::Code(code),
+            Ended::Signaled(signal) => Exit::Signal(signal),
+        })
+    }
+}
+
+/// Readable once the workload has ended.
+impl AsFd for Running {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.child().as_fd()
+    }
+}

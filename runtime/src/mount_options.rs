@@ -1,0 +1,140 @@
+//! Mount options of a spec: what is an attribute of the mount, what is data for the filesystem.
+
+use rbox_sys::mount::Attributes;
+use serde::{Deserialize, Serialize};
+
+/// The options of one mount, taken apart.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MountOptions {
+    /// `MOUNT_ATTR_*` to set and to clear (mount_setattr(2)).
+    pub(crate) set: u64,
+    pub(crate) clear: u64,
+    /// The attributes reach the mounts below (`rro`, `rnosuid`, …).
+    pub(crate) attributes_recursive: bool,
+    /// `bind` or `rbind`.
+    pub(crate) bind: bool,
+    /// `rbind`.
+    pub(crate) bind_recursive: bool,
+    /// What the filesystem itself understands: `size=64m`.
+    pub(crate) data: Vec<(String, Option<String>)>,
+}
+
+const NOATIME: u64 = 0x10;
+const STRICTATIME: u64 = 0x20;
+/// The three ways of access times are one field, not bits.
+const ATIME_FIELD: u64 = 0x70;
+const NODIRATIME: u64 = 0x80;
+
+impl MountOptions {
+    /// Takes the options of a spec apart; an option that cannot be honoured is returned by name.
+    pub(crate) fn parse(options: &[String]) -> Result<Self, String> {
+        let mut parsed = Self::default();
+        for option in options {
+            let recursive = option.strip_prefix('r').and_then(attribute);
+            match (option.as_str(), attribute(option), recursive) {
+                ("defaults" | "", ..) => {}
+                (_, Some((set, clear)), _) => parsed.apply(set, clear),
+                (_, None, Some((set, clear))) => {
+                    parsed.apply(set, clear);
+                    parsed.attributes_recursive = true;
+                }
+                ("bind", ..) => parsed.bind = true,
+                ("rbind", ..) => (parsed.bind, parsed.bind_recursive) = (true, true),
+                // Container mounts are private already: nothing to do for these two.
+                ("private" | "rprivate", ..) => {}
+                (
+                    "shared" | "rshared" | "slave" | "rslave" | "unbindable" | "runbindable" | "tmpcopyup" | "idmap"
+                    | "ridmap" | "remount" | "sync" | "async" | "dirsync" | "mand" | "nomand" | "iversion"
+                    | "noiversion" | "loud" | "silent",
+                    ..,
+                ) => return Err(option.clone()),
+                (other, ..) => parsed.data.push(match other.split_once('=') {
+                    Some((key, value)) => (key.into(), Some(value.into())),
+                    None => (other.into(), None),
+                }),
+            }
+        }
+        Ok(parsed)
+    }
+
+    fn apply(&mut self, set: u64, clear: u64) {
+        self.set = self.set & !clear | set;
+        self.clear = self.clear & !set | clear;
+    }
+
+    pub(crate) fn set_attributes(&self) -> Attributes {
+        Attributes::from_bits(self.set)
+    }
+
+    pub(crate) fn clear_attributes(&self) -> Attributes {
+        Attributes::from_bits(self.clear)
+    }
+}
+
+/// What to set and what to clear for an option that is an attribute.
+fn attribute(option: &str) -> Option<(u64, u64)> {
+    let bit = |attributes: Attributes| (attributes.bits(), 0);
+    let not = |attributes: Attributes| (0, attributes.bits());
+    Some(match option {
+        "ro" => bit(Attributes::READ_ONLY),
+        "rw" => not(Attributes::READ_ONLY),
+        "nosuid" => bit(Attributes::NOSUID),
+        "suid" => not(Attributes::NOSUID),
+        "nodev" => bit(Attributes::NODEV),
+        "dev" => not(Attributes::NODEV),
+        "noexec" => bit(Attributes::NOEXEC),
+        "exec" => not(Attributes::NOEXEC),
+        "nosymfollow" => bit(Attributes::NOSYMFOLLOW),
+        "symfollow" => not(Attributes::NOSYMFOLLOW),
+        "noatime" => (NOATIME, ATIME_FIELD),
+        "strictatime" => (STRICTATIME, ATIME_FIELD),
+        "relatime" | "atime" => (0, ATIME_FIELD),
+        "nodiratime" => (NODIRATIME, 0),
+        "diratime" => (0, NODIRATIME),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(options: &[&str]) -> Result<MountOptions, String> {
+        MountOptions::parse(&options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn attributes_and_data() {
+        let options = parse(&["nosuid", "noexec", "mode=1777", "size=65536k", "newinstance", "ro"]).expect("valid");
+        assert_eq!(options.set_attributes(), Attributes::READ_ONLY.and(Attributes::NOSUID).and(Attributes::NOEXEC));
+        assert_eq!(
+            options.data,
+            [
+                ("mode".into(), Some("1777".into())),
+                ("size".into(), Some("65536k".into())),
+                ("newinstance".into(), None)
+            ]
+        );
+    }
+
+    #[test]
+    fn the_last_word_counts() {
+        let options = parse(&["ro", "rw"]).expect("valid");
+        assert_eq!((options.set, options.clear), (0, Attributes::READ_ONLY.bits()));
+        let options = parse(&["rw", "rro", "rbind"]).expect("valid");
+        assert!(options.attributes_recursive && options.bind_recursive);
+        assert_eq!((options.set, options.clear), (Attributes::READ_ONLY.bits(), 0));
+    }
+
+    #[test]
+    fn access_times_are_one_field() {
+        let options = parse(&["noatime", "strictatime"]).expect("valid");
+        assert_eq!((options.set, options.clear & !options.set), (STRICTATIME, ATIME_FIELD & !STRICTATIME));
+    }
+
+    #[test]
+    fn what_is_not_done_is_named() {
+        assert_eq!(parse(&["rshared"]), Err("rshared".into()));
+        assert_eq!(parse(&["tmpcopyup"]), Err("tmpcopyup".into()));
+    }
+}

@@ -1,0 +1,221 @@
+//! The spec reduced to what init does, checked before anything exists.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use rbox_sys::caps::Sets;
+use rbox_sys::clone::Namespaces;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::capability;
+use crate::mount_options::MountOptions;
+use crate::trace::Trace;
+
+/// All that init needs to know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InitPlan {
+    pub(crate) root_read_only: bool,
+    pub(crate) mounts: Vec<MountStep>,
+    pub(crate) masked_paths: Vec<PathBuf>,
+    pub(crate) read_only_paths: Vec<PathBuf>,
+    pub(crate) hostname: Option<String>,
+    pub(crate) domainname: Option<String>,
+    /// A pseudo-terminal of this many rows and columns.
+    pub(crate) terminal: Option<(u16, u16)>,
+    /// Whether standard input is /dev/null.
+    pub(crate) no_stdin: bool,
+    pub(crate) user: User,
+    pub(crate) umask: u32,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<String>,
+    pub(crate) cwd: PathBuf,
+    #[serde(with = "sets")]
+    pub(crate) capabilities: Sets,
+    pub(crate) no_new_privileges: bool,
+    pub(crate) trace: Trace,
+    #[serde(skip)]
+    pub(crate) namespaces: Namespaces,
+}
+
+/// Who the workload runs as, in the container's ids.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub additional_gids: Vec<u32>,
+}
+
+/// One mount.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct MountStep {
+    pub(crate) destination: PathBuf,
+    pub(crate) source: MountSource,
+    pub(crate) options: MountOptions,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum MountSource {
+    /// A new instance of a filesystem of this type.
+    New(String),
+    /// A file or directory of the host.
+    Bind(PathBuf),
+    /// The same once the entry has made a detached mount of it: the descriptor's number, and whether it is a
+    /// directory.
+    Detached { path: PathBuf, fd: i32, directory: bool },
+}
+
+/// The device nodes that every container has (runtime spec, "Default Devices").
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+impl InitPlan {
+    /// Checks and reduces a spec. What this runtime does not do is refused by name, never passed over.
+    pub fn new(spec: &Spec) -> Result<Self, Error> {
+        let refuse = |field, why: &str| Err(Error::Refused { field, why: why.into() });
+        let Some(process) = spec.process() else { return refuse("process", "there is none") };
+        let Some(linux) = spec.linux() else { return refuse("linux", "there is none") };
+        let args = process.args().clone().unwrap_or_default();
+        if args.is_empty() {
+            return refuse("process.args", "it is empty");
+        }
+        if !process.cwd().is_absolute() {
+            return refuse("process.cwd", "it is not an absolute path");
+        }
+        for (field, asked) in [
+            ("hooks", spec.hooks().is_some()),
+            ("process.rlimits", process.rlimits().as_ref().is_some_and(|limits| !limits.is_empty())),
+            ("process.apparmorProfile", process.apparmor_profile().is_some()),
+            ("process.selinuxLabel", process.selinux_label().is_some()),
+            ("process.oomScoreAdj", process.oom_score_adj().is_some()),
+            ("process.ioPriority", process.io_priority().is_some()),
+            ("process.scheduler", process.scheduler().is_some()),
+            ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
+            ("linux.seccomp", linux.seccomp().is_some()),
+            ("linux.sysctl", linux.sysctl().as_ref().is_some_and(|values| !values.is_empty())),
+            ("linux.resources", linux.resources().is_some()),
+            ("linux.cgroupsPath", linux.cgroups_path().is_some()),
+            ("linux.devices", linux.devices().as_ref().is_some_and(|devices| !devices.is_empty())),
+            ("linux.rootfsPropagation", linux.rootfs_propagation().is_some()),
+            ("linux.mountLabel", linux.mount_label().is_some()),
+            ("linux.intelRdt", linux.intel_rdt().is_some()),
+            ("linux.personality", linux.personality().is_some()),
+            ("linux.timeOffsets", linux.time_offsets().is_some()),
+        ] {
+            if asked {
+                return refuse(field, "this version does not do that yet");
+            }
+        }
+        let user = process.user();
+        let size = process.console_size();
+        let side = |side: u64| u16::try_from(side).unwrap_or(u16::MAX);
+        let mut mounts = spec.mounts().iter().flatten().map(mount_step).collect::<Result<Vec<_>, _>>()?;
+        if mounts.iter().any(|mount| mount.destination == Path::new("/dev")) {
+            mounts.extend(DEVICES.map(device));
+        }
+        Ok(Self {
+            root_read_only: spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
+            mounts,
+            masked_paths: linux.masked_paths().iter().flatten().map(PathBuf::from).collect(),
+            read_only_paths: linux.readonly_paths().iter().flatten().map(PathBuf::from).collect(),
+            hostname: spec.hostname().clone(),
+            domainname: spec.domainname().clone(),
+            terminal: process
+                .terminal()
+                .unwrap_or(false)
+                .then(|| size.map_or((0, 0), |size| (side(size.height()), side(size.width())))),
+            no_stdin: false,
+            user: User {
+                uid: user.uid(),
+                gid: user.gid(),
+                additional_gids: user.additional_gids().clone().unwrap_or_default(),
+            },
+            umask: user.umask().unwrap_or(0o022),
+            args,
+            env: process.env().clone().unwrap_or_default(),
+            cwd: process.cwd().clone(),
+            capabilities: capability::sets(process.capabilities().as_ref()),
+            no_new_privileges: process.no_new_privileges().unwrap_or(false),
+            trace: Trace::off(),
+            namespaces: namespaces(linux.namespaces().as_deref().unwrap_or_default())?,
+        })
+    }
+}
+
+fn namespaces(asked: &[oci_spec::runtime::LinuxNamespace]) -> Result<Namespaces, Error> {
+    let refuse = |why: &str| Err(Error::Refused { field: "linux.namespaces", why: why.into() });
+    let mut namespaces = Namespaces::NONE;
+    for namespace in asked {
+        if namespace.path().is_some() {
+            return refuse("this version makes new namespaces only, and joins none by path yet");
+        }
+        namespaces = namespaces.and(match namespace.typ() {
+            LinuxNamespaceType::User => Namespaces::USER,
+            LinuxNamespaceType::Pid => Namespaces::PID,
+            LinuxNamespaceType::Mount => Namespaces::MOUNT,
+            LinuxNamespaceType::Network => Namespaces::NET,
+            LinuxNamespaceType::Uts => Namespaces::UTS,
+            LinuxNamespaceType::Ipc => Namespaces::IPC,
+            LinuxNamespaceType::Cgroup => Namespaces::CGROUP,
+            LinuxNamespaceType::Time => return refuse("this version makes no time namespace yet"),
+        });
+    }
+    for (needed, why) in [
+        (Namespaces::USER, "a user namespace is needed: this version runs no container without one"),
+        (Namespaces::MOUNT, "a mount namespace is needed"),
+        (Namespaces::PID, "a pid namespace is needed: this version runs no container without one"),
+    ] {
+        if !namespaces.has(needed) {
+            return refuse(why);
+        }
+    }
+    Ok(namespaces)
+}
+
+fn mount_step(mount: &oci_spec::runtime::Mount) -> Result<MountStep, Error> {
+    let refuse = |why: String| Error::Refused { field: "mounts", why };
+    let destination = mount.destination().clone();
+    let options = MountOptions::parse(mount.options().as_deref().unwrap_or_default())
+        .map_err(|option| refuse(format!("{}: option {option:?} is not supported", destination.display())))?;
+    let kind = mount.typ().as_deref().unwrap_or_default();
+    let source = match (options.bind || kind == "bind", mount.source()) {
+        (true, Some(source)) if source.is_absolute() => {
+            if let Some((key, _)) = options.data.first() {
+                return Err(refuse(format!("{}: option {key:?} is not one of a bind mount", destination.display())));
+            }
+            MountSource::Bind(source.clone())
+        }
+        (true, _) => {
+            return Err(refuse(format!("{}: a bind mount needs an absolute source", destination.display())));
+        }
+        (false, _) if kind.is_empty() => return Err(refuse(format!("{}: no type", destination.display()))),
+        (false, _) => MountSource::New(kind.into()),
+    };
+    Ok(MountStep { destination, source, options })
+}
+
+/// A node of the host bound into the container: a user namespace may not make nodes of its own.
+fn device(name: &str) -> MountStep {
+    let path = Path::new("/dev").join(name);
+    MountStep { destination: path.clone(), source: MountSource::Bind(path), options: MountOptions::default() }
+}
+
+/// The capability sets on their way to init: five numbers.
+mod sets {
+    use rbox_sys::caps::{Capabilities, Sets};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(sets: &Sets, serializer: S) -> Result<S::Ok, S::Error> {
+        [sets.bounding, sets.effective, sets.permitted, sets.inheritable, sets.ambient]
+            .map(|set| set.0)
+            .serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sets, D::Error> {
+        let [bounding, effective, permitted, inheritable, ambient] =
+            <[u64; 5]>::deserialize(deserializer)?.map(Capabilities);
+        Ok(Sets { bounding, effective, permitted, inheritable, ambient })
+    }
+}

@@ -1,0 +1,1 @@
+//! What the host lets a container have.

@@ -1,0 +1,45 @@
+//! What init tells the launcher.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rbox_sys::socket::Channel;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Failure;
+use crate::trace::Step;
+
+/// One message from inside.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Report {
+    /// The pty's master comes with this.
+    Console,
+    /// The steps so far, where they were asked for; nothing but execve(2) is left to do.
+    Trace(Vec<Step>),
+    /// It failed and ends.
+    Failed(Failure),
+}
+
+/// Longer messages are cut where they are made: no failure needs more words.
+const MAX_LENGTH: usize = 16 * 1024;
+
+impl Report {
+    pub(crate) fn send(&self, channel: &Channel, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let message = postcard::to_stdvec(self).map_err(io::Error::other)?;
+        if message.len() > MAX_LENGTH {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        channel.send(&message, fd.as_slice())
+    }
+
+    /// The next message; none where the other end is closed.
+    pub(crate) fn receive(channel: &Channel) -> io::Result<Option<(Self, Option<OwnedFd>)>> {
+        let mut buffer = [0; MAX_LENGTH];
+        let (length, fds) = channel.receive(&mut buffer)?;
+        if length == 0 {
+            return Ok(None);
+        }
+        let report = postcard::from_bytes(&buffer[..length]).map_err(io::Error::other)?;
+        Ok(Some((report, fds.into_iter().next())))
+    }
+}
