@@ -103,12 +103,11 @@ impl Store {
 
     /// The container with this name, else the one whose id begins so.
     pub fn find_container(&self, name_or_id: &str) -> Result<ContainerEntry> {
-        if let Ok(name) = name_or_id.parse::<ContainerName>() {
-            if let Some(id) = self.named(&name)? {
-                if let Some(entry) = self.entry(name, id)? {
-                    return Ok(entry);
-                }
-            }
+        if let Ok(name) = name_or_id.parse::<ContainerName>()
+            && let Some(id) = self.named(&name)?
+            && let Some(entry) = self.entry(name, id)?
+        {
+            return Ok(entry);
         }
         let mut matching = self.container_names()?;
         matching.retain(|(_, id)| !name_or_id.is_empty() && id.as_str().starts_with(name_or_id));

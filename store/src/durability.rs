@@ -17,9 +17,10 @@ use std::{
 use rbox_types::{ChainId, Digest};
 
 use crate::{
-    Store,
+    Error, Store,
     error::{IoContext, Result},
     files,
+    layers::RECORD,
     lease::LeaseInner,
 };
 
@@ -100,14 +101,17 @@ impl Store {
             return Ok(());
         }
         let path = self.layer_path(map_key, chain);
-        let aside = self.dead_path()?;
-        match fs::rename(&path, &aside) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.unmark(&thing),
-            result => result.at("rename", &path)?,
-        }
+        // First, in case there is no room to move the layer aside: without its record a layer is none.
+        files::remove(&path.join(RECORD))?;
+        let doomed = match self.move_aside(&path) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return self.unmark(&thing),
+            doomed => doomed?,
+        };
         self.unmark(&thing)?;
-        drop(lock);
-        remove_tree(&aside).at("remove", &aside)
+        if doomed != path {
+            drop(lock);
+        }
+        remove_tree(&doomed).at("remove", &doomed)
     }
 
     /// Waits until all that is there has reached the disk, and remembers that; nothing to do if that is known.

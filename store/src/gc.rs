@@ -95,17 +95,38 @@ impl Store {
         let mut doomed = Vec::new();
         // Leases before names: one that ends while we read has written its name by then.
         self.read_leases(&mut references, &mut doomed, collected)?;
-        let mut victims = self.read_containers(&mut references, collected)?;
+        let no_containers = self.read_containers(&mut references)?;
         self.read_names(&mut references)?;
 
+        let mut take = |path: &Path, collected: &mut Collected| -> Result<bool> {
+            let aside = match self.move_aside(path) {
+                // Its owner, or whoever found it spoiled, was faster.
+                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(false),
+                aside => aside?,
+            };
+            if aside == path {
+                // No room to move it. A layer's record goes first: without it a layer is none, whatever is left.
+                let _ = fs::remove_file(path.join(RECORD));
+                remove(path, remove_tree, collected);
+            } else {
+                doomed.push(aside);
+            }
+            Ok(true)
+        };
+
+        for path in no_containers {
+            collected.containers += u64::from(take(&path, collected)?);
+        }
         for hex in files::list(&self.path("blobs/sha256"))? {
             let path = self.path("blobs/sha256").join(&hex);
             if Digest::from_hex(&hex).is_ok_and(|digest| references.blobs.contains(&digest)) {
                 continue;
             }
-            collected.blobs += 1;
-            collected.bytes += fs::symlink_metadata(&path).at("look at", &path)?.len();
-            victims.push(path);
+            let size = fs::symlink_metadata(&path).map_or(0, |there| there.len());
+            if take(&path, collected)? {
+                collected.blobs += 1;
+                collected.bytes += size;
+            }
         }
         for map_key in files::list(&self.path("layers"))? {
             let directory = self.path("layers").join(&map_key);
@@ -119,19 +140,10 @@ impl Store {
                     continue;
                 }
                 let record = record.and_then(|json| serde_json::from_slice::<LayerRecord>(&json).ok());
-                collected.layers += 1;
-                collected.bytes += record.map_or(0, |record| record.size);
-                victims.push(path);
-            }
-        }
-        for path in victims {
-            let aside = self.move_aside(&path)?;
-            if aside == path {
-                // No room to move it. The record goes first: without it a layer is none, however much is left.
-                files::remove(&path.join(RECORD)).or_else(ignore_not_a_directory)?;
-                remove(&path, remove_tree, collected);
-            } else {
-                doomed.push(aside);
+                if take(&path, collected)? {
+                    collected.layers += 1;
+                    collected.bytes += record.map_or(0, |record| record.size);
+                }
             }
         }
         Ok(doomed)
@@ -159,8 +171,8 @@ impl Store {
     }
 
     /// Returns the directories that are no containers (any more).
-    fn read_containers(&self, references: &mut References, collected: &mut Collected) -> Result<Vec<PathBuf>> {
-        let mut victims = Vec::new();
+    fn read_containers(&self, references: &mut References) -> Result<Vec<PathBuf>> {
+        let mut no_containers = Vec::new();
         for (name, id) in self.container_names()? {
             match containers::inspect(&self.container_path(&id))? {
                 Some((refs, _)) => {
@@ -180,11 +192,10 @@ impl Store {
             }
             // Held: its owner is removing it right now.
             if !lease::is_alive(&path)? {
-                collected.containers += 1;
-                victims.push(path);
+                no_containers.push(path);
             }
         }
-        Ok(victims)
+        Ok(no_containers)
     }
 
     fn read_names(&self, references: &mut References) -> Result<()> {
@@ -219,13 +230,6 @@ fn usable<T>(read: Result<T>) -> Result<Option<T>> {
         Ok(value) => Ok(Some(value)),
         Err(Error::NoBlob(_) | Error::NotAnImage { .. } | Error::TooLarge { .. }) => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-fn ignore_not_a_directory(error: Error) -> Result<()> {
-    match error {
-        Error::Io { source, .. } if source.kind() == io::ErrorKind::NotADirectory => Ok(()),
-        error => Err(error),
     }
 }
 

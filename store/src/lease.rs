@@ -24,7 +24,8 @@ use crate::{
 /// A directory of one's own in `tmp/`, alive as long as this value and everything staged under it.
 ///
 /// Dropping it removes the directory; what this process may not remove (files of subordinate ids) is left for
-/// [`Store::gc`]. Threads may share it.
+/// [`Store::gc`]. Threads may share it. A child process that outlives this one without an exec keeps the lease
+/// alive (flock(2)).
 #[derive(Debug)]
 pub struct Lease {
     pub(crate) inner: Arc<LeaseInner>,

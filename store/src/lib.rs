@@ -102,7 +102,9 @@ impl Store {
     /// Where all is there this reads one small file and does nothing else, so a store on a read-only file
     /// system can be listed and read. A directory that holds anything but a store is refused.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
-        let store = Self { root: root.into() };
+        let root = root.into();
+        let root = std::path::absolute(&root).at("look at", &root)?;
+        let store = Self { root };
         if !store.check_format()? {
             store.create()?;
         }
