@@ -177,9 +177,7 @@ impl StagedLayer {
         let target = store.layer_path(&self.map_key, self.chain);
         match fs::rename(&self.directory, &target) {
             // The rest of a layer whose removal was cut short; we hold its lock.
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::Directoryio::ErrorKind | io::ErrorKind::AlreadyExists) =>
-            {
+            Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
                 let rest = store.dead_path()?;
                 fs::rename(&target, &rest).at("rename", &target)?;
                 fs::rename(&self.directory, &target)
