@@ -3,18 +3,23 @@
 //! This is the only crate that says `unsafe`, `libc::` or `rustix::`. Each file that needs `unsafe` allows it for
 //! itself and gives each block its reason. What an old kernel lacks is answered for behind the same signature.
 
+pub mod at;
+pub mod beneath;
 pub mod caps;
 pub mod clock;
 pub mod clone;
+pub mod copy;
 pub mod dir;
 pub mod exec;
 pub mod fd;
 pub mod flock;
 pub mod ids;
 pub mod in_root;
+pub mod listing;
 pub mod memfd;
 pub mod mount;
 pub mod netdev;
+pub mod node;
 pub mod poll;
 pub mod process;
 pub mod random;
@@ -22,5 +27,6 @@ pub mod signal;
 pub mod socket;
 pub mod syncfs;
 pub mod tty;
+pub mod xattr;
 
 pub use rustix::io::Errno;
