@@ -17,8 +17,9 @@ use crate::{
     Error,
     auth::Tokens,
     endpoint::{self, Endpoint},
+    proxy::Proxies,
     retry::{Attempts, Retry, parse_retry_after},
-    transport::{Call, Transport, is_success, read_bounded},
+    transport::{Call, Transport, discard, is_success, read_bounded},
 };
 
 /// How a [`Client`] behaves; `ClientOptions::default()` is what a pull without flags wants.
@@ -31,11 +32,18 @@ pub struct ClientOptions {
     pub retry: Retry,
     /// How long a host may send nothing before its connection is given up.
     pub idle_timeout: Duration,
+    /// The proxies in use; by default the environment's.
+    pub proxies: Proxies,
 }
 
 impl Default for ClientOptions {
     fn default() -> Self {
-        Self { tls_verify: None, retry: Retry::default(), idle_timeout: Duration::from_secs(30) }
+        Self {
+            tls_verify: None,
+            retry: Retry::default(),
+            idle_timeout: Duration::from_secs(30),
+            proxies: Proxies::from_env(),
+        }
     }
 }
 
@@ -68,7 +76,7 @@ impl Client {
     /// A client that has not connected anywhere yet.
     pub fn new(options: ClientOptions) -> Self {
         Self {
-            transport: Transport::new(options.idle_timeout),
+            transport: Transport::new(options.proxies, options.idle_timeout),
             tokens: Tokens::default(),
             endpoints: Mutex::default(),
             tls_verify: options.tls_verify,
@@ -122,8 +130,10 @@ impl Client {
             })?;
             if response.status() == StatusCode::UNAUTHORIZED && !answered {
                 answered = true;
+                let headers = response.headers().clone();
+                discard(response);
                 let name = reference.to_string();
-                let answer = self.tokens.answer(&self.transport, &endpoint, repository, &name, response.headers())?;
+                let answer = self.tokens.answer(&self.transport, &endpoint, repository, &name, &headers)?;
                 authorization = Some(answer);
                 continue;
             }

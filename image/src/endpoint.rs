@@ -19,7 +19,7 @@ use ureq::http::{Method, StatusCode};
 use crate::{
     Error,
     resolver::is_localhost,
-    transport::{Call, Transport},
+    transport::{Call, Transport, discard},
 };
 
 /// A registry that has been found.
@@ -90,7 +90,10 @@ fn probe(transport: &Transport, endpoint: &Endpoint) -> Result<StatusCode, Error
         verify_tls: false,
         verify_tls_elsewhere: true,
     };
-    Ok(transport.send(&call)?.status())
+    let response = transport.send(&call)?;
+    let status = response.status();
+    discard(response);
+    Ok(status)
 }
 
 /// `localhost`, 127.0.0.0/8, `::1`; IPv6 with or without brackets.
@@ -114,11 +117,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::proxy::Proxies;
 
     #[test]
     fn only_loopback_and_the_insecure_are_asked() {
         // No server is there: whoever would be asked fails.
-        let transport = Transport::new(Duration::from_secs(1));
+        let transport = Transport::new(Proxies::default(), Duration::from_secs(1));
         let found = |registry, tls_verify| find(&transport, registry, tls_verify);
         assert_eq!(
             found("docker.io", None).expect("not asked"),

@@ -193,7 +193,7 @@ pub enum Error {
         /// The image.
         name: String,
         /// The platform asked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// The platforms in the index, attestations left out.
         offered: Vec<Platform>,
     },
@@ -203,9 +203,9 @@ pub enum Error {
         /// The image.
         name: String,
         /// The platform asked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// What its config says.
-        found: Platform,
+        found: Box<Platform>,
     },
     /// The blob's file could not be written.
     #[error("cannot write blob {digest}: {source}")]
@@ -229,6 +229,9 @@ impl Error {
     /// The remedy, where there is one; the `hint:` line under the error.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::UnknownHost { host } if is_docker_hub(host) => {
+                "Docker Hub's name is not known here: check the network; behind a proxy set HTTPS_PROXY".into()
+            }
             Self::UnknownHost { host } => {
                 format!(
                     "check the spelling of {host}; a name without a dot or a port before the first slash is looked up on docker.io"
@@ -240,6 +243,12 @@ impl Error {
             }
             Self::Connect { .. } | Self::TimedOut { .. } => {
                 "check the network; behind a proxy set HTTPS_PROXY (and NO_PROXY)".into()
+            }
+            Self::Tls { why, .. } if why.contains("CA:TRUE") => {
+                "give the registry a certificate with CA:FALSE (openssl \
+                req … -addext basicConstraints=CA:FALSE), signed by itself or by the authority in SSL_CERT_FILE; if \
+                you trust the network, use --tls-verify=false"
+                    .into()
             }
             Self::Tls { .. } => "if the registry's certificate comes from an authority of your own, name it with \
                 SSL_CERT_FILE=ca.pem; if you trust the network, use --tls-verify=false"

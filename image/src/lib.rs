@@ -42,6 +42,7 @@ pub use client::{Client, ClientOptions};
 pub use error::Error;
 pub use image::{Image, LayerRef, chain_ids, config_digest};
 pub use manifest::Compression;
+pub use proxy::Proxies;
 pub use resolve::{LARGEST_DOCUMENT, RawBlob, ResolvedImage};
 pub use retry::Retry;
 pub use verify::{VerifiedBlob, verify_file};

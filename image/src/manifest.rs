@@ -119,7 +119,11 @@ impl Index {
         match (chosen, &self.entries[..]) {
             (Some(entry), _) => Ok(entry),
             (None, [only]) if only.platform.is_none() => Ok(only),
-            _ => Err(Error::NoPlatform { name: name.to_owned(), wanted: wanted.clone(), offered: self.platforms() }),
+            _ => Err(Error::NoPlatform {
+                name: name.to_owned(),
+                wanted: Box::new(wanted.clone()),
+                offered: self.platforms(),
+            }),
         }
     }
 

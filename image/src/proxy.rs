@@ -7,20 +7,45 @@ use std::net::IpAddr;
 
 use crate::endpoint::is_loopback;
 
-/// The proxy for a request with `scheme` to `host`, in the variables that `variable` gives.
-pub(crate) fn proxy_for(scheme: &str, host: &str, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
-    let read = |name: &str| {
-        let upper = name.to_ascii_uppercase();
-        variable(name).or_else(|| variable(&upper)).filter(|value| !value.trim().is_empty())
-    };
-    if is_loopback(host) {
-        return None;
+/// The proxies of an environment; empty ones count as none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proxies {
+    /// For https.
+    pub https: Option<String>,
+    /// For http.
+    pub http: Option<String>,
+    /// For either, where it has none of its own.
+    pub all: Option<String>,
+    /// Hosts that are reached directly.
+    pub none_for: Option<String>,
+}
+
+impl Proxies {
+    /// Those of this process's environment.
+    pub fn from_env() -> Self {
+        Self::from_variables(|name| std::env::var(name).ok())
     }
-    let proxy = read(&format!("{scheme}_proxy")).or_else(|| read("all_proxy"))?;
-    if read("no_proxy").is_some_and(|list| is_excepted(&list, host)) {
-        return None;
+
+    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let read = |name: &str| {
+            let value = variable(name).or_else(|| variable(&name.to_ascii_uppercase()));
+            value.filter(|value| !value.trim().is_empty())
+        };
+        Self {
+            https: read("https_proxy"),
+            http: read("http_proxy"),
+            all: read("all_proxy"),
+            none_for: read("no_proxy"),
+        }
     }
-    Some(proxy)
+
+    /// The proxy for a request with `scheme` to `host`.
+    pub(crate) fn choose(&self, scheme: &str, host: &str) -> Option<&str> {
+        let own = if scheme == "https" { &self.https } else { &self.http };
+        let proxy = own.as_ref().or(self.all.as_ref())?;
+        let direct = is_loopback(host) || self.none_for.as_ref().is_some_and(|list| is_excepted(list, host));
+        (!direct).then_some(proxy)
+    }
 }
 
 /// Whether `host` is in a NO_PROXY list: `*`, names (which stand for everything below them too, with or without a
@@ -78,9 +103,10 @@ mod tests {
     use super::*;
 
     fn chosen(variables: &[(&str, &str)], scheme: &str, host: &str) -> Option<String> {
-        proxy_for(scheme, host, |name| {
+        let proxies = Proxies::from_variables(|name| {
             variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
-        })
+        });
+        proxies.choose(scheme, host).map(str::to_owned)
     }
 
     #[test]

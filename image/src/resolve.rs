@@ -80,7 +80,7 @@ impl Client {
         let found = image.platform();
         // Where the index named the platform, its word counts: configs of multi-platform images are often careless.
         if to_check && !platform.accepts(&found) {
-            return Err(Error::WrongPlatform { name, wanted: platform.clone(), found });
+            return Err(Error::WrongPlatform { name, wanted: Box::new(platform.clone()), found: Box::new(found) });
         }
         let Image { config: configuration, layers, .. } = image;
         Ok(ResolvedImage { reference: reference.clone(), index, manifest, config, configuration, layers })

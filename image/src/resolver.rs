@@ -148,11 +148,15 @@ struct Dns {
 
 impl Dns {
     fn new() -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (config, mut options) = system_conf::read_system_conf().unwrap_or_else(|_| {
+        let (config, options) = system_conf::read_system_conf().unwrap_or_else(|_| {
             let local = NameServerConfig::udp_and_tcp(Ipv4Addr::LOCALHOST.into());
             (ResolverConfig::from_name_servers(vec![local]), ResolverOpts::default())
         });
+        Self::with(config, options)
+    }
+
+    fn with(config: ResolverConfig, mut options: ResolverOpts) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         options.use_hosts_file = ResolveHosts::Never;
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         let mut builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
@@ -209,5 +213,63 @@ mod tests {
         assert!(resolver.addresses("127.0.0.1", LONGEST_LOOKUP).is_ok());
         assert!(resolver.addresses("localhost", LONGEST_LOOKUP).is_ok());
         assert!(resolver.0.get().is_none());
+    }
+
+    /// A name server that knows `known.test` as 192.0.2.7, answers NXDOMAIN for other names and is silent about
+    /// `silent.test`.
+    fn name_server() -> SocketAddr {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let address = socket.local_addr().expect("bound");
+        std::thread::spawn(move || {
+            let mut packet = [0; 512];
+            while let Ok((length, client)) = socket.recv_from(&mut packet) {
+                let query = &packet[..length];
+                // RFC 1035 §4.1: 12 bytes of header, the name in labels, type and class.
+                let question = 12 + query[12..].iter().position(|byte| *byte == 0).expect("a root label") + 5;
+                let asks = |label: &[u8]| query[12..question].windows(label.len()).any(|window| window == label);
+                if asks(b"silent") {
+                    continue;
+                }
+                let is_a = query[question - 3] == 1;
+                let answers = u8::from(asks(b"known") && is_a);
+                let code = if asks(b"known") { 0 } else { 3 };
+                let mut reply = query[..2].to_vec();
+                reply.extend([0x81, 0x80 | code, 0, 1, 0, answers, 0, 0, 0, 0]);
+                reply.extend(&query[12..question]);
+                if answers == 1 {
+                    reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 7]);
+                }
+                let _sent = socket.send_to(&reply, client);
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn dns() {
+        let address = name_server();
+        let mut server = NameServerConfig::udp(address.ip());
+        for connection in &mut server.connections {
+            connection.port = address.port();
+        }
+        let config = ResolverConfig::from_name_servers(vec![server]);
+        let resolver = HostResolver::default();
+        let dns = Dns::with(config, ResolverOpts::default()).expect("a resolver");
+        assert!(resolver.0.set(Ok(dns)).is_ok());
+        let ask = |name| resolver.addresses(name, Duration::from_millis(500));
+        // From two threads at once, since layers are fetched so.
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| assert_eq!(ask("known.test").expect("found"), [ip("192.0.2.7")]));
+            }
+        });
+        let missing = ask("missing.test");
+        assert!(matches!(missing, Err(ureq::Error::HostNotFound)), "{missing:?}");
+        let start = std::time::Instant::now();
+        match ask("silent.test") {
+            Err(ureq::Error::Other(error)) => assert_eq!(error.to_string(), "the name servers do not answer"),
+            other => panic!("{other:?}"),
+        }
+        assert!(start.elapsed() < Duration::from_secs(3));
     }
 }

@@ -21,7 +21,7 @@ use ureq::{
 
 use crate::{
     Error,
-    proxy::proxy_for,
+    proxy::Proxies,
     resolver::{HostResolver, LookupFailure},
     verify::BUFFER,
 };
@@ -32,6 +32,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Connections to any number of hosts.
 pub(crate) struct Transport {
     resolver: HostResolver,
+    proxies: Proxies,
     idle_timeout: Duration,
     /// ureq takes proxy and trust per agent, so there is one for each pair in use: mostly one in all.
     agents: Mutex<HashMap<Route, Agent>>,
@@ -58,8 +59,8 @@ pub(crate) struct Call<'a> {
 
 impl Transport {
     /// A host that sends nothing for `idle_timeout` is given up.
-    pub(crate) fn new(idle_timeout: Duration) -> Self {
-        Self { resolver: HostResolver::default(), idle_timeout, agents: Mutex::default() }
+    pub(crate) fn new(proxies: Proxies, idle_timeout: Duration) -> Self {
+        Self { resolver: HostResolver::default(), proxies, idle_timeout, agents: Mutex::default() }
     }
 
     /// The response, of whatever status but a redirect that leads somewhere.
@@ -81,6 +82,7 @@ impl Transport {
             let verify_tls = if at_origin { call.verify_tls } else { call.verify_tls_elsewhere };
             let response = self.agent(&uri, verify_tls)?.run(request).map_err(|error| classify(&uri, error))?;
             let Some(next) = redirect(&uri, &response)? else { return Ok(response) };
+            discard(response);
             uri = next;
         }
         Err(Error::Protocol { host: host_of(&uri), why: format!("more than {MOST_REDIRECTS} redirects") })
@@ -91,8 +93,7 @@ impl Transport {
         let host = uri.host().unwrap_or_default();
         // Without TLS there is nothing to verify, and no roots need be read.
         let verify_tls = verify_tls && scheme == "https";
-        let proxy = proxy_for(scheme, host, |name| std::env::var(name).ok());
-        let route = Route { verify_tls, proxy };
+        let route = Route { verify_tls, proxy: self.proxies.choose(scheme, host).map(str::to_owned) };
         let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(agent) = agents.get(&route) {
             return Ok(agent.clone());
@@ -227,7 +228,7 @@ fn classify(uri: &Uri, error: ureq::Error) -> Error {
             Ok(failure) => Error::Lookup { host: failure.host, why: failure.why },
             Err(error) => Error::Broken { host, why: error.to_string() },
         },
-        ureq::Error::Rustls(error) => Error::Tls { host, why: error.to_string() },
+        ureq::Error::Rustls(error) => Error::Tls { host, why: tls_reason(&error) },
         ureq::Error::Tls(why) => Error::Tls { host, why: why.to_owned() },
         ureq::Error::Timeout(Timeout::Resolve) => {
             Error::Lookup { host: uri.host().unwrap_or_default().to_owned(), why: "it takes too long".to_owned() }
@@ -240,10 +241,21 @@ fn classify(uri: &Uri, error: ureq::Error) -> Error {
     }
 }
 
+/// rustls's words, but for the one case that many private registries run into.
+fn tls_reason(error: &rustls::Error) -> String {
+    let text = error.to_string();
+    if text.contains("CaUsedAsEndEntity") {
+        "its certificate is that of an authority (basicConstraints CA:TRUE), which rustls does not take for a server's"
+            .to_owned()
+    } else {
+        text
+    }
+}
+
 fn classify_io(host: String, error: io::Error) -> Error {
     use io::ErrorKind as Kind;
     if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        return Error::Tls { host, why: tls.to_string() };
+        return Error::Tls { host, why: tls_reason(tls) };
     }
     match error.kind() {
         Kind::ConnectionRefused
@@ -286,6 +298,15 @@ pub(crate) fn read_bounded(response: Response<Body>, host: &str, limit: u64, wha
     let mut reader = response.into_body().into_reader().take(limit + 1);
     reader.read_to_end(&mut bytes).map_err(|error| classify_read(host, error))?;
     if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(bytes) }
+}
+
+/// Reads a body nobody wants, if it is short: only then does its connection serve the next request, which saves a
+/// TLS handshake.
+pub(crate) fn discard(response: Response<Body>) {
+    use io::Read;
+    let mut body = response.into_body().into_reader().take(16 << 10);
+    // An error only means that the connection is not used again.
+    let _read = io::copy(&mut body, &mut io::sink());
 }
 
 pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {

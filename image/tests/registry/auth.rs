@@ -53,6 +53,7 @@ fn one_token_serves_many_requests() {
     client.resolve(&server.image("repo:tag"), &amd64()).expect("resolved");
     client.head(&server.image("repo:tag")).expect("a digest");
     assert_eq!(paths(&server), ["tag", "token", "tag", "sha25", "tag"]);
+    assert_eq!(server.connections(), 1);
     let token = &server.requests()[1];
     assert_eq!(token.path, "/token?a=b&service=the%20service&scope=repository:repo:pull");
     assert_eq!(token.header("authorization"), None);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{INDEX, MANIFEST, Reply, Repository, Server, client, closed_port, digest, mute_server, options};
-use rbox_image::{Client, ClientOptions, Error, Image, LARGEST_DOCUMENT};
+use rbox_image::{Client, ClientOptions, Error, Image, LARGEST_DOCUMENT, Proxies};
 use rbox_types::Platform;
 use serde_json::json;
 
@@ -32,6 +32,7 @@ fn a_single_image() {
     assert_eq!(client.head(&server.image("repo:tag")).expect("a digest"), manifest);
     // One question how to speak, however many requests follow.
     assert_eq!((server.probes(), server.requests().len()), (1, 3));
+    assert_eq!(server.connections(), 1);
 }
 
 #[test]
@@ -246,4 +247,30 @@ fn nothing_goes_from_https_to_http() {
     let error = failure(&server);
     assert!(error.to_string().contains("from https to plain http"), "{error}");
     assert!(plain.requests().is_empty());
+}
+
+/// The proxy looks up the name, not we; loopback is reached without it.
+#[test]
+fn through_a_proxy() {
+    let mut repository = Repository::default();
+    let manifest = repository.add_image(Some("tag"), "amd64", &[b"one"]);
+    // Once it has answered CONNECT, this server plays the registry behind it.
+    let server = Server::start(move |request| match request.method.as_str() {
+        "CONNECT" => Reply::new(200, ""),
+        _ => repository.answer(request),
+    });
+    let proxies = Proxies { http: Some(format!("http://{}", server.address)), ..Proxies::default() };
+    let options = || ClientOptions { tls_verify: Some(false), proxies: proxies.clone(), ..options() };
+    let reference = "registry.invalid:5000/repo:tag".parse().expect("a name");
+    let image = Client::new(options()).resolve(&reference, &amd64()).expect("resolved");
+    assert_eq!(image.digest(), manifest);
+    let through = || server.requests().iter().filter(|request| request.path == "registry.invalid:5000").count();
+    assert_eq!(through(), 1);
+
+    Client::new(options()).resolve(&server.image("repo:tag"), &amd64()).expect("resolved");
+    assert_eq!(through(), 1);
+
+    let refused = Proxies { http: Some("socks5://user:secret@127.0.0.1:1".into()), ..Proxies::default() };
+    let error = Client::new(ClientOptions { proxies: refused, ..options() }).head(&reference).expect_err("socks");
+    assert!(matches!(&error, Error::Proxy { .. }) && !error.to_string().contains("secret"), "{error}");
 }

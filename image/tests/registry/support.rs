@@ -5,7 +5,10 @@ use std::{
     collections::HashMap,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -85,6 +88,7 @@ type Handler = dyn Fn(&Request) -> Reply + Send + Sync;
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -111,10 +115,12 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&requests);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (seen, count) = (Arc::clone(&requests), Arc::clone(&connections));
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(stream) = stream else { return };
+                count.fetch_add(1, Ordering::SeqCst);
                 let (handler, seen, tls) = (Arc::clone(&handler), Arc::clone(&seen), tls.clone());
                 // A client that went away is no failure of the server's.
                 thread::spawn(move || match tls {
@@ -126,7 +132,7 @@ impl Server {
                 });
             }
         });
-        Self { address, requests }
+        Self { address, requests, connections }
     }
 
     /// The requests so far, without the probe for how the registry is spoken to.
@@ -139,6 +145,11 @@ impl Server {
     pub(crate) fn probes(&self) -> usize {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         requests.iter().filter(|request| request.path == "/v2/").count()
+    }
+
+    /// The connections so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// An image of this registry.
