@@ -1,1 +1,21 @@
-//! placeholder
+//! What the end-to-end tests stand on. The tests themselves are in `tests/`, one subject a file, and drive the built
+//! binary only: nothing of rbox's own code makes the images, the registries or the terminals it is judged by.
+//!
+//! `cargo xtask test` prepares all of it: the binary ([`host::rbox_binary`]), the fixtures ([`fixture`]) and
+//! unprivileged users to run as. A test that lacks something fails and says so; none is skipped.
+
+pub mod alpine;
+pub mod command;
+pub mod debian;
+pub mod elf;
+pub mod fake;
+pub mod fixture;
+pub mod hash;
+pub mod host;
+pub mod image;
+pub mod layer;
+pub mod layout;
+pub mod rbox;
+pub mod registry;
+pub mod terminal;
+pub mod tls;

@@ -1,1 +1,63 @@
-fn main() {}
+//! `cargo xtask …`: everything that is done with the source tree, one verb a file.
+
+mod admin;
+mod bench;
+mod bench_pull;
+mod bench_start;
+mod build;
+mod setup;
+mod stage;
+mod test;
+mod try_it;
+mod users;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+usage: cargo xtask <verb>
+
+  try                        build rbox, get Alpine and run it without root
+  test [FILTER]              run every test, or those whose name holds FILTER;
+                             --long: also those that take long; --e2e: only those that drive the binary
+  build                      make the release binary, target/rbox
+  setup                      install what tests and benchmarks need
+  bench start [RUNS]         time `rbox run` against crun, bubblewrap and the system calls alone
+  bench pull [RUNS]          time `rbox pull` against curl | igzip | tar
+";
+
+fn main() -> ExitCode {
+    // Other users read what is made here, whatever the caller's own mask.
+    rbox_sys::process::set_umask(0o022);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Result<()> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["build"] => build::release().map(drop),
+        ["setup"] => setup::all(),
+        ["try"] => try_it::run(),
+        ["test", ref rest @ ..] => test::run(rest),
+        ["bench", "start"] => bench_start::run(60),
+        ["bench", "start", runs] => bench_start::run(runs.parse()?),
+        ["bench", "pull"] => bench_pull::run(7),
+        ["bench", "pull", runs] => bench_pull::run(runs.parse()?),
+        // The benchmarks themselves, started by the verbs above as an unprivileged user.
+        ["__bench-start", runs] => bench_start::measure(runs.parse()?),
+        ["__bench-pull", runs] => bench_pull::measure(runs.parse()?),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => bail!("no such verb: {}\n\n{USAGE}", arguments.join(" ")),
+    }
+}

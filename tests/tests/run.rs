@@ -1,0 +1,446 @@
+//! `rbox run`: what the workload finds, what its flags change, and how its end is told.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+use rbox_tests::alpine;
+use rbox_tests::image::{Compression, ImageBuilder};
+use rbox_tests::layer::Layer;
+use rbox_tests::layout::Layout;
+use rbox_tests::rbox::{Rbox, code, wait};
+use rbox_tests::registry::Registry;
+use serde_json::{Value, json};
+
+/// A store with the small image, and its name.
+fn small() -> Result<(Rbox, String)> {
+    Rbox::with_image(&alpine::small()?, "latest", "t/small:1")
+}
+
+/// `run --rm <flags> <image> sh -c <script>`, which must succeed; gives stdout without the last line feed.
+#[track_caller]
+fn sh(rbox: &Rbox, name: &str, flags: &[&str], script: &str) -> String {
+    let arguments = [&["run", "--rm"], flags, &[name, "sh", "-c", script]].concat();
+    rbox.run(arguments).success().trim_end().to_owned()
+}
+
+/// The small image's layer with another configuration and layer on top, in a registry.
+fn derived(fields: &[(&str, Value)], layer: &Layer) -> Result<(Rbox, String)> {
+    let base = alpine::small()?;
+    let manifest: Value = serde_json::from_slice(&base.read(&base.find("latest")?.digest)?)?;
+    let digest = |value: &Value| value["digest"].as_str().unwrap_or_default().to_owned();
+    let config: Value = serde_json::from_slice(&base.read(&digest(&manifest["config"]))?)?;
+    let dir = tempfile::tempdir()?;
+    let layout = Layout::create(dir.path())?;
+    let media_type = manifest["layers"][0]["mediaType"].as_str().unwrap_or_default();
+    let below = layout.put(media_type, &base.read(&digest(&manifest["layers"][0]))?)?;
+    let diff_id = config["rootfs"]["diff_ids"][0].as_str().unwrap_or_default();
+    let mut image = ImageBuilder::new(&layout).layer_blob(below, diff_id);
+    for (field, value) in fields {
+        image = image.set(field, value.clone());
+    }
+    image.layer(layer, Compression::Gzip)?.finish_as("derived")?;
+    Rbox::with_image(&layout, "derived", "t/derived:1")
+}
+
+#[test]
+fn the_issues_own_example() -> Result<()> {
+    let (rbox, name) = Rbox::with_image(&alpine::layout()?, alpine::TAG, "library/alpine:3.23")?;
+    let script = "id; hostname; ps; apk info; ls -la /; touch /x; cat /etc/os-release";
+    let seen = sh(&rbox, &name, &[], script);
+    for expected in ["uid=0(root) gid=0(root)", "PID", "musl", "drwxrwxrwt", "Alpine Linux"] {
+        assert!(seen.contains(expected), "no {expected:?} in:\n{seen}");
+    }
+    // Nothing of it stays: the next container is fresh.
+    assert_eq!(sh(&rbox, &name, &[], "ls / | grep -c '^x$' || true"), "0");
+    Ok(())
+}
+
+#[test]
+fn the_exit_status_is_the_workloads() -> Result<()> {
+    let (rbox, name) = small()?;
+    for (script, status) in
+        [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -9 $$", 137), ("kill -TERM $$", 143)]
+    {
+        // A pid 1 is spared its own signals; so the shell that is killed is another one.
+        let script = format!("sh -c '{script}'");
+        rbox.run(["run", "--rm", &name, "sh", "-c", &script]).exits(status);
+    }
+    Ok(())
+}
+
+#[test]
+fn killed_itself_it_is_128_and_the_signal() -> Result<()> {
+    let (rbox, name) = small()?;
+    let mut child = rbox.command(["run", "--rm", "--name", "victim", &name, "sleep", "1000"]).spawn()?;
+    wait_for_output(&rbox, &["ps", "--format", "json"], "victim");
+    // From outside its pid namespace SIGKILL does reach a pid 1.
+    let pid = pid_of_workload(rbox.home(), "sleep\x001000").context("the workload runs")?;
+    Command::new("kill").args(["-9", &pid]).status()?;
+    assert_eq!(code(wait(&mut child, "rbox run")), 137);
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_run() -> Result<()> {
+    let (rbox, name) = small()?;
+    rbox.run(["run", "--rm", &name, "no-such-program"]).exits(127);
+    rbox.run(["run", "--rm", &name, "/no/such/program"]).exits(127);
+    rbox.run(["run", "--rm", &name, "/etc/passwd"]).exits(126);
+    rbox.run(["run", "--rm", &name, "/etc"]).exits(126);
+    let outcome = rbox.run(["run", "--rm", &name, "no-such-program"]).exits(127);
+    assert!(outcome.stderr.contains("no-such-program"), "{}", outcome.stderr);
+    rbox.run(["run", "--rm", "--no-such-flag", &name, "true"]).exits(125);
+    assert_eq!(rbox.run(["ps", "-a", "--format", "json"]).success().trim(), "[]", "nothing is left of those");
+    Ok(())
+}
+
+#[test]
+fn signals_are_forwarded() -> Result<()> {
+    let (rbox, name) = small()?;
+    for (signal, status) in [("TERM", 40), ("INT", 41), ("HUP", 42), ("USR1", 43)] {
+        let script = format!("trap 'exit {status}' {signal}; echo ready; while :; do sleep 0.05; done");
+        let mut command = rbox.command(["run", "--rm", &name, "sh", "-c", &script]);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut ready = [0; 5];
+        child.stdout.as_mut().context("piped")?.read_exact(&mut ready)?;
+        Command::new("kill").args(["-s", signal, &child.id().to_string()]).status()?;
+        assert_eq!(code(wait(&mut child, "rbox run")), status, "{signal}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_images_configuration_is_followed() -> Result<()> {
+    let layer = Layer::new().dir("work", 0o755).file(
+        "etc/passwd",
+        0o644,
+        "root:x:0:0::/root:/bin/sh\nbob:x:1234:2345::/home/bob:/bin/sh\n",
+    );
+    let layer = layer.file("etc/group", 0o644, "root:x:0:\nbob:x:2345:\nwheel:x:3456:bob\n");
+    let fields = [
+        ("Entrypoint", json!(["sh", "-c"])),
+        ("Cmd", json!(["id; pwd; echo $COLOUR $HOME"])),
+        ("Env", json!(["PATH=/bin", "COLOUR=blue"])),
+        ("WorkingDir", json!("/work")),
+        ("User", json!("bob")),
+    ];
+    let (rbox, name) = derived(&fields, &layer)?;
+    let seen = rbox.run(["run", "--rm", &name]).success();
+    assert_eq!(seen, "uid=1234(bob) gid=2345(bob) groups=2345(bob),3456(wheel)\n/work\nblue /home/bob\n");
+
+    // Arguments replace Cmd, --entrypoint both; the other flags replace the rest.
+    assert_eq!(rbox.run(["run", "--rm", &name, "echo $0"]).success(), "sh\n");
+    assert_eq!(rbox.run(["run", "--rm", "--entrypoint", "echo", &name, "a", "b"]).success(), "a b\n");
+    let flags = ["run", "--rm", "-u", "0", "-w", "/tmp", "-e", "COLOUR=red", &name, "id -u; pwd; echo $COLOUR"];
+    assert_eq!(rbox.run(flags).success(), "0\n/tmp\nred\n");
+    for (user, expected) in [("1:2", "1 2"), ("bob:wheel", "1234 3456"), ("77", "77 0")] {
+        let flags = ["run", "--rm", "-u", user, &name, "echo $(id -u) $(id -g)"];
+        assert_eq!(rbox.run(flags).success().trim(), expected, "-u {user}");
+    }
+    rbox.run(["run", "--rm", "-u", "nobody-here", &name, "true"]).refused(&["nobody-here"]);
+    Ok(())
+}
+
+#[test]
+fn a_working_directory_is_made() -> Result<()> {
+    let (rbox, name) = small()?;
+    assert_eq!(sh(&rbox, &name, &["-w", "/a/new/one"], "pwd"), "/a/new/one");
+    Ok(())
+}
+
+#[test]
+fn environment_from_the_caller() -> Result<()> {
+    let (rbox, name) = small()?;
+    let rbox = rbox.env("FROM_OUTSIDE", "seen").env("SECRET", "kept");
+    let seen = sh(&rbox, &name, &["-e", "FROM_OUTSIDE", "-e", "A=b=c", "-e", "NOT_SET"], "env | sort");
+    assert!(seen.contains("FROM_OUTSIDE=seen") && seen.contains("A=b=c"), "{seen}");
+    assert!(!seen.contains("SECRET") && !seen.contains("NOT_SET"), "{seen}");
+    Ok(())
+}
+
+#[test]
+fn names_and_files_of_the_host() -> Result<()> {
+    let (rbox, name) = small()?;
+    let seen =
+        sh(&rbox, &name, &["--hostname", "box"], "hostname; cat /etc/hostname; grep -c box /etc/hosts; cat /etc/hosts");
+    let lines: Vec<&str> = seen.lines().collect();
+    assert_eq!(&lines[..2], ["box", "box"], "{seen}");
+    assert_ne!(lines[2], "0");
+    assert!(seen.contains("127.0.0.1") && seen.contains("localhost"), "{seen}");
+    let id = sh(&rbox, &name, &[], "hostname");
+    assert!(id.len() == 12 && id.chars().all(|c| c.is_ascii_hexdigit()), "{id}");
+    sh(&rbox, &name, &[], "test -s /etc/resolv.conf");
+    Ok(())
+}
+
+#[test]
+fn volumes() -> Result<()> {
+    let (rbox, name) = small()?;
+    let dir = rbox.home().join("shared");
+    fs::create_dir(&dir)?;
+    fs::write(dir.join("from-host"), "hello")?;
+    let read_write = format!("{}:/mnt/deep", dir.display());
+    assert_eq!(sh(&rbox, &name, &["-v", &read_write], "cat /mnt/deep/from-host; echo hi > /mnt/deep/new"), "hello");
+    assert_eq!(fs::read_to_string(dir.join("new"))?, "hi\n");
+    // The caller is root inside, so the file is the caller's.
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&fs::metadata(dir.join("new"))?), rbox_tests::host::uid());
+
+    let read_only = format!("{}:/mnt:ro", dir.display());
+    let seen = sh(&rbox, &name, &["-v", &read_only], "echo x > /mnt/other || echo refused");
+    assert_eq!(seen, "refused");
+    let file = format!("{}:/etc/motd", dir.join("from-host").display());
+    assert_eq!(sh(&rbox, &name, &["-v", &file], "cat /etc/motd"), "hello");
+    rbox.run(["run", "--rm", "-v", "/no/such/dir:/mnt:ro", &name, "true"]).refused(&["/no/such/dir"]);
+    Ok(())
+}
+
+#[test]
+fn read_only_and_tmpfs() -> Result<()> {
+    let (rbox, name) = small()?;
+    let script = "touch /x 2>/dev/null || echo refused; touch /scratch/x && echo written; touch /dev/shm/x && echo shm";
+    let seen = sh(&rbox, &name, &["--read-only", "--tmpfs", "/scratch"], script);
+    assert_eq!(seen, "refused\nwritten\nshm");
+    assert!(sh(&rbox, &name, &["--tmpfs", "/scratch:size=1m"], "df -k /scratch").contains("1024"));
+    Ok(())
+}
+
+#[test]
+fn the_usual_devices() -> Result<()> {
+    let (rbox, name) = small()?;
+    let script = "for d in null zero full random urandom tty; do test -c /dev/$d || echo no $d; done; \
+        for l in fd stdin stdout stderr ptmx; do test -L /dev/$l || echo no $l; done; \
+        echo x > /dev/null; head -c 4 /dev/zero | wc -c; head -c 4 /dev/urandom | wc -c; \
+        echo x > /dev/full 2>/dev/null || echo full; test -d /dev/pts -a -d /dev/mqueue && stat -c %a /dev/shm; \
+        ls /dev | grep -E '^(sd|vd|loop|kvm|mem|kmsg|fuse)' || echo no others";
+    assert_eq!(sh(&rbox, &name, &[], script), "4\n4\nfull\n1777\nno others");
+    Ok(())
+}
+
+#[test]
+fn namespaces_of_its_own() -> Result<()> {
+    let (rbox, name) = small()?;
+    let kinds = ["user", "mnt", "pid", "uts", "ipc", "net", "cgroup"];
+    let script = format!("for n in {}; do readlink /proc/self/ns/$n; done", kinds.join(" "));
+    let inside = sh(&rbox, &name, &[], &script);
+    assert_eq!(inside.lines().count(), kinds.len());
+    for (kind, inside) in kinds.iter().zip(inside.lines()) {
+        let outside = fs::read_link(format!("/proc/self/ns/{kind}"))?;
+        assert_ne!(outside.to_string_lossy(), inside, "{kind}");
+    }
+    assert_eq!(sh(&rbox, &name, &[], "echo $$; ip -o addr show lo | grep -c 127.0.0.1; ls /sys/class/net"), "1\n1\nlo");
+    Ok(())
+}
+
+#[test]
+fn capabilities_are_dockers() -> Result<()> {
+    let (rbox, name) = small()?;
+    // CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE SYS_CHROOT KILL
+    // AUDIT_WRITE; capabilities(7) has the numbers.
+    let default: u64 = [0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31].iter().map(|bit| 1_u64 << bit).sum();
+    let value = |text: &str, field: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(field))?;
+        u64::from_str_radix(line.trim(), 16).ok()
+    };
+    let root = sh(&rbox, &name, &[], "cat /proc/self/status");
+    for field in ["CapPrm:", "CapEff:", "CapBnd:"] {
+        assert_eq!(value(&root, field), Some(default), "{field} {root}");
+    }
+    assert_eq!((value(&root, "CapInh:"), value(&root, "CapAmb:")), (Some(0), Some(0)));
+    let user = sh(&rbox, &name, &["-u", "1000"], "cat /proc/self/status");
+    assert_eq!((value(&user, "CapEff:"), value(&user, "CapBnd:")), (Some(0), Some(default)));
+    Ok(())
+}
+
+#[test]
+fn kernel_interfaces_are_masked_and_read_only() -> Result<()> {
+    let (rbox, name) = small()?;
+    // Docker's and Podman's default masked and read-only paths; those that the kernel has at all.
+    let script = "for f in kcore keys timer_list sched_debug; do test ! -e /proc/$f || test ! -s /proc/$f || \
+            head -c 1 /proc/$f 2>/dev/null | grep -q . && echo readable $f; done; \
+        for d in acpi scsi; do ls /proc/$d 2>/dev/null; done; ls /sys/firmware 2>/dev/null; \
+        for f in /proc/sys/kernel/hostname /proc/sysrq-trigger /proc/irq/default_smp_affinity; do \
+            test ! -e $f || (echo x > $f) 2>/dev/null && test -e $f && echo writable $f; done; \
+        (echo x > /sys/kernel/profiling) 2>/dev/null && echo writable sys; mkdir /sys/fs/cgroup/x 2>/dev/null && echo cgroup; echo done";
+    assert_eq!(sh(&rbox, &name, &[], script), "done");
+    Ok(())
+}
+
+#[test]
+fn nothing_of_the_caller_leaks_in() -> Result<()> {
+    let (rbox, name) = small()?;
+    // Inherited descriptors: 3 to 9 are open in the caller, and the workload must see its own three only.
+    let open = "exec 3</etc/passwd 4</ 9</; exec \"$@\"";
+    let mut command =
+        rbox.command_under(&["sh", "-c", open, "sh"], ["run", "--rm", &name, "sh", "-c", "ls /proc/self/fd"]);
+    let seen = rbox_tests::rbox::finish(command.stdin(Stdio::null())).success();
+    // The fourth is ls's own.
+    assert_eq!(seen.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
+    let home = rbox.home().display().to_string();
+    let seen = sh(&rbox, &name, &[], "cat /proc/self/mountinfo | cut -d' ' -f5; cat /proc/1/environ | tr '\\0' '\\n'");
+    assert!(!seen.contains(&home), "{seen}");
+    assert_eq!(sh(&rbox, &name, &[], "umask"), "0022");
+    Ok(())
+}
+
+#[test]
+fn input_and_output_are_the_callers() -> Result<()> {
+    let (rbox, name) = small()?;
+    let outcome = rbox.run(["run", "--rm", &name, "sh", "-c", "echo out; echo err >&2"]).exits(0);
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("out\n", "err\n"));
+    // Without -i there is nothing to read, with it all of it, unchanged.
+    assert_eq!(rbox.run_with_input(["run", "--rm", &name, "cat"], b"x").success(), "");
+    let bytes: Vec<u8> = (0..1_000_000_u32).map(|i| b'a' + (i % 26) as u8).collect();
+    let outcome = rbox.run_with_input(["run", "--rm", "-i", &name, "cat"], &bytes);
+    assert_eq!(outcome.success().as_bytes(), bytes);
+    Ok(())
+}
+
+#[test]
+fn a_container_that_is_kept() -> Result<()> {
+    let (rbox, name) = small()?;
+    rbox.run(["run", "--name", "kept", &name, "sh", "-c", "exit 3"]).exits(3);
+    let list: Value = serde_json::from_str(&rbox.run(["ps", "-a", "--format", "json"]).success())?;
+    assert_eq!(list.as_array().map(Vec::len), Some(1), "{list}");
+    assert!(list.to_string().contains("kept"), "{list}");
+    assert_eq!(rbox.run(["ps", "--format", "json"]).success().trim(), "[]");
+    rbox.run(["run", "--name", "kept", &name, "true"]).refused(&["kept"]);
+    assert!(rbox.run(["inspect", "kept"]).success().contains("kept"));
+    rbox.run(["rm", "kept"]).success();
+    assert_eq!(rbox.run(["ps", "-a", "--format", "json"]).success().trim(), "[]");
+    rbox.run(["rm", "kept"]).refused(&["kept"]);
+    Ok(())
+}
+
+#[test]
+fn a_running_container_is_not_removed() -> Result<()> {
+    let (rbox, name) = small()?;
+    let mut child = rbox.command(["run", "--rm", "--name", "busy", &name, "sleep", "1000"]).spawn()?;
+    wait_for_output(&rbox, &["ps", "--format", "json"], "busy");
+    rbox.run(["rm", "busy"]).refused(&["busy"]);
+    rbox.run(["rmi", &name]).refused(&["busy"]);
+    Command::new("kill").arg(child.id().to_string()).status()?;
+    wait(&mut child, "rbox run");
+    assert_eq!(rbox.run(["ps", "-a", "--format", "json"]).success().trim(), "[]");
+    Ok(())
+}
+
+#[test]
+fn nothing_outlives_a_killed_rbox() -> Result<()> {
+    let (rbox, name) = small()?;
+    let script = "sleep 987654 & sleep 987654";
+    let mut child = rbox.command(["run", "--name", "orphan", &name, "sh", "-c", script]).spawn()?;
+    wait_for_output(&rbox, &["ps", "--format", "json"], "orphan");
+    child.kill()?;
+    child.wait()?;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    while pid_of_workload(rbox.home(), "sleep\x00987654").is_some() {
+        assert!(std::time::Instant::now() < deadline, "the workload outlives rbox");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(rbox.run(["ps", "--format", "json"]).success().trim(), "[]");
+    rbox.run(["rm", "orphan"]).success();
+    Ok(())
+}
+
+#[test]
+fn the_pull_policy() -> Result<()> {
+    let registry = Registry::offering(&alpine::small()?, "latest", "t/small:1")?;
+    let (rbox, name) = (Rbox::new(), registry.reference("t/small:1"));
+    rbox.run(["run", "--rm", "--pull", "never", &name, "true"]).refused(&[&name]);
+    let outcome = rbox.run(["run", "--rm", &name, "echo", "pulled"]).exits(0);
+    assert_eq!(outcome.stdout, "pulled\n");
+    drop(registry);
+    rbox.run(["run", "--rm", "--pull", "missing", &name, "true"]).success();
+    rbox.run(["run", "--rm", "--pull", "always", &name, "true"]).refused(&["refused"]);
+    Ok(())
+}
+
+#[test]
+fn explain_shows_the_plan_and_the_times() -> Result<()> {
+    let (rbox, name) = small()?;
+    let outcome = rbox.run(["run", "--rm", "--explain", &name, "echo", "ran"]).exits(0);
+    assert_eq!(outcome.stdout, "ran\n", "the workload's stdout is its own");
+    for word in ["overlay", "pivot_root", "µs"] {
+        assert!(outcome.stderr.contains(word), "no {word:?} in:\n{}", outcome.stderr);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_comes_later_is_refused_and_not_ignored() -> Result<()> {
+    let (rbox, name) = small()?;
+    for flags in [&["--memory", "64m"][..], &["-p", "8080:80"], &["-d"], &["--network", "slirp"]] {
+        let arguments = [&["run", "--rm"], flags, &[name.as_str(), "true"]].concat();
+        rbox.run(arguments).refused(&[flags[0].trim_start_matches('-')]);
+    }
+    Ok(())
+}
+
+#[test]
+fn many_at_once() -> Result<()> {
+    let (rbox, name) = small()?;
+    let mut children = Vec::new();
+    for number in 0..20 {
+        let mut command = rbox.command(["run", "--rm", &name, "sh", "-c", &format!("exit {number}")]);
+        children.push((number, command.stdin(Stdio::null()).spawn()?));
+    }
+    for (number, mut child) in children {
+        assert_eq!(code(wait(&mut child, "rbox run")), number);
+    }
+    assert_eq!(rbox.run(["ps", "-a", "--format", "json"]).success().trim(), "[]");
+    assert_eq!(rbox.files("containers"), Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn a_program_without_execute_permission_and_a_script_without_interpreter() -> Result<()> {
+    let layer = Layer::new().file("plain", 0o644, "#!/bin/sh\n").file("lost", 0o755, "#!/no/such/shell\n");
+    let (rbox, name) = derived(&[], &layer.file("good", 0o755, "#!/bin/sh\necho good\n"))?;
+    rbox.run(["run", "--rm", &name, "/plain"]).exits(126);
+    rbox.run(["run", "--rm", &name, "/lost"]).exits(127);
+    assert_eq!(rbox.run(["run", "--rm", &name, "/good"]).success(), "good\n");
+    Ok(())
+}
+
+#[test]
+fn the_binary_can_be_anywhere_and_of_any_mode() -> Result<()> {
+    // Its clone is what is executed inside; a name that is gone, or a binary without read permission, must not matter.
+    let (rbox, name) = small()?;
+    let copy = rbox.home().join("copy");
+    fs::copy(rbox_tests::host::rbox_binary(), &copy)?;
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o555))?;
+    let mut command = Command::new(&copy);
+    command.args(["run", "--rm", &name, "echo", "moved"]).env("HOME", rbox.home());
+    assert_eq!(rbox_tests::rbox::finish(command.stdin(Stdio::null())).success(), "moved\n");
+    Ok(())
+}
+
+/// Waits until a command of rbox shows this text.
+#[track_caller]
+fn wait_for_output(rbox: &Rbox, arguments: &[&str], text: &str) {
+    for _ in 0..500 {
+        if rbox.run(arguments).stdout.contains(text) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("{text:?} never appears in {arguments:?}");
+}
+
+/// The process with exactly this command line, whose root directory is a container's: it has no `home`.
+fn pid_of_workload(home: &std::path::Path, line: &str) -> Option<String> {
+    for entry in fs::read_dir("/proc").ok()?.flatten() {
+        let found = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&found).trim_end_matches('\0') == line {
+            let root = entry.path().join("root");
+            let inside = root.join(home.strip_prefix("/").ok()?);
+            if !inside.exists() {
+                return Some(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,52 @@
+//! A user without subordinate ids: one id is mapped, and what needs only one works.
+
+use anyhow::Result;
+use rbox_tests::rbox::Rbox;
+use rbox_tests::{alpine, host};
+
+#[test]
+fn alpine_runs() -> Result<()> {
+    assert!(host::uid() != 0 && !host::has_subordinate_ids(), "run by cargo xtask test as a user without ranges");
+    let (rbox, name) = Rbox::with_image(&alpine::layout()?, alpine::TAG, "library/alpine:3.23")?;
+    let seen = rbox.run(["run", "--rm", &name, "cat", "/proc/self/uid_map", "/proc/self/gid_map"]).success();
+    let words: Vec<&str> = seen.split_whitespace().collect();
+    assert_eq!((words[0], words[2], words.len()), ("0", "1", 6), "{seen}");
+    assert_eq!(words[1], host::uid().to_string());
+
+    let script =
+        "id -u; apk info -e musl; touch /x /root/y /etc/z && rm /x; cat /etc/os-release | head -1; ls / | wc -l";
+    let seen = rbox.run(["run", "--rm", &name, "sh", "-c", script]).success();
+    assert!(seen.starts_with("0\nmusl\nNAME=\"Alpine Linux\""), "{seen}");
+    Ok(())
+}
+
+#[test]
+fn another_id_than_the_one_is_refused() -> Result<()> {
+    let (rbox, name) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+    let outcome = rbox.run(["run", "--rm", "-u", "1000", &name, "true"]).refused(&["1000"]);
+    assert!(outcome.stderr.contains("hint:") && outcome.stderr.contains("subuid"), "{}", outcome.stderr);
+    Ok(())
+}
+
+#[test]
+fn the_store_is_the_users_own_to_the_last_file() -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let (rbox, name) = Rbox::with_image(&alpine::layout()?, alpine::TAG, "library/alpine:3.23")?;
+    rbox.run(["run", "--name", "kept", &name, "touch", "/x"]).success();
+    let files = rbox.files("");
+    assert!(files.len() > 500, "{}", files.len());
+    for file in files {
+        assert_eq!(std::fs::symlink_metadata(rbox.store().join(&file))?.uid(), host::uid(), "{file}");
+    }
+    rbox.run(["rm", "kept"]).success();
+    rbox.run(["rmi", &name]).success();
+    rbox.run(["gc"]).success();
+    assert_eq!(rbox.files("layers"), Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn doctor_says_what_is_degraded_and_the_remedy() {
+    let outcome = Rbox::new().run(["doctor"]);
+    assert!(outcome.stdout.contains("usermod --add-subuids"), "{}", outcome.stdout);
+}

@@ -1,0 +1,117 @@
+//! `rbox run -it`: a person at a terminal.
+
+use anyhow::Result;
+use rbox_tests::alpine;
+use rbox_tests::rbox::Rbox;
+use rbox_tests::terminal::Terminal;
+
+/// An interactive shell in the small image, at its prompt.
+fn shell(rbox: &Rbox, name: &str) -> Result<Terminal> {
+    let mut command = rbox.command(["run", "--rm", "-it", "-e", "PS1=ready> ", name, "sh"]);
+    command.env("TERM", "xterm-256color");
+    Terminal::start(&command, 30, 100)
+}
+
+#[test]
+fn a_shell_and_its_size() -> Result<()> {
+    let (rbox, name) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+    let mut terminal = shell(&rbox, &name)?;
+    terminal.expect("ready> ");
+    terminal.send("tty; stty size\r")?;
+    terminal.expect("/dev/pts/0");
+    terminal.expect("30 100");
+    terminal.resize(12, 34)?;
+    // The new size arrives by a signal; ask until it is there.
+    terminal.send("until stty size | grep '^12 34$'; do sleep 0.1; done; echo re''sized\r")?;
+    terminal.expect("resized");
+    terminal.send("echo $TERM; test -t 0 -a -t 1 -a -t 2 && echo all''three\r")?;
+    terminal.expect("xterm");
+    terminal.expect("allthree");
+    terminal.send("exit 7\r")?;
+    assert_eq!(terminal.wait(), 7);
+    Ok(())
+}
+
+#[test]
+fn keys_are_the_containers() -> Result<()> {
+    let (rbox, name) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+    let mut terminal = shell(&rbox, &name)?;
+    terminal.expect("ready> ");
+    // ^C ends the sleep, not rbox.
+    terminal.send("sleep 1000; echo st''atus $?\r")?;
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    terminal.send("\x03")?;
+    terminal.expect("ready> ");
+    // ^Z is job control inside, and does not stop rbox.
+    terminal.send("sleep 1001\r")?;
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    terminal.send("\x1a")?;
+    terminal.expect("ready> ");
+    terminal.send("jobs\r")?;
+    terminal.expect("sleep 1001");
+    // ^D ends the shell.
+    terminal.send("kill %1; wait; echo do''ne\r")?;
+    terminal.expect("done");
+    terminal.send("\x04")?;
+    terminal.wait();
+    Ok(())
+}
+
+#[test]
+fn the_modes_come_back_on_every_exit() -> Result<()> {
+    let (rbox, name) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+    for ending in ["exit 0\r", "exit 3\r", "kill -9 $$\r", "exec no-such-program\r"] {
+        let mut command = rbox.command(["run", "--rm", "-it", "-e", "PS1=ready> ", &name, "sh"]);
+        command.env("TERM", "xterm");
+        let mut terminal = Terminal::start(&command, 24, 80)?;
+        let before = terminal.modes()?;
+        terminal.expect("ready> ");
+        assert_ne!(terminal.modes()?, before, "raw while the shell runs");
+        terminal.send(ending)?;
+        terminal.wait();
+        assert_eq!(terminal.modes()?, before, "after {ending:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_modes_come_back_after_a_signal_and_an_error() -> Result<()> {
+    let (rbox, name) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+    let mut terminal = shell(&rbox, &name)?;
+    terminal.expect("ready> ");
+    let raw = terminal.modes()?;
+    // An interactive shell ignores SIGTERM; hanging up ends it.
+    terminal.signal("HUP")?;
+    terminal.wait();
+    assert_ne!(terminal.modes()?, raw);
+
+    let mut failing = Terminal::start(&rbox.command(["run", "--rm", "-it", &name, "no-such-program"]), 24, 80)?;
+    let before = failing.modes()?;
+    assert_eq!(failing.wait(), 127);
+    assert_eq!(failing.modes()?, before);
+    Ok(())
+}
+
+#[test]
+fn much_output_is_not_lost() -> Result<()> {
+    let (rbox, name) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+    let command = rbox.command(["run", "--rm", "-t", &name, "sh", "-c", "seq 1 200000; echo the-end"]);
+    let mut terminal = Terminal::start(&command, 24, 80)?;
+    let all = terminal.expect("the-end");
+    assert_eq!(terminal.wait(), 0);
+    let lines: Vec<&str> = all.split("\r\n").filter(|line| !line.is_empty()).collect();
+    assert_eq!(lines.len(), 200_000);
+    assert_eq!(lines.last(), Some(&"200000"));
+    Ok(())
+}
+
+#[test]
+fn a_terminal_that_is_not_there() -> Result<()> {
+    let (rbox, name) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+    // -t gives the container a terminal of its own, even where rbox has none; -i alone gives it a pipe.
+    let inside = ["run", "--rm", "-t", &name, "sh", "-c", "test -t 1 && echo terminal"];
+    assert_eq!(rbox.run(inside).success().trim(), "terminal");
+    let input = rbox.run_with_input(["run", "--rm", "-i", &name, "cat"], b"in and out");
+    assert_eq!(input.success(), "in and out");
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! `cargo xtask bench start`: how long `rbox run --rm alpine true` takes from fork to exit.
+//!
+//! All contenders run the same root filesystem from the same disk as the same user. crun has its bundle ready, made by
+//! `crun spec --rootless`; it and bubblewrap map one id and write no overlay. The floors are `rbox-floor`: the system
+//! calls of such a start and nothing else.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use rbox_tests::command::{exists, read};
+use rbox_tests::registry::Registry;
+use rbox_tests::{alpine, host};
+use serde_json::{Value, json};
+
+use crate::bench::{Contender, Sample, compare, must, on_stage};
+use crate::{build, setup};
+
+/// The floor's binary in the target directory.
+const FLOOR: &str = "rbox-floor";
+
+/// Prepares all, then has [`measure`] run.
+pub(crate) fn run(runs: usize) -> Result<()> {
+    setup::all()?;
+    alpine::layout()?;
+    build::release()?;
+    build::static_binary("rbox-tests", FLOOR, FLOOR)?;
+    on_stage("__bench-start", runs, "1G")
+}
+
+/// The benchmark itself.
+pub(crate) fn measure(runs: usize) -> Result<()> {
+    let scratch = tempfile::Builder::new().prefix("start.").tempdir_in(host::scratch_base())?;
+    let dir = scratch.path();
+    let layout = alpine::layout()?;
+    let registry = Registry::offering(&layout, alpine::TAG, &format!("library/alpine:{}", alpine::TAG))?;
+    let image = registry.reference(&format!("library/alpine:{}", alpine::TAG));
+
+    let rootfs = dir.join("bundle/rootfs");
+    fs::create_dir_all(&rootfs)?;
+    let manifest: Value = serde_json::from_slice(&layout.read(&layout.find(alpine::TAG)?.digest)?)?;
+    let layer = layout.blob_path(manifest["layers"][0]["digest"].as_str().context("Alpine has a layer")?);
+    read(Command::new("tar").arg("-C").arg(&rootfs).arg("-xpzf").arg(layer))?;
+    write_crun_config(&dir.join("bundle"))?;
+
+    let rbox = |arguments: &[&str]| {
+        let mut command = Command::new(host::rbox_binary());
+        command.args(arguments).env("HOME", dir).env_remove("XDG_DATA_HOME").env("XDG_RUNTIME_DIR", dir);
+        command
+    };
+    read(&mut rbox(&["pull", "-q", &image]))?;
+
+    let mut contenders = vec![contender("rbox run --rm alpine true", || rbox(&["run", "--rm", &image, "true"]))];
+    let mut number = 0;
+    let (bundle, state) = (dir.join("bundle"), dir.join("crun"));
+    contenders.push(contender("crun run, bundle ready", move || {
+        number += 1;
+        let mut crun = Command::new("crun");
+        crun.arg("--cgroup-manager=disabled").arg("--root").arg(&state).args(["run", "--bundle"]).arg(&bundle);
+        crun.arg(format!("bench-{number}"));
+        crun
+    }));
+    contenders.push(contender("bwrap --unshare-all", || {
+        let mut bwrap = Command::new("bwrap");
+        bwrap.args(["--unshare-all", "--bind"]).arg(&rootfs).args(["/", "--proc", "/proc", "--dev", "/dev", "true"]);
+        bwrap
+    }));
+    let maps: &[&str] = if host::has_subordinate_ids() { &["ranges", "single"] } else { &["single"] };
+    for map in maps {
+        let (map, rootfs) = (*map, &rootfs);
+        contenders.push(contender(&format!("floor, {map}"), move || {
+            let mut floor = Command::new(host::target_dir().join(FLOOR));
+            floor.arg(map).arg(rootfs).arg(dir).arg("/bin/true");
+            floor
+        }));
+    }
+    if exists("podman") {
+        read(Command::new("podman").args(["pull", "-q", "--tls-verify=false", &image]).env("HOME", dir))?;
+        contenders.push(contender("podman run --rm alpine true", || {
+            let mut podman = Command::new("podman");
+            podman.args(["run", "--rm", &image, "true"]).env("HOME", dir);
+            podman
+        }));
+    }
+    drop(registry);
+    compare(contenders, 5, runs)?;
+    // What rbox unpacked belongs to subordinate ids.
+    remove_mapped(&dir.join(".local"))
+}
+
+fn contender<'a>(name: &str, mut command: impl FnMut() -> Command + 'a) -> Contender<'a> {
+    let once = move || {
+        let mut command = command();
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let started = Instant::now();
+        let child = command.spawn().with_context(|| rbox_tests::command::shown(&command))?;
+        let (status, peak) = rbox_sys::usage::wait_with_peak(child)?;
+        let time = started.elapsed();
+        must(status, &command)?;
+        Ok(Sample { time, peak_kib: Some(peak) })
+    };
+    Contender { name: name.to_owned(), once: Box::new(once) }
+}
+
+/// crun's own example for users that are not root, running `true` without a terminal, and with the network namespace
+/// that rbox makes too.
+fn write_crun_config(bundle: &Path) -> Result<()> {
+    read(Command::new("crun").args(["spec", "--rootless"]).current_dir(bundle))?;
+    let path = bundle.join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path)?)?;
+    config["process"]["terminal"] = json!(false);
+    config["process"]["args"] = json!(["true"]);
+    let namespaces = config["linux"]["namespaces"].as_array_mut().context("the example has namespaces")?;
+    if namespaces.iter().all(|namespace| namespace["type"] != "network") {
+        namespaces.push(json!({ "type": "network" }));
+    }
+    Ok(fs::write(&path, serde_json::to_vec(&config)?)?)
+}
+
+/// Removes a directory with files of subordinate ids.
+pub(crate) fn remove_mapped(dir: &Path) -> Result<()> {
+    let mut remove = Command::new("unshare");
+    if host::has_subordinate_ids() {
+        remove.args(["--map-root-user", "--map-auto"]);
+    } else {
+        remove.arg("--map-root-user");
+    }
+    read(remove.args(["--", "rm", "-rf"]).arg(dir)).map(drop)
+}

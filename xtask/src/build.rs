@@ -1,0 +1,49 @@
+//! `cargo xtask build`: the release binary, one file that needs nothing of the machine it runs on.
+//!
+//! It is linked statically with glibc. That works because nothing in it asks glibc for names of users or hosts, for
+//! which glibc would load the machine's own NSS modules; a test reads the symbol table to hold this.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use rbox_tests::command::run;
+use rbox_tests::host;
+
+/// Builds rbox and leaves it at `target/rbox`.
+pub(crate) fn release() -> Result<PathBuf> {
+    static_binary("rbox", "rbox", "rbox")
+}
+
+/// Builds one binary of one package as it is released, and leaves it in the target directory as `name`.
+pub(crate) fn static_binary(package: &str, binary: &str, name: &str) -> Result<PathBuf> {
+    // Named even though it is the host's own: only then do build scripts and procedural macros, which cannot be
+    // static, stay out of RUSTFLAGS.
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let mut cargo = cargo();
+    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    run(cargo.args(["build", "--release", "--target", &target, "--package", package, "--bin", binary]))?;
+
+    let directory = host::target_dir();
+    let built = directory.join(&target).join("release").join(binary);
+    let copy = tempfile::Builder::new().prefix(".binary.").tempfile_in(&directory)?;
+    std::fs::copy(&built, copy.path()).with_context(|| format!("cannot copy {}", built.display()))?;
+    // By rename: a running binary cannot be written to, and nobody sees half of one.
+    let path = directory.join(name);
+    copy.persist(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
+
+/// The cargo that runs this, at the root of the source tree.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // `cargo run` has set these for xtask. Build scripts that look at them would run again at each change between
+    // this and a build by hand.
+    for (name, _) in std::env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo.current_dir(host::source_root());
+    cargo
+}

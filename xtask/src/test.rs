@@ -1,0 +1,209 @@
+//! `cargo xtask test`: every test there is.
+//!
+//! Unit tests run as whoever calls. The end-to-end tests are programs of their own, and what they test depends on who
+//! runs them: most are an ordinary user's, some a user's without subordinate ids, some root's. Where we can be root,
+//! such users are made, and removed at the end with whatever they left. Where we cannot, the caller runs what fits
+//! them, and the rest is named; under `CI=true` that is a failure.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use rbox_tests::command::{exists, run as run_command};
+use rbox_tests::{alpine, debian, host};
+use serde_json::Value;
+
+use crate::admin::Admin;
+use crate::build::{self, cargo};
+use crate::setup;
+use crate::stage::{Stage, cgroup_is_plain};
+use crate::users::Users;
+
+/// Who runs a test program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Who {
+    /// A user with ranges in /etc/subuid and /etc/subgid.
+    Ordinary,
+    /// A user without.
+    WithoutRanges,
+    /// root.
+    Root,
+}
+
+impl Who {
+    /// Told by the name of the file in `tests/tests/`.
+    fn of(test: &str) -> Self {
+        match test {
+            "single_id" => Self::WithoutRanges,
+            "as_root" => Self::Root,
+            _ => Self::Ordinary,
+        }
+    }
+}
+
+/// The verb, with its arguments.
+pub(crate) fn run(arguments: &[&str]) -> Result<()> {
+    let given = |flag: &str| arguments.contains(&flag);
+    let (long, only_end_to_end) = (given("--long"), given("--e2e"));
+    let filters: Vec<&str> = arguments.iter().copied().filter(|word| !["--long", "--e2e"].contains(word)).collect();
+    let filter = match filters[..] {
+        [] => None,
+        [filter] if !filter.starts_with('-') => Some(filter),
+        _ => bail!("usage: cargo xtask test [--long] [--e2e] [FILTER]"),
+    };
+
+    setup::all()?;
+    step("Fixtures");
+    alpine::layout()?;
+    alpine::small()?;
+    debian::layout()?;
+    step("Release binary");
+    build::release()?;
+    let programs = test_programs()?;
+
+    let mut failed = Vec::new();
+    if !only_end_to_end {
+        step("Unit tests");
+        if run_command(&mut unit_tests(long, filter)).is_err() {
+            failed.push("unit tests".to_owned());
+        }
+    }
+    let options = [long.then_some("--include-ignored"), filter];
+    let options: Vec<&str> = options.into_iter().flatten().collect();
+    match Admin::find() {
+        Admin::No => failed.extend(as_caller(&programs, &options)?),
+        admin => failed.extend(as_users(admin, &programs, &options)?),
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    println!("\nAll passed");
+    Ok(())
+}
+
+/// All tests inside the crates, and those of the harness itself.
+fn unit_tests(long: bool, filter: Option<&str>) -> Command {
+    let mut command = cargo();
+    let nextest = exists("cargo-nextest");
+    if nextest {
+        command.args(["nextest", "run", "--no-tests=pass", "--cargo-quiet", "--status-level=fail"]);
+    } else {
+        command.args(["test", "--quiet"]);
+    }
+    command.args(["--workspace", "--lib", "--bins"]);
+    match (nextest, long) {
+        (true, true) => command.args(["--run-ignored", "all"]).args(filter),
+        (true, false) => command.args(filter),
+        (false, true) => command.args(filter).args(["--", "--include-ignored"]),
+        (false, false) => command.args(filter),
+    };
+    command
+}
+
+/// Builds the end-to-end tests; gives the program of each file in `tests/tests/`.
+fn test_programs() -> Result<BTreeMap<String, PathBuf>> {
+    let mut command = cargo();
+    command.args([
+        "test",
+        "--package",
+        "rbox-tests",
+        "--test",
+        "*",
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+    ]);
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("the end-to-end tests do not compile");
+    }
+    let mut programs = BTreeMap::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let message: Value = serde_json::from_str(line)?;
+        let is_test = message["target"]["kind"] == serde_json::json!(["test"]);
+        if let (true, Some(name), Some(path)) =
+            (is_test, message["target"]["name"].as_str(), message["executable"].as_str())
+        {
+            programs.insert(name.to_owned(), PathBuf::from(path));
+        }
+    }
+    Ok(programs)
+}
+
+/// Runs each program as the user it is for; gives the names of those that failed.
+fn as_users(admin: Admin, programs: &BTreeMap<String, PathBuf>, options: &[&str]) -> Result<Vec<String>> {
+    // Dropped last: nothing can be removed while the users' processes write to it.
+    let stage = Stage::new(admin)?;
+    let mut users = Users::lock(admin)?;
+    let ordinary = users.add("rbox-test", &stage.home("rbox-test"))?;
+    let without_ranges = users.add_without_ranges("rbox-nosub", &stage.home("rbox-nosub"))?;
+    let mut failed = Vec::new();
+    for (name, program) in programs {
+        let user = match Who::of(name) {
+            Who::Ordinary => Some(&ordinary),
+            Who::WithoutRanges => Some(&without_ranges),
+            Who::Root => None,
+        };
+        step(&format!("End to end: {name}, as {}", user.map_or("root", |user| &user.name)));
+        if !passes(stage.command(program, user)?.args(options)) {
+            failed.push(name.clone());
+        }
+        let left = users.end_processes();
+        if !left.is_empty() {
+            println!("processes left behind:\n  {}", left.join("\n  "));
+            failed.push(format!("{name} (left processes behind)"));
+        }
+    }
+    Ok(failed)
+}
+
+/// Runs those programs that are for the likes of the caller; gives the names of those that failed.
+fn as_caller(programs: &BTreeMap<String, PathBuf>, options: &[&str]) -> Result<Vec<String>> {
+    let who = if host::has_subordinate_ids() { Who::Ordinary } else { Who::WithoutRanges };
+    let mut failed = Vec::new();
+    let mut not_run = Vec::new();
+    for (name, program) in programs {
+        if Who::of(name) != who {
+            not_run.push(name.as_str());
+            continue;
+        }
+        step(&format!("End to end: {name}"));
+        if !passes(Command::new(program).args(options).current_dir(source_of_tests())) {
+            failed.push(name.clone());
+        }
+    }
+    let in_ci = std::env::var("CI").is_ok_and(|value| value == "true" || value == "1");
+    if !cgroup_is_plain()? {
+        println!("note: /sys/fs/cgroup is not a plain cgroup2 here, and only root can give the tests one");
+    }
+    if !not_run.is_empty() {
+        println!("NOT RUN, for want of root or sudo to become other users: {}", not_run.join(", "));
+        if in_ci {
+            failed.extend(not_run.iter().map(|name| format!("{name} (not run)")));
+        }
+    }
+    Ok(failed)
+}
+
+fn source_of_tests() -> PathBuf {
+    host::source_root().join(Path::new("tests"))
+}
+
+fn passes(command: &mut Command) -> bool {
+    let started = Instant::now();
+    match command.stdin(Stdio::null()).status() {
+        Ok(status) => {
+            println!("({:.1} s)", started.elapsed().as_secs_f64());
+            status.success()
+        }
+        Err(error) => {
+            println!("cannot start {}: {error}", rbox_tests::command::shown(command));
+            false
+        }
+    }
+}
+
+fn step(name: &str) {
+    println!("\n── {name}");
+}
