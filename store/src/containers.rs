@@ -283,7 +283,7 @@ impl ContainerDir {
             files::remove(&self.store.container_name_path(self.name.as_str()))?;
         }
         let doomed = self.store.move_aside(&self.path)?;
-        remove_tree(&doomed).at("remove", &doomed)
+        self.store.delete(&doomed, remove_tree)
     }
 }
 

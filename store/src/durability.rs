@@ -111,7 +111,7 @@ impl Store {
         if doomed != path {
             drop(lock);
         }
-        remove_tree(&doomed).at("remove", &doomed)
+        self.delete(&doomed, remove_tree)
     }
 
     /// Waits until all that is there has reached the disk, and remembers that; nothing to do if that is known.

@@ -85,6 +85,14 @@ impl Store {
         }
     }
 
+    /// Deletes a directory that [`move_aside`](Store::move_aside) moved; a collection may be at it as well.
+    pub(crate) fn delete(&self, doomed: &Path, remove_tree: &dyn Fn(&Path) -> io::Result<()>) -> Result<()> {
+        match remove_tree(doomed) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.at("remove", doomed),
+        }
+    }
+
     /// Moves what nothing refers to out of its place. The gc lock is held exclusively.
     fn condemn(
         &self,
