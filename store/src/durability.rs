@@ -223,8 +223,11 @@ impl LeaseInner {
         });
         loop {
             match File::create(&path) {
-                // Never yet, or just removed because it was empty.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => files::create_dir(&directory)?,
+                // Not made yet, or just removed because it was empty; that may happen again before the next try.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::create_dir(&directory) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    made => made.at("create", &directory)?,
+                },
                 file => return file.map(drop).at("create", &path),
             }
         }
