@@ -216,3 +216,27 @@ fn deserialize_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBu
         PathText::Bytes(bytes) => OsString::from_vec(bytes).into(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_hold_every_path() {
+        let digest = rbox_types::Digest::from_sha256([7; 32]);
+        let node = |path: &[u8]| LeftOut {
+            path: OsString::from_vec(path.to_vec()).into(),
+            kind: NodeKind::Char,
+            major: 1,
+            minor: 3,
+            mode: 0o666,
+            uid: 0,
+            gid: 0,
+        };
+        let left_out = vec![node(b"dev/null"), node(b"dev/\xff")];
+        let record = LayerRecord { diff_id: DiffId(digest), size: 1, left_out };
+        let json = serde_json::to_string(&record).expect("JSON");
+        assert!(json.contains(r#""path":"dev/null","kind":"char""#), "{json}");
+        assert_eq!(serde_json::from_str::<LayerRecord>(&json).expect("parses"), record);
+    }
+}

@@ -196,3 +196,18 @@ fn default_root(xdg_data_home: Option<OsString>, home: Option<OsString>) -> Resu
     };
     Ok(data.join("rbox"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_store_is() {
+        let root = |xdg: Option<&str>, home: Option<&str>| default_root(xdg.map(Into::into), home.map(Into::into));
+        assert_eq!(root(Some("/data"), Some("/home/u")).expect("set"), Path::new("/data/rbox"));
+        for ignored in [None, Some(""), Some("relative")] {
+            assert_eq!(root(ignored, Some("/home/u")).expect("set"), Path::new("/home/u/.local/share/rbox"));
+            assert!(matches!(root(None, ignored), Err(Error::NoHome)));
+        }
+    }
+}

@@ -64,3 +64,17 @@ impl Store {
         serde_json::from_slice(&json).map_err(|source| Error::NotAnImage { digest: *digest, role, source })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chains() {
+        let [a, b, c] = [1, 2, 3].map(|byte| DiffId(Digest::from_sha256([byte; 32])));
+        let hash = |text: String| ChainId(Digest::from_sha256(Sha256::digest(text.as_bytes()).into()));
+        let ab = hash(format!("{a} {b}"));
+        assert_eq!(chain_ids(&[a, b, c]), [ChainId(a.0), ab, hash(format!("{ab} {c}"))]);
+        assert!(chain_ids(&[]).is_empty());
+    }
+}
