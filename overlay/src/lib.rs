@@ -1,1 +1,34 @@
-//! placeholder
+//! Layers: unpacked from archives, finished upon each other, mounted, removed.
+//!
+//! A layer is unpacked in two steps, both inside the user namespace whose ids its files are to have.
+//! [`unpack`](unpack()) needs nothing but the layer's own bytes, so all layers of an image unpack at the same time,
+//! while they arrive. What depends on the layers below waits for [`settle`](settle()). The result is a directory in
+//! overlayfs's own format (`userxattr`): whiteouts are character devices 0:0, opaque directories carry the attribute
+//! `user.overlay.opaque`.
+//!
+//! Archives are written by strangers. Every name is resolved beneath the layer's root and through no symbolic link by
+//! the kernel (openat2(2)); what cannot be meant well is an error that names the entry; memory and descriptors are
+//! bounded whatever an archive says.
+
+mod error;
+mod path;
+mod remove;
+mod settle;
+mod tar;
+mod unpack;
+pub mod worker;
+
+pub use error::{Error, Problem};
+pub use path::PathProblem;
+pub use remove::remove_tree;
+pub use settle::settle;
+pub use unpack::{Compression, DeviceKind, LeftOut, Options, Report, Unpacked, unpack};
+
+/// The extended attribute, "y" on a directory that hides what is below it, with overlayfs's option `userxattr`.
+const OPAQUE: &[u8] = b"user.overlay.opaque";
+
+/// Whether a layer's file may have this extended attribute. `trusted.*` and most of `security.*` belong to the host's
+/// root; under `user.overlay.` an image could make overlayfs show other files.
+fn may_have(name: &[u8]) -> bool {
+    name == b"security.capability" || name.starts_with(b"user.") && !name.starts_with(b"user.overlay.")
+}

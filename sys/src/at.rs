@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 
@@ -159,6 +159,18 @@ pub fn set_mode(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> io::Result<()> {
     Ok(rustix::fs::chmodat(dir, name, Mode::from_raw_mode(mode), AtFlags::empty())?)
 }
 
+/// Sets the mode of what is open, if only as a place (O_PATH), for which procfs is needed.
+pub fn set_mode_of(fd: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
+    let mode = Mode::from_raw_mode(mode);
+    match rustix::fs::fchmod(fd, mode) {
+        Err(rustix::io::Errno::BADF) => {
+            let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            Ok(rustix::fs::chmod(path, mode)?)
+        }
+        other => Ok(other?),
+    }
+}
+
 /// Sets the times of access and modification.
 pub fn set_times(dir: BorrowedFd<'_>, name: &[u8], time: Time) -> io::Result<()> {
     Ok(rustix::fs::utimensat(dir, name, &both(time), AtFlags::SYMLINK_NOFOLLOW)?)
@@ -192,6 +204,10 @@ mod tests {
         let seen = status(dir, b"l").expect("stat");
         assert_eq!((seen.kind, seen.modified), (Kind::Symlink, Time { seconds: -5, nanoseconds: 7 }));
         assert_eq!(read_link(dir, b"l").expect("readlink"), b"/nowhere");
+        make_dir(dir, b"d", 0o700).expect("mkdir");
+        let place = open_dir_path(dir, b"d").expect("open");
+        set_mode_of(place.as_fd(), 0o711).expect("chmod");
+        assert_eq!(status(dir, b"d").expect("stat").mode, 0o711);
         link(dir, b"l", dir, b"m").expect("link");
         assert_eq!(status(dir, b"m").expect("stat").inode, seen.inode);
     }

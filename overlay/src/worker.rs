@@ -1,0 +1,141 @@
+//! The part of rbox that unpacks one layer, or removes a tree, inside a user namespace.
+//!
+//! Whoever starts it gives it its ids first; see the rootless crate. From then on it hears and answers over one
+//! channel: [`Client`] is the other end. One thread only listens, so that a caller that dies, or gives up, ends the
+//! process at once, whatever the others are at.
+//!
+//! ```text
+//! Client                         worker
+//!   begin    ── job, 2 fds ─────▶  unpacks while the blob grows
+//!   available── bytes there ────▶
+//!   complete ── all there ──────▶
+//!   report  ◀─ Report or error ──  diff id verified
+//!   settle   ── parents' fds ───▶
+//!           ◀─ done or error ────
+//! ```
+
+mod growing;
+mod protocol;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+
+use rbox_sys::socket::Channel;
+use rbox_sys::{caps, process};
+
+use crate::{Error, Options, remove_tree, settle, unpack};
+
+use growing::Growing;
+pub use protocol::{Client, Job, remove};
+use protocol::{Reply, Request};
+
+/// The worker's main function: serves one [`Client`], then gives the process's exit code. The process has one thread
+/// yet, and is root of its user namespace.
+pub fn main(channel: Channel) -> u8 {
+    if harden().is_err() {
+        return 1;
+    }
+    // The caller is gone or has given up: nothing more is to be written.
+    match serve(&channel, || std::process::exit(1)) {
+        Ok(()) => 0,
+        Err(_) => 1,
+    }
+}
+
+/// The main function of a worker that serves one [`remove`].
+pub fn main_remove(channel: Channel) -> u8 {
+    if harden().is_err() {
+        return 1;
+    }
+    let served = (|| {
+        let (request, fds) = protocol::receive(&channel)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let (Request::Remove { name }, Ok([dir])) = (request, <[OwnedFd; 1]>::try_from(fds)) else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let reply = match remove_tree(dir.as_fd(), &name) {
+            Ok(()) => Reply::Done,
+            Err(error) => Reply::Failed { message: error.to_string(), hint: None },
+        };
+        protocol::reply(&channel, &reply)
+    })();
+    u8::from(served.is_err())
+}
+
+/// What costs nothing: no program that this process might be brought to execute gains anything.
+fn harden() -> io::Result<()> {
+    process::set_umask(0);
+    caps::set_no_new_privileges()
+}
+
+/// Serves one client until it closes the channel. `abort` is called as soon as it does so too early.
+fn serve(channel: &Channel, abort: impl Fn()) -> io::Result<()> {
+    let Some((request, fds)) = protocol::receive(channel)? else { return Ok(()) };
+    let (Request::Begin(job), Ok([blob, root])) = (request, <[OwnedFd; 2]>::try_from(fds)) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the first message is not a job with two descriptors"));
+    };
+    let growing = Growing::default();
+    let (to_settle, parents) = mpsc::channel::<Vec<OwnedFd>>();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let work = scope.spawn(|| {
+            let result = work(&job, growing.reader(blob.into()), root.as_fd(), parents, channel);
+            done.store(true, Ordering::Release);
+            match result {
+                Ok(()) => protocol::reply(channel, &Reply::Done),
+                Err(error) => protocol::reply(channel, &Reply::from_error(&error)),
+            }
+        });
+        let mut layers = Vec::new();
+        let heard = loop {
+            match protocol::receive(channel) {
+                Ok(Some((Request::Available { total }, _))) => growing.announce(total),
+                Ok(Some((Request::Complete, _))) => growing.complete(),
+                Ok(Some((Request::Parents { more }, fds))) => {
+                    layers.extend(fds);
+                    if !more {
+                        // After a failure nobody waits for them.
+                        let _ = to_settle.send(std::mem::take(&mut layers));
+                    }
+                }
+                Ok(Some((Request::Begin(_) | Request::Remove { .. }, _))) => {
+                    break Err(io::ErrorKind::InvalidData.into());
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        if !done.load(Ordering::Acquire) {
+            abort();
+        }
+        growing.abort();
+        drop(to_settle);
+        let worked = work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // That the client did not wait for the answer is its own affair.
+        heard.and(worked.or(Ok(())))
+    })
+}
+
+fn work(
+    job: &Job,
+    blob: growing::Reader<'_>,
+    root: BorrowedFd<'_>,
+    parents: Receiver<Vec<OwnedFd>>,
+    channel: &Channel,
+) -> Result<(), Error> {
+    let unpacked = unpack(blob, job.compression, root, Options { single_id: job.single_id })?;
+    let found = unpacked.report.diff_id;
+    if found != job.diff_id {
+        return Err(Error::DiffId { expected: job.diff_id, found });
+    }
+    let talk = |source| Error::Worker { operation: "hear from the caller of", source };
+    protocol::reply(channel, &Reply::Unpacked(unpacked.report.clone())).map_err(talk)?;
+    let parents = parents.recv().map_err(|_| talk(io::ErrorKind::UnexpectedEof.into()))?;
+    let parents: Vec<BorrowedFd<'_>> = parents.iter().map(AsFd::as_fd).collect();
+    settle(root, &parents, &unpacked)
+}
+
+#[cfg(test)]
+mod tests;
