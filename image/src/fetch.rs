@@ -65,7 +65,11 @@ impl Client {
         let range = format!("bytes={start}-");
         let headers = [(header::RANGE, range.as_str())];
         let headers = if start > 0 { &headers[..] } else { &[] };
-        let answer = self.request(Method::GET, reference, Wanted::Blob(*digest), headers)?;
+        let answer = match self.request(Method::GET, reference, Wanted::Blob(*digest), headers) {
+            // The server's blob ends where we stopped, or before.
+            Err(Error::Status { status: 416, .. }) if start > 0 => return Err(verifier.wrong_size(start)),
+            answer => answer?,
+        };
         let host = answer.host;
         let mut to_skip = match answer.response.status() {
             StatusCode::PARTIAL_CONTENT => {

@@ -137,7 +137,7 @@ fn truncated() {
         Some(_) => Reply::new(416, ""),
     });
     let error = fetch(&server, &file()).expect_err("too short");
-    assert!(matches!(error, Error::Status { status: 416, .. }), "{error}");
+    assert!(matches!(error, Error::SizeMismatch { actual: 500_000, .. }), "{error}");
 }
 
 #[test]

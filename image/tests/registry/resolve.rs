@@ -166,7 +166,8 @@ fn changed_bytes() {
 
 #[test]
 fn too_large() {
-    let server = Server::start(|_| Reply::new(200, vec![b' '; LARGEST_DOCUMENT as usize + 1]));
+    // Announced: nothing is waited for.
+    let server = Server::start(|_| Reply::new(200, vec![b' '; LARGEST_DOCUMENT as usize + 1]).hang(0));
     assert!(matches!(failure(&server), Error::TooLarge { limit: LARGEST_DOCUMENT, .. }));
     let server = Server::start(|_| Reply::new(200, vec![b' '; LARGEST_DOCUMENT as usize + 1]).chunked());
     assert!(matches!(failure(&server), Error::TooLarge { limit: LARGEST_DOCUMENT, .. }));
