@@ -1,1 +1,33 @@
-//! placeholder
+//! What a person calls a container: the crate where image, overlay and runtime meet.
+//!
+//! An [`Engine`] has a method for each thing that people do; a command line or an API server only describes requests
+//! and shows results. Planning is pure ([`RunPlan`]), and everything that acts does so through the workshops below.
+
+mod containers;
+mod doctor;
+mod engine;
+mod error;
+mod etc_files;
+mod files;
+mod images;
+mod inspect;
+mod names;
+mod plan;
+mod pull;
+mod record;
+mod request;
+mod run;
+mod supervise;
+mod user;
+pub mod worker;
+
+pub use containers::{ContainerStatus, ContainerSummary};
+pub use doctor::doctor;
+pub use engine::{Engine, Info};
+pub use error::Error;
+pub use images::{ImageSummary, Unnamed};
+pub use plan::{PlanError, RunPlan};
+pub use pull::{LayerState, PullOutput, PullRequest, Pulled};
+pub use rbox_store::Collected;
+pub use request::{PullPolicy, RunRequest, Tmpfs, Volume};
+pub use run::Ran;

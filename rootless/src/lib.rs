@@ -8,6 +8,7 @@
 //! Container root is never the host's root: root's own containers get a range of ids that nobody else has, since
 //! uid 0 needs no capability to write what the kernel keeps for uid 0 in /proc and /sys.
 
+mod attempt;
 mod error;
 mod identity;
 mod map_writer;
@@ -15,6 +16,7 @@ pub mod probe;
 mod subid;
 pub mod worker;
 
+pub use attempt::attempt;
 pub use error::Error;
 pub use identity::{Choice, Identity, Kind};
 pub use map_writer::MapWriter;

@@ -2,6 +2,48 @@
 
 use std::{fs, io};
 
+use rbox_sys::clone::Namespaces;
+use rbox_sys::mount::{self, Propagation};
+use rbox_types::{Finding, ProbeState};
+
+use crate::{Error, Identity, Kind, attempt};
+
+/// Tries what a container needs of user namespaces with these ids.
+///
+/// Where an LSM restricts them, making one may succeed and the first mount in it fail; so a mount is tried.
+pub fn user_namespace(identity: &Identity) -> Finding {
+    const FACILITY: &str = "user namespaces";
+    let missing = |detail: String, remedy| Finding::lacks(FACILITY, ProbeState::Missing, detail, remedy);
+    match attempt(identity, Namespaces::MOUNT, || mount::set_root_propagation(Propagation::Private)) {
+        Ok(Ok(())) => Finding::works(FACILITY, "one can be made, and mounted in"),
+        Ok(Err(error)) => missing(format!("one can be made, but not mounted in: {error}"), Some(userns_hint(&error))),
+        Err(error) => {
+            let remedy = error.hint();
+            let detail = match &error {
+                Error::Userns(source) => format!("{error}: {source}"),
+                _ => error.to_string(),
+            };
+            missing(detail, remedy)
+        }
+    }
+}
+
+/// Which ids containers have.
+pub fn ids(identity: &Identity) -> Finding {
+    const FACILITY: &str = "ids";
+    let count = identity.maps.uid.count();
+    match identity.kind {
+        Kind::Subid => Finding::works(FACILITY, format!("{count} users, from /etc/subuid and /etc/subgid")),
+        Kind::Privileged => Finding::works(FACILITY, format!("{count} users, mapped by root")),
+        Kind::Single => Finding::lacks(
+            FACILITY,
+            ProbeState::Degraded,
+            "containers have one id, your own: all files belong to it, and switching users inside fails",
+            Error::NoRanges { user: std::env::var("USER").unwrap_or_else(|_| "USER".into()) }.hint(),
+        ),
+    }
+}
+
 /// What mends a user namespace that cannot be made, as the host's settings show it.
 pub fn userns_hint(error: &io::Error) -> String {
     let setting = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();

@@ -13,7 +13,7 @@ use rbox_sys::{dir, exec, fd, memfd, netdev};
 
 use crate::error::{During, Failure};
 use crate::init::VERB;
-use crate::launch::{MAPPED, Prepare};
+use crate::launch::{MAPPED, Root};
 use crate::own_exe;
 use crate::plan::{InitPlan, MountSource, MountStep};
 
@@ -23,7 +23,7 @@ pub(crate) const AT_CLONE: Namespaces =
     Namespaces::USER.and(Namespaces::PID).and(Namespaces::MOUNT).and(Namespaces::UTS).and(Namespaces::IPC);
 
 /// Goes on as the container's first process. Returns only to say what failed.
-pub(crate) fn run(mut plan: InitPlan, channel: &Channel, prepare: Prepare<'_>) -> Result<Infallible, Failure> {
+pub(crate) fn run(mut plan: InitPlan, channel: &Channel, root: &mut dyn Root) -> Result<Infallible, Failure> {
     plan.trace.continue_as("entry");
     let rest = plan.namespaces.without(AT_CLONE);
     clone::unshare(rest).during(|| "make the network and cgroup namespaces")?;
@@ -34,16 +34,17 @@ pub(crate) fn run(mut plan: InitPlan, channel: &Channel, prepare: Prepare<'_>) -
     // Mounts made here must not appear on the host, and the host's must not appear in the container.
     mount::set_root_propagation(Propagation::Private).during(|| "make the mounts private")?;
     let sources = clone_bind_sources(&mut plan.mounts)?;
-    plan.trace.mark("clone bind sources");
+    root.open()?;
+    plan.trace.mark("open bind sources and the root filesystem");
     wait_for_ids(channel)?;
     plan.trace.mark("wait for the id maps");
     worker::become_root().during(|| "become root in the user namespace")?;
-    let prepared = prepare()?;
+    let prepared = root.mount()?;
     if let Some(user) = prepared.user {
         plan.user = user;
     }
     plan.env.extend(prepared.env);
-    plan.trace.mark("prepare the root filesystem");
+    plan.trace.mark("mount the root filesystem");
     let exe = own_exe::read_only().during(|| "make a read-only clone of the rbox binary")?;
     plan.trace.mark("clone own executable");
     execute_init(&plan, channel, &prepared.rootfs, &sources, &exe)

@@ -17,7 +17,7 @@ use crate::trace::Trace;
 use crate::{exec, rootfs};
 
 /// The hidden verb that makes the binary init.
-pub(crate) const VERB: &str = "__init";
+pub const VERB: &str = "__init";
 
 /// What `rbox __init PLAN CHANNEL ROOTFS` does; the arguments are descriptors that the entry handed on. Returns only
 /// to give an exit status.

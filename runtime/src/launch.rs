@@ -20,8 +20,15 @@ use crate::trace::Trace;
 /// What the launcher says when the ids are there.
 pub(crate) const MAPPED: &[u8] = b"mapped";
 
-/// What runs inside the new namespaces, as their root, to bring the root filesystem.
-pub(crate) type Prepare<'a> = Box<dyn FnOnce() -> Result<Prepared, Failure> + 'a>;
+/// Brings the root filesystem; both steps run inside the new namespaces.
+pub trait Root {
+    /// Opens what it is made of, still with the caller's ids: container root may not pass through all directories
+    /// that the caller may.
+    fn open(&mut self) -> Result<(), Failure>;
+
+    /// Makes the detached mount, as root of the user namespace.
+    fn mount(&mut self) -> Result<Prepared, Failure>;
+}
 
 /// The root filesystem, and what could only be known by looking into it.
 pub struct Prepared {
@@ -51,7 +58,7 @@ pub struct Launch<'a> {
     /// Standard input.
     pub stdin: Stdin,
     /// Brings the root filesystem.
-    pub prepare: Prepare<'a>,
+    pub root: &'a mut dyn Root,
 }
 
 impl Launch<'_> {
@@ -68,7 +75,7 @@ impl Launch<'_> {
             Ok(Forked::Parent(child)) => child,
             Ok(Forked::Child) => {
                 drop(ours);
-                let Err(failure) = entry::run(plan, &theirs, self.prepare);
+                let Err(failure) = entry::run(plan, &theirs, self.root);
                 // If nobody listens any more, nobody is left to tell.
                 let _ = Report::Failed(failure).send(&theirs, None);
                 std::process::exit(i32::from(Exit::RBOX_FAILED));

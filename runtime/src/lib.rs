@@ -11,7 +11,7 @@
 //!   newuidmap ‖ newgidmap            unshare(net cgroup), lo up
 //!                                    clone bind sources as the caller sees them
 //!   "mapped" ──────────────────────▶ become root inside
-//!                                    prepare: the root filesystem, detached
+//!                                    mount the root filesystem, detached
 //!                                    execve of a read-only clone of rbox ───▶ attach root, mounts, /dev, masks
 //!   ◀───────────────────────────────────────────── console (pty master) ──── pivot_root
 //!   ◀── failure, or end of file when execve(2) closed the channel ────────── ids, capabilities, execve
@@ -41,6 +41,6 @@ pub mod trace;
 
 pub use capability::DEFAULT_CAPABILITIES;
 pub use error::{Error, Failure};
-pub use init::main as init_main;
-pub use launch::{Launch, Prepared, Running, Stdin};
+pub use init::{VERB as INIT_VERB, main as init_main};
+pub use launch::{Launch, Prepared, Root, Running, Stdin};
 pub use plan::{InitPlan, User};

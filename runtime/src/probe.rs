@@ -1,1 +1,52 @@
-//! What the host lets a container have.
+//! What the host lets a container have, tried in namespaces of the same kinds.
+
+use std::io;
+
+use rbox_rootless::{Identity, attempt};
+use rbox_sys::clone::Namespaces;
+use rbox_sys::mount::{Attributes, Filesystem};
+use rbox_sys::netdev;
+use rbox_types::{Finding, ProbeState};
+
+/// A fresh /proc: refused where the outer one is partly covered.
+pub fn proc(identity: &Identity) -> Finding {
+    let namespaces = Namespaces::MOUNT.and(Namespaces::PID);
+    finding(identity, "a /proc of its own", namespaces, || mount("proc"), crate::rootfs::PROC_HINT)
+}
+
+/// A fresh /sys: only with a network namespace of its own, and where the outer one is not covered.
+pub fn sys(identity: &Identity) -> Finding {
+    let namespaces = Namespaces::MOUNT.and(Namespaces::NET);
+    finding(identity, "a /sys of its own", namespaces, || mount("sysfs"), crate::rootfs::PROC_HINT)
+}
+
+/// cgroup v2, as /sys/fs/cgroup shows it.
+pub fn cgroup(identity: &Identity) -> Finding {
+    let namespaces = Namespaces::MOUNT.and(Namespaces::CGROUP);
+    let remedy = "boot with cgroup v2 alone: systemd.unified_cgroup_hierarchy=1 on the kernel's command line";
+    finding(identity, "cgroup v2", namespaces, || mount("cgroup2"), remedy)
+}
+
+/// A network namespace with a loopback device.
+pub fn network(identity: &Identity) -> Finding {
+    let remedy = "as root: sysctl -w user.max_net_namespaces=15000";
+    finding(identity, "network namespaces", Namespaces::NET, netdev::loopback_up, remedy)
+}
+
+fn mount(kind: &str) -> io::Result<()> {
+    Filesystem::open(kind)?.mount(Attributes::default()).map(drop)
+}
+
+fn finding(
+    identity: &Identity,
+    facility: &str,
+    namespaces: Namespaces,
+    act: impl FnOnce() -> io::Result<()>,
+    remedy: &str,
+) -> Finding {
+    match attempt(identity, namespaces, act) {
+        Ok(Ok(())) => Finding::works(facility, "can be had"),
+        Ok(Err(error)) => Finding::lacks(facility, ProbeState::Missing, error.to_string(), Some(remedy.into())),
+        Err(error) => Finding::lacks(facility, ProbeState::Missing, error.to_string(), error.hint()),
+    }
+}

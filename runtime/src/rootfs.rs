@@ -28,11 +28,16 @@ const DEV_LINKS: [(&str, &str); 5] = [
     ("pts/ptmx", "/dev/ptmx"),
 ];
 
+/// What mends a /proc or /sys that cannot be mounted: the kernel gives a user namespace a fresh one only where the
+/// outer one is fully visible (mount_too_revealing() in fs/namespace.c).
+pub(crate) const PROC_HINT: &str = "parts of the outer one are covered, as inside another container: start that one \
+     with them uncovered (Docker and Podman: --security-opt systempaths=unconfined)";
+
 /// Builds the tree on the detached mount `root` and makes it this process's root.
 pub(crate) fn build(plan: &mut InitPlan, channel: &Channel, root: &OwnedFd) -> Result<(), Failure> {
     let root = root.as_fd();
     // Over the old root, where a directory is sure to be; pivot_root(2) swaps the two.
-    let old_root = in_root::open_path(dir::cwd(), Path::new("/")).during(|| "open the host's root")?;
+    let old_root = dir::open(Path::new("/")).during(|| "open the host's root")?;
     mount::attach(root, old_root.as_fd()).during(|| "attach the root filesystem")?;
     plan.trace.mark("attach the root filesystem");
     for step in &plan.mounts {
@@ -112,11 +117,7 @@ fn new_filesystem(kind: &str, step: &MountStep) -> Result<OwnedFd, Failure> {
     filesystem.mount(step.options.set_attributes()).map_err(|error| {
         let failure = Failure::new(what(), &error);
         match (kind, error.kind()) {
-            ("proc", ErrorKind::PermissionDenied) => failure.hint(
-                "parts of /proc are covered here, as inside another container, and the kernel then gives nobody a fresh \
-                 one: start the outer container with /proc unmasked (Docker and Podman: --security-opt \
-                 systempaths=unconfined)",
-            ),
+            ("proc" | "sysfs", ErrorKind::PermissionDenied) => failure.hint(PROC_HINT),
             _ => failure,
         }
     })

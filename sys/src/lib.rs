@@ -27,6 +27,7 @@ pub mod signal;
 pub mod socket;
 pub mod syncfs;
 pub mod tty;
+pub mod usage;
 pub mod xattr;
 
 pub use rustix::io::Errno;

@@ -64,11 +64,21 @@ impl Filesystem {
         Ok(rustix::mount::fsconfig_set_flag(self.0.as_fd(), key)?)
     }
 
-    /// Makes the instance and a detached mount of it.
-    pub fn mount(self, attributes: Attributes) -> io::Result<OwnedFd> {
-        rustix::mount::fsconfig_create(self.0.as_fd())?;
+    /// Makes the instance as configured.
+    pub fn create(&self) -> io::Result<()> {
+        Ok(rustix::mount::fsconfig_create(self.0.as_fd())?)
+    }
+
+    /// A detached mount of the instance that [`create`](Self::create) made.
+    pub fn mounted(&self, attributes: Attributes) -> io::Result<OwnedFd> {
         let attributes = MountAttrFlags::from_bits_retain(attributes.0 as u32);
         Ok(rustix::mount::fsmount(self.0.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+    }
+
+    /// Makes the instance and a detached mount of it.
+    pub fn mount(&self, attributes: Attributes) -> io::Result<OwnedFd> {
+        self.create()?;
+        self.mounted(attributes)
     }
 
     /// What the kernel says of the last failure ("overlay: …"), if it says anything.
@@ -145,6 +155,11 @@ fn mount_setattr(mount: BorrowedFd<'_>, set: u64, clear: u64, propagation: u64, 
 /// Mounts by mount(2): for options that the descriptor API of old kernels does not take.
 pub fn mount_old(kind: &str, target: &Path, options: &CStr) -> io::Result<()> {
     Ok(rustix::mount::mount(kind, target, kind, rustix::mount::MountFlags::empty(), options)?)
+}
+
+/// Unmounts what is mounted at `path`; the mount itself lives on as long as somebody has it open.
+pub fn detach(path: &Path) -> io::Result<()> {
+    Ok(rustix::mount::unmount(path, UnmountFlags::DETACH)?)
 }
 
 /// Makes the current directory, which is a mount, the root of this mount namespace, and drops the old root

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::time::Timespec;
 
 /// What to wait for on a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +18,10 @@ pub enum Interest {
     Write,
 }
 
-/// Waits until one of these is ready; says of each whether it is.
-pub fn wait<const N: usize>(fds: [(BorrowedFd<'_>, Interest); N]) -> io::Result<[bool; N]> {
+/// Waits until one of these is ready, or `limit` has passed; says of each whether it is.
+pub fn wait<const N: usize>(fds: [(BorrowedFd<'_>, Interest); N], limit: Option<Duration>) -> io::Result<[bool; N]> {
+    let limit =
+        limit.map(|limit| Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: i64::from(limit.subsec_nanos()) });
     let mut polled = fds.each_ref().map(|(fd, interest)| {
         PollFd::from_borrowed_fd(
             *fd,
@@ -29,7 +33,8 @@ pub fn wait<const N: usize>(fds: [(BorrowedFd<'_>, Interest); N]) -> io::Result<
         )
     });
     loop {
-        match rustix::event::poll(&mut polled, None) {
+        match rustix::event::poll(&mut polled, limit.as_ref()) {
+            // Starting the wait anew makes it longer at worst by what it had waited.
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
             Ok(_) => break,

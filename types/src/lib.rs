@@ -7,6 +7,7 @@ mod digest;
 mod exit;
 mod idmap;
 mod platform;
+mod probe;
 mod reference;
 
 pub use container::{ContainerId, ContainerName, InvalidContainerId, InvalidContainerName};
@@ -14,4 +15,5 @@ pub use digest::{ChainId, DiffId, Digest, InvalidDigest};
 pub use exit::Exit;
 pub use idmap::{IdMap, IdMaps, IdRange, InvalidIdMap};
 pub use platform::{InvalidPlatform, Platform};
+pub use probe::{Finding, ProbeState};
 pub use reference::{InvalidReference, Reference};

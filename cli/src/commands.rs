@@ -1,0 +1,48 @@
+//! One file a command: its flags and what it does.
+
+pub(crate) mod gc;
+pub(crate) mod images;
+pub(crate) mod info;
+pub(crate) mod inspect;
+pub(crate) mod ps;
+pub(crate) mod pull;
+pub(crate) mod rm;
+pub(crate) mod rmi;
+pub(crate) mod run;
+
+use rbox_container::Engine;
+
+use crate::args::{Args, Command};
+use crate::failure::Failure;
+
+/// Carries out a command; gives the exit status.
+pub(crate) fn act(args: Args) -> Result<u8, Failure> {
+    let global = args.global;
+    let engine = || Engine::open(global.root.clone(), global.identity);
+    match args.command {
+        Command::Run(run) => return run.act(&engine()?),
+        Command::Pull(pull) => pull.act(&engine()?)?,
+        Command::Ps(ps) => ps.act(&engine()?)?,
+        Command::Images(images) => images.act(&engine()?)?,
+        Command::Rm(rm) => return rm.act(&engine()?),
+        Command::Rmi(rmi) => return rmi.act(&engine()?),
+        Command::Inspect(inspect) => return inspect.act(&engine()?),
+        Command::Gc(gc) => gc.act(&engine()?)?,
+        Command::Info(info) => info.act(&engine()?)?,
+        Command::Doctor(doctor) => return doctor.act(global.root, global.identity),
+        Command::Version(version) => version.act()?,
+    }
+    Ok(0)
+}
+
+/// Acts on each name; failures are told one by one and do not keep the others from being done.
+fn each(names: Vec<String>, mut act: impl FnMut(&str) -> Result<(), Failure>) -> Result<u8, Failure> {
+    let mut status = 0;
+    for name in names {
+        if let Err(failure) = act(&name) {
+            failure.print();
+            status = failure.status;
+        }
+    }
+    Ok(status)
+}

@@ -1,0 +1,107 @@
+//! `rbox info`, `rbox version`, `rbox doctor`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use rbox_container::Engine;
+use rbox_rootless::Choice;
+use rbox_types::{IdMap, Platform, ProbeState};
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::output::{self, Format};
+
+/// Show how rbox is set up for this user
+#[derive(Debug, Args)]
+pub(crate) struct Info {
+    /// How to print
+    #[arg(long, default_value = "table")]
+    format: Format,
+}
+
+impl Info {
+    pub(crate) fn act(self, engine: &Engine) -> Result<(), Failure> {
+        let info = engine.info()?;
+        if self.format == Format::Json {
+            return Ok(output::json(&json!({
+                "Version": env!("CARGO_PKG_VERSION"),
+                "Platform": Platform::host().to_string(),
+                "Root": info.root,
+                "Identity": info.identity,
+                "UidMap": info.maps.uid,
+                "GidMap": info.maps.gid,
+                "Images": info.images,
+                "Containers": info.containers.0,
+                "Running": info.containers.1,
+            }))?);
+        }
+        let map = |map: &IdMap| {
+            let ranges: Vec<String> = map
+                .ranges()
+                .iter()
+                .map(|range| format!("{}+{} → {}", range.inside, range.length, range.outside))
+                .collect();
+            ranges.join(", ")
+        };
+        let rows = [
+            ["version", env!("CARGO_PKG_VERSION")].map(str::to_owned),
+            ["platform".into(), Platform::host().to_string()],
+            ["store".into(), info.root.display().to_string()],
+            ["identity".into(), info.identity.into()],
+            ["uids".into(), map(&info.maps.uid)],
+            ["gids".into(), map(&info.maps.gid)],
+            ["images".into(), info.images.to_string()],
+            ["containers".into(), format!("{}, {} running", info.containers.0, info.containers.1)],
+        ];
+        Ok(output::table(["WHAT", "VALUE"], &rows)?)
+    }
+}
+
+/// Show the version
+#[derive(Debug, Args)]
+pub(crate) struct Version {
+    /// How to print
+    #[arg(long, default_value = "table")]
+    format: Format,
+}
+
+impl Version {
+    pub(crate) fn act(self) -> Result<(), Failure> {
+        let version = env!("CARGO_PKG_VERSION");
+        match self.format {
+            Format::Json => Ok(output::json(&json!({ "Version": version, "Platform": Platform::host().to_string() }))?),
+            Format::Table => Ok(output::line(&format!("rbox {version} {}", Platform::host()))?),
+        }
+    }
+}
+
+/// Check what this host lets rbox do, and say how to mend what it does not
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// How to print
+    #[arg(long, default_value = "table")]
+    format: Format,
+}
+
+impl Doctor {
+    /// Exit status 1 where something that every container needs is missing.
+    pub(crate) fn act(self, root: Option<PathBuf>, choice: Choice) -> Result<u8, Failure> {
+        let findings = rbox_container::doctor(root, choice);
+        if self.format == Format::Json {
+            output::json(&findings)?;
+        } else {
+            for finding in &findings {
+                let sign = match finding.state {
+                    ProbeState::Works => "ok      ",
+                    ProbeState::Degraded => "degraded",
+                    ProbeState::Missing => "MISSING ",
+                };
+                output::line(&format!("{sign}  {}: {}", finding.facility, finding.detail))?;
+                if let Some(remedy) = &finding.remedy {
+                    output::line(&format!("          mend: {remedy}"))?;
+                }
+            }
+        }
+        Ok(u8::from(findings.iter().any(|finding| finding.state == ProbeState::Missing)))
+    }
+}

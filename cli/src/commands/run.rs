@@ -1,0 +1,190 @@
+//! `rbox run`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use rbox_container::{Engine, PullPolicy, RunRequest, Tmpfs, Volume};
+use rbox_types::{ContainerName, Platform, Reference};
+
+use crate::failure::Failure;
+
+/// Run a command in a new container
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Give the command a terminal
+    #[arg(short, long)]
+    tty: bool,
+
+    /// Let standard input reach the command
+    #[arg(short, long)]
+    interactive: bool,
+
+    /// Remove the container when it has ended
+    #[arg(long)]
+    rm: bool,
+
+    /// Set a variable; without a value, your own
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+
+    /// Where the command starts
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<PathBuf>,
+
+    /// Who the command runs as, by the image's /etc/passwd or by number
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+
+    /// Show a file or directory of the host in the container
+    #[arg(short, long, value_name = "SOURCE:DESTINATION[:ro]")]
+    volume: Vec<Volume>,
+
+    /// An empty directory in memory
+    #[arg(long, value_name = "DESTINATION[:OPTIONS]")]
+    tmpfs: Vec<Tmpfs>,
+
+    /// Keep the container from writing to its root filesystem
+    #[arg(long)]
+    read_only: bool,
+
+    /// The container's name
+    #[arg(long)]
+    name: Option<ContainerName>,
+
+    /// The host name inside
+    #[arg(long, value_parser = parse_hostname)]
+    hostname: Option<String>,
+
+    /// What is executed in place of the image's entrypoint; empty for none
+    #[arg(long, value_name = "COMMAND")]
+    entrypoint: Option<String>,
+
+    /// The network: this version has none but the loopback device
+    #[arg(long, value_name = "MODE", default_value = "none", value_parser = parse_network)]
+    #[allow(dead_code, reason = "there is one mode; the parser refuses all others")]
+    network: Loopback,
+
+    /// When to ask the registry: always, missing or never
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pull: PullPolicy,
+
+    /// The platform to run, such as linux/amd64
+    #[arg(long)]
+    platform: Option<Platform>,
+
+    /// Talk to the registry without TLS, or with TLS that nobody vouches for
+    #[arg(long, value_name = "BOOL")]
+    tls_verify: Option<bool>,
+
+    /// Print what will be done, and afterwards what each step took
+    #[arg(long)]
+    explain: bool,
+
+    /// The image
+    image: Reference,
+
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+impl Run {
+    pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
+        let explain = self.explain;
+        let request = self.request()?;
+        let ran = crate::progress::with_output(false, |output| engine.run(&request, explain, output))?;
+        if let Some((plan, steps)) = ran.explained {
+            explain_steps(&plan, &steps)?;
+        }
+        Ok(ran.exit.status())
+    }
+
+    fn request(self) -> Result<RunRequest, Failure> {
+        let entrypoint = self.entrypoint.map(|text| parse_entrypoint(&text)).transpose()?;
+        Ok(RunRequest {
+            image: self.image,
+            platform: self.platform,
+            pull: self.pull,
+            tls_verify: self.tls_verify,
+            command: self.command,
+            entrypoint,
+            env: self.env.iter().filter_map(|variable| completed(variable)).collect(),
+            workdir: self.workdir,
+            user: self.user,
+            hostname: self.hostname,
+            name: self.name,
+            interactive: self.interactive,
+            tty: self.tty,
+            rm: self.rm,
+            read_only: self.read_only,
+            volumes: self.volume,
+            tmpfs: self.tmpfs,
+        })
+    }
+}
+
+/// A variable named without a value is the caller's own, and left out where the caller has none.
+fn completed(variable: &str) -> Option<String> {
+    if variable.contains('=') {
+        return Some(variable.to_owned());
+    }
+    std::env::var(variable).ok().map(|value| format!("{variable}={value}"))
+}
+
+/// A JSON list of words, or one word (Podman's rule; Docker takes the one word).
+fn parse_entrypoint(text: &str) -> Result<Vec<String>, Failure> {
+    if text.starts_with('[') {
+        return serde_json::from_str(text)
+            .map_err(|error| Failure::new(format!("--entrypoint {text:?} is not a JSON list of words: {error}")));
+    }
+    Ok(if text.is_empty() { Vec::new() } else { vec![text.to_owned()] })
+}
+
+/// hostname(7): letters, digits, hyphens and dots; the kernel has room for 64 bytes.
+fn parse_hostname(text: &str) -> Result<String, String> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    if text.is_empty() || text.len() > 64 || !text.chars().all(fine) || text.starts_with(['-', '.']) {
+        return Err("a host name has 1 to 64 letters, digits, '-' and '.'".into());
+    }
+    Ok(text.to_owned())
+}
+
+/// `--network none`.
+#[derive(Debug, Clone, Copy)]
+struct Loopback;
+
+fn parse_network(text: &str) -> Result<Loopback, String> {
+    match text {
+        "none" => Ok(Loopback),
+        _ => {
+            Err("only \"none\" is there in this version: containers have a loopback device and no outside network"
+                .into())
+        }
+    }
+}
+
+fn explain_steps(plan: &rbox_container::RunPlan, steps: &[rbox_runtime::trace::Step]) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(&plan.spec)?;
+    eprintln!("{text}");
+    let Some(first) = steps.first() else { return Ok(()) };
+    eprintln!("{:>9} {:>9}  process  step", "at µs", "took µs");
+    for step in steps {
+        let (at, took) = (step.began - first.began, step.ended - step.began);
+        eprintln!("{:>9} {:>9}  {:<7}  {}", at.as_micros(), took.as_micros(), step.process, step.name);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entrypoints() {
+        let parsed = |text| parse_entrypoint(text).expect("valid");
+        assert_eq!(parsed(""), Vec::<String>::new());
+        assert_eq!(parsed("/bin/sh"), ["/bin/sh"]);
+        assert_eq!(parsed(r#"["/bin/sh","-c"]"#), ["/bin/sh", "-c"]);
+        assert!(parse_entrypoint("[sh").is_err());
+    }
+}

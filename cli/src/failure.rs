@@ -1,0 +1,68 @@
+//! How a failure is told.
+
+use std::error::Error as _;
+use std::io;
+
+use rbox_container::Error;
+use rbox_types::Exit;
+
+/// What failed, for people, and the exit status.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    hint: Option<String>,
+    pub(crate) status: u8,
+}
+
+impl Failure {
+    /// A failure in words of our own.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, status: Exit::RBOX_FAILED }
+    }
+
+    /// `rbox: what: why` and, where something mends it, `hint: …`.
+    pub(crate) fn print(&self) {
+        if self.message.is_empty() {
+            return;
+        }
+        eprintln!("rbox: {}", self.message);
+        if let Some(hint) = &self.hint {
+            eprintln!("hint: {hint}");
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let (hint, status) = (error.hint(), error.status());
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // Errors that wrap others often say the same again.
+            if !message.ends_with(&text) {
+                message.push_str(": ");
+                message.push_str(&text);
+            }
+            cause = error.source();
+        }
+        Self { message, hint, status }
+    }
+}
+
+/// Only standard output fails so: a reader that went away (`rbox images | head -1`) is no failure to tell.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        let message = match error.kind() {
+            io::ErrorKind::BrokenPipe => String::new(),
+            _ => format!("cannot write to standard output: {error}"),
+        };
+        Self { message, hint: None, status: Exit::RBOX_FAILED }
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::from(io::Error::from(error))
+    }
+}

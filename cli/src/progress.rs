@@ -1,0 +1,102 @@
+//! What a pull shows: a bar per layer on a terminal, plain lines otherwise. All of it goes to standard error.
+
+use std::io::IsTerminal;
+use std::sync::Mutex;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rbox_container::{LayerState, PullOutput};
+use rbox_types::{Digest, Reference};
+
+/// Calls `act` with the output that suits standard error.
+pub(crate) fn with_output<T>(quiet: bool, act: impl FnOnce(&dyn PullOutput) -> T) -> T {
+    if quiet {
+        act(&Quiet)
+    } else if std::io::stderr().is_terminal() {
+        act(&Bars::default())
+    } else {
+        act(&Lines)
+    }
+}
+
+/// Nothing at all.
+struct Quiet;
+
+impl PullOutput for Quiet {
+    fn begin(&self, _: &Reference, _: &[(Digest, u64)]) {}
+    fn downloaded(&self, _: usize, _: u64) {}
+    fn state(&self, _: usize, _: LayerState) {}
+    fn end(&self) {}
+}
+
+/// A line for each thing that is finished.
+struct Lines;
+
+impl PullOutput for Lines {
+    fn begin(&self, reference: &Reference, layers: &[(Digest, u64)]) {
+        let size = layers.iter().map(|(_, size)| size).sum();
+        eprintln!("Pulling {reference}: {} layers, {}", layers.len(), crate::output::size(size));
+    }
+
+    fn downloaded(&self, _: usize, _: u64) {}
+
+    fn state(&self, layer: usize, state: LayerState) {
+        match state {
+            LayerState::Present => eprintln!("Layer {}: already here", layer + 1),
+            LayerState::Downloaded => eprintln!("Layer {}: downloaded", layer + 1),
+            LayerState::Done => eprintln!("Layer {}: done", layer + 1),
+        }
+    }
+
+    fn end(&self) {}
+}
+
+/// A bar per layer.
+#[derive(Default)]
+struct Bars {
+    bars: Mutex<Vec<ProgressBar>>,
+}
+
+impl Bars {
+    fn with(&self, layer: usize, act: impl FnOnce(&ProgressBar)) {
+        let bars = self.bars.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(bar) = bars.get(layer) {
+            act(bar);
+        }
+    }
+}
+
+impl PullOutput for Bars {
+    fn begin(&self, reference: &Reference, layers: &[(Digest, u64)]) {
+        eprintln!("Pulling {reference}");
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        let style = ProgressStyle::with_template("{prefix} {bar:30} {bytes:>10}/{total_bytes:<10} {msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("━╸─");
+        let bars = layers.iter().map(|(digest, size)| {
+            let bar = all.add(ProgressBar::new(*size));
+            bar.set_style(style.clone());
+            bar.set_prefix(digest.short());
+            bar.tick();
+            bar
+        });
+        self.bars.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(bars);
+    }
+
+    fn downloaded(&self, layer: usize, bytes: u64) {
+        self.with(layer, |bar| bar.set_position(bytes));
+    }
+
+    fn state(&self, layer: usize, state: LayerState) {
+        self.with(layer, |bar| match state {
+            LayerState::Present => bar.finish_with_message("already here"),
+            LayerState::Downloaded => bar.set_message("unpacking"),
+            LayerState::Done => bar.finish_with_message("done"),
+        });
+    }
+
+    fn end(&self) {
+        for bar in self.bars.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter() {
+            bar.abandon();
+        }
+    }
+}

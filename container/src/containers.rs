@@ -1,0 +1,123 @@
+//! Containers as others see them, and their removal.
+
+use jiff::Timestamp;
+use rbox_store::ContainerEntry;
+use rbox_types::{ContainerId, ContainerName, Exit};
+
+use crate::record::{Finished, Made, Record, Started};
+use crate::{Engine, Error};
+
+/// What a container is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContainerStatus {
+    /// Its supervisor is at work, and the workload has not begun.
+    Created,
+    /// The workload runs.
+    Running {
+        /// Since when.
+        since: Timestamp,
+        /// Its process id.
+        pid: u32,
+    },
+    /// It has ended.
+    Exited {
+        /// When.
+        at: Timestamp,
+        /// How.
+        exit: Exit,
+    },
+    /// Its supervisor was killed, and took the workload with it; nobody saw how it ended.
+    Dead,
+}
+
+/// A container in a list.
+#[derive(Debug, Clone)]
+pub struct ContainerSummary {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: ContainerName,
+    /// How it was made; none when the power failed right then.
+    pub made: Option<Made>,
+    /// What it is doing.
+    pub status: ContainerStatus,
+}
+
+impl ContainerStatus {
+    /// Docker's word for it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running { .. } => "running",
+            Self::Exited { .. } => "exited",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+impl Engine {
+    /// All containers, the newest first.
+    pub fn containers(&self) -> Result<Vec<ContainerSummary>, Error> {
+        let mut all = Vec::new();
+        for entry in self.store.containers()? {
+            all.push(self.summary(&entry)?);
+        }
+        all.sort_by_key(|container| std::cmp::Reverse(container.made.as_ref().map(|made| made.created)));
+        Ok(all)
+    }
+
+    /// One container by its name or the beginning of its id.
+    pub(crate) fn container(&self, name_or_id: &str) -> Result<ContainerSummary, Error> {
+        self.summary(&self.store.find_container(name_or_id)?)
+    }
+
+    fn summary(&self, entry: &ContainerEntry) -> Result<ContainerSummary, Error> {
+        let read_error = || Error::io("read the records in", entry.path.display());
+        let made = Made::read(&entry.path).map_err(read_error())?;
+        let started = Started::read(&entry.path).map_err(read_error())?;
+        let finished = Finished::read(&entry.path).map_err(read_error())?;
+        let status = match (entry.running, started, finished) {
+            (true, Some(started), _) => ContainerStatus::Running { since: started.at, pid: started.pid },
+            (true, None, _) => ContainerStatus::Created,
+            (false, _, Some(finished)) => ContainerStatus::Exited { at: finished.at, exit: finished.exit },
+            (false, _, None) => ContainerStatus::Dead,
+        };
+        Ok(ContainerSummary { id: entry.id.clone(), name: entry.name.clone(), made, status })
+    }
+
+    /// Removes a container that is not running; with `force`, kills it first. Gives its id.
+    pub fn remove_container(&self, name_or_id: &str, force: bool) -> Result<ContainerId, Error> {
+        let entry = self.store.find_container(name_or_id)?;
+        if force && entry.running {
+            self.kill(&entry)?;
+        }
+        let directory = match self.store.claim_container(&entry) {
+            // A `--rm` container that has just been killed is removed by its own supervisor.
+            Err(rbox_store::Error::NoContainer(_)) if force => return Ok(entry.id),
+            directory => directory?,
+        };
+        directory.remove(&|path| self.remove_tree(path))?;
+        Ok(entry.id)
+    }
+
+    /// Kills the workload and waits until its supervisor has written down the end.
+    fn kill(&self, entry: &ContainerEntry) -> Result<(), Error> {
+        let kill_error = || Error::io("kill the workload of", &entry.name);
+        if let Some(started) = Started::read(&entry.path).map_err(kill_error())? {
+            // The number is the workload's as long as its supervisor holds the lock, for it reaps the workload only
+            // before it gives up the lock; a look at the lock between getting the handle and using it makes sure.
+            if let Ok(handle) = rbox_sys::clone::open_pidfd(started.pid)
+                && self.store.find_container(entry.id.as_str())?.running
+            {
+                rbox_sys::clone::signal_pidfd(&handle, rbox_sys::signal::Signal::KILL).map_err(kill_error())?;
+            }
+        }
+        for _ in 0..500 {
+            match self.store.find_container(entry.id.as_str()) {
+                Ok(now) if now.running => std::thread::sleep(std::time::Duration::from_millis(10)),
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! What goes wrong, for people.
+
+use std::{fmt, io};
+
+use rbox_types::{ChainId, DiffId, Exit, Reference};
+
+/// A failure of the engine.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] rbox_store::Error),
+    /// Ids and namespaces.
+    #[error(transparent)]
+    Rootless(#[from] rbox_rootless::Error),
+    /// The registry, or an image that is not what it says.
+    #[error(transparent)]
+    Image(#[from] rbox_image::Error),
+    /// The start of a container.
+    #[error(transparent)]
+    Runtime(#[from] rbox_runtime::Error),
+    /// What was asked for cannot be planned.
+    #[error(transparent)]
+    Plan(#[from] crate::plan::PlanError),
+    /// A layer that was there a moment ago.
+    #[error("layer {0} is not in the store")]
+    LayerGone(ChainId),
+    /// Not pulled, and not to be.
+    #[error("image {0} is not here")]
+    NoImage(Reference),
+    /// No image has this name or id.
+    #[error("no image {0:?} is here")]
+    NoSuchImage(String),
+    /// More than one image's id begins so.
+    #[error("{prefix:?} is the beginning of {count} image ids")]
+    AmbiguousImage {
+        /// What was given.
+        prefix: String,
+        /// How many begin so.
+        count: usize,
+    },
+    /// Neither container nor image.
+    #[error("no container and no image {0:?} is here")]
+    Nothing(String),
+    /// A layer could not be unpacked.
+    #[error("cannot unpack layer {layer}")]
+    Unpack {
+        /// The layer.
+        layer: DiffId,
+        /// What the worker said.
+        source: rbox_overlay::Error,
+    },
+    /// Given up because another part of the same work failed.
+    #[error("given up")]
+    Abandoned,
+    /// An image that containers still use.
+    #[error("image {image} is in use by container {container}")]
+    InUse {
+        /// The image.
+        image: Reference,
+        /// One that uses it.
+        container: String,
+    },
+    /// A step on a file or on the kernel failed.
+    #[error("cannot {operation} {on}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        on: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(operation: &'static str, on: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { operation, on: on.to_string(), source }
+    }
+
+    /// Whether the thing asked for is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NoSuchImage(_) | Self::Nothing(_) | Self::Store(rbox_store::Error::NoContainer(_)))
+    }
+
+    /// The exit status for this failure.
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::Runtime(error) => error.status(),
+            _ => Exit::RBOX_FAILED,
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Store(error) => error.hint().map(Into::into),
+            Self::Rootless(error) => error.hint(),
+            Self::Image(error) => error.hint().map(Into::into),
+            Self::Runtime(error) => error.hint(),
+            Self::NoImage(image) => Some(format!("rbox pull {image}")),
+            Self::LayerGone(_) => Some("pull the image again".into()),
+            Self::InUse { container, .. } => Some(format!("rbox rm {container}, or rbox rmi --force")),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Some("rbox gc frees what no image and no container uses".into())
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Removing what containers and layers leave: files of ids that are not ours.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rbox_rootless::Identity;
+use rbox_rootless::worker::Worker;
+
+use crate::worker;
+
+/// Removes a tree, whoever owns its files within the id map.
+///
+/// Most trees hold only files of the caller's own, and go without the milliseconds that a worker costs.
+pub(crate) fn remove_tree(identity: &Identity, path: &Path) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let parent = File::open(parent)?;
+    match rbox_overlay::remove_tree(parent.as_fd(), name.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let worker = Worker::start(identity, worker::REMOVE).map_err(io::Error::other)?;
+            rbox_overlay::worker::remove(worker.channel(), parent.as_fd(), name.as_bytes()).map_err(io::Error::other)
+        }
+        result => result,
+    }
+}

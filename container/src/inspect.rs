@@ -1,0 +1,95 @@
+//! All that is known of a container or an image, in Docker's shape and names.
+
+use serde_json::{Value, json};
+
+use crate::containers::{ContainerStatus, ContainerSummary};
+use crate::{Engine, Error};
+
+impl Engine {
+    /// A container of this name or id, else an image.
+    pub fn inspect(&self, name: &str) -> Result<Value, Error> {
+        match self.container(name) {
+            Ok(container) => Ok(self.inspect_container(&container)),
+            Err(Error::Store(rbox_store::Error::NoContainer(_))) => match self.inspect_image(name) {
+                Err(Error::NoSuchImage(name)) => Err(Error::Nothing(name)),
+                result => result,
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    fn inspect_container(&self, container: &ContainerSummary) -> Value {
+        let status = &container.status;
+        let (pid, exit_code, started, finished) = match status {
+            ContainerStatus::Running { since, pid } => (*pid, 0, Some(*since), None),
+            ContainerStatus::Exited { at, exit } => (0, exit.status(), None, Some(*at)),
+            ContainerStatus::Created | ContainerStatus::Dead => (0, 0, None, None),
+        };
+        let made = container.made.as_ref();
+        let words = made.map(|made| made.args.as_slice()).unwrap_or_default();
+        json!({
+            "Id": container.id,
+            "Name": container.name,
+            "Created": made.map(|made| made.created),
+            "Path": words.first(),
+            "Args": words.get(1..).unwrap_or_default(),
+            "State": {
+                "Status": status.word(),
+                "Running": matches!(status, ContainerStatus::Running { .. }),
+                "Pid": pid,
+                "ExitCode": exit_code,
+                "StartedAt": started,
+                "FinishedAt": finished,
+            },
+            "Image": made.map(|made| made.image_id),
+            "ImageName": made.map(|made| made.image.clone()),
+            "Mounts": made.map(|made| {
+                made.binds.iter().map(|(source, destination, read_only)| json!({
+                    "Type": "bind",
+                    "Source": source,
+                    "Destination": destination,
+                    "RW": !read_only,
+                })).collect::<Vec<_>>()
+            }),
+            "Config": made.map(|made| json!({
+                "Hostname": made.hostname,
+                "User": made.user,
+                "Tty": made.tty,
+                "Env": made.env,
+                "WorkingDir": made.cwd,
+            })),
+            "HostConfig": { "AutoRemove": made.is_some_and(|made| made.rm), "NetworkMode": "none" },
+        })
+    }
+
+    fn inspect_image(&self, name: &str) -> Result<Value, Error> {
+        let (record, image) = self.find_image(name)?;
+        let names: Vec<String> = self
+            .store
+            .images()?
+            .into_iter()
+            .filter(|other| other.manifest.digest == record.manifest.digest)
+            .map(|other| other.reference.to_string())
+            .collect();
+        let config = &image.config;
+        let digest = record.index.unwrap_or(record.manifest.digest);
+        Ok(json!({
+            "Id": image.config_digest,
+            "Digest": digest,
+            "RepoTags": names,
+            "RepoDigests": [format!("{}@{digest}", record.reference.name())],
+            "Created": config.created(),
+            "Author": config.author(),
+            "Architecture": record.platform.architecture,
+            "Variant": record.platform.variant,
+            "Os": record.platform.os,
+            "Size": self.unpacked_size(&image)?,
+            "Config": config.config(),
+            "RootFS": {
+                "Type": "layers",
+                "Layers": image.layers.iter().map(|layer| layer.diff_id).collect::<Vec<_>>(),
+            },
+            "History": config.history(),
+        }))
+    }
+}

@@ -1,0 +1,313 @@
+//! Image config + request → the OCI runtime spec that the runtime runs. No I/O.
+
+use std::path::PathBuf;
+
+use oci_spec::image::Config;
+use oci_spec::runtime::{
+    BoxBuilder as ConsoleSizeBuilder, Capabilities, Linux, LinuxCapabilities, LinuxNamespace,
+    LinuxNamespaceType, Mount, Process, Root, Spec,
+};
+use rbox_runtime::DEFAULT_CAPABILITIES;
+
+use crate::etc_files::EtcFiles;
+use crate::request::{RunRequest, Volume};
+
+/// What a run will do.
+#[derive(Debug, Clone)]
+pub struct RunPlan {
+    /// For the runtime. Its user is root until the image's passwd has been asked for `user`.
+    pub spec: Spec,
+    /// `user[:group]`, each a name or a number; empty for root.
+    pub user: String,
+}
+
+/// What only the host knows.
+pub(crate) struct Host<'a> {
+    pub(crate) hostname: &'a str,
+    /// Rows and columns, where the workload gets a terminal.
+    pub(crate) terminal: Option<(u16, u16)>,
+    /// More than one id is mapped, so that group tty (5) exists.
+    pub(crate) many_ids: bool,
+    pub(crate) etc: &'a EtcFiles,
+    pub(crate) volumes: &'a [Volume],
+}
+
+/// Why there is nothing to run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Neither the image nor the user names a command.
+    #[error("the image names no command, and none was given")]
+    NoCommand,
+    /// The image's WorkingDir or the user's is not absolute.
+    #[error("the working directory {0:?} is not an absolute path")]
+    RelativeWorkdir(PathBuf),
+}
+
+/// Without an image's own (Docker's default).
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What Docker covers (moby, oci/defaults.go).
+const MASKED: [&str; 10] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+];
+const MASKED_SINCE_2024: [&str; 2] = ["/proc/interrupts", "/sys/devices/virtual/powercap"];
+
+/// What Docker makes read-only.
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Plans a run.
+pub(crate) fn plan(config: Option<&Config>, request: &RunRequest, host: &Host<'_>) -> Result<RunPlan, PlanError> {
+    let mut process = Process::default();
+    process
+        .set_terminal(Some(request.tty))
+        .set_args(Some(args(config, request)?))
+        .set_env(Some(env(config, request, host)))
+        .set_cwd(workdir(config, request)?)
+        .set_capabilities(Some(capabilities()))
+        .set_rlimits(None)
+        .set_no_new_privileges(Some(false));
+    if let Some((rows, columns)) = host.terminal {
+        let size = ConsoleSizeBuilder::default().height(u64::from(rows)).width(u64::from(columns)).build();
+        process.set_console_size(size.ok());
+    }
+    let mut root = Root::default();
+    // The runtime is handed a detached mount; the path is for people who read the spec.
+    root.set_path("rootfs".into()).set_readonly(Some(request.read_only));
+    let mut spec = Spec::default();
+    spec.set_process(Some(process))
+        .set_root(Some(root))
+        .set_hostname(Some(host.hostname.into()))
+        .set_mounts(Some(mounts(request, host)))
+        .set_linux(Some(linux()));
+    let user = request.user.clone().or_else(|| config?.user().clone()).unwrap_or_default();
+    Ok(RunPlan { spec, user })
+}
+
+/// Entrypoint and Cmd as Docker combines them: a command replaces Cmd; an entrypoint replaces both.
+fn args(config: Option<&Config>, request: &RunRequest) -> Result<Vec<String>, PlanError> {
+    let of_image = |part: fn(&Config) -> &Option<Vec<String>>| config.and_then(|config| part(config).clone());
+    let (mut args, cmd) = match &request.entrypoint {
+        Some(entrypoint) => (entrypoint.clone(), None),
+        None => (of_image(Config::entrypoint).unwrap_or_default(), of_image(Config::cmd)),
+    };
+    if request.command.is_empty() {
+        args.extend(cmd.unwrap_or_default());
+    } else {
+        args.extend(request.command.iter().cloned());
+    }
+    if args.is_empty() { Err(PlanError::NoCommand) } else { Ok(args) }
+}
+
+/// The image's variables over the defaults, the user's over both; HOME comes from passwd, later.
+fn env(config: Option<&Config>, request: &RunRequest, host: &Host<'_>) -> Vec<String> {
+    let mut env = vec![PATH.to_owned(), format!("HOSTNAME={}", host.hostname), "container=rbox".into()];
+    if request.tty {
+        env.push("TERM=xterm".into());
+    }
+    let of_image = config.and_then(|config| config.env().clone()).unwrap_or_default();
+    for variable in of_image.into_iter().chain(request.env.iter().cloned()) {
+        let name_and_sign = variable.find('=').map_or(variable.as_str(), |sign| &variable[..=sign]);
+        match env.iter_mut().find(|known| known.starts_with(name_and_sign)) {
+            Some(known) => *known = variable,
+            None => env.push(variable),
+        }
+    }
+    env
+}
+
+fn workdir(config: Option<&Config>, request: &RunRequest) -> Result<PathBuf, PlanError> {
+    let of_image = || config?.working_dir().clone().filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    let dir = request.workdir.clone().or_else(of_image).unwrap_or_else(|| "/".into());
+    if dir.is_absolute() { Ok(dir) } else { Err(PlanError::RelativeWorkdir(dir)) }
+}
+
+fn capabilities() -> LinuxCapabilities {
+    let set: Capabilities = DEFAULT_CAPABILITIES.into_iter().collect();
+    let mut capabilities = LinuxCapabilities::default();
+    capabilities
+        .set_bounding(Some(set.clone()))
+        .set_effective(Some(set.clone()))
+        .set_permitted(Some(set))
+        .set_inheritable(None)
+        .set_ambient(None);
+    capabilities
+}
+
+fn mounts(request: &RunRequest, host: &Host<'_>) -> Vec<Mount> {
+    let mut devpts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    if host.many_ids {
+        devpts.push("gid=5");
+    }
+    let mut mounts = vec![
+        mount("proc", "/proc", &["nosuid", "noexec", "nodev"]),
+        mount("tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount("devpts", "/dev/pts", &devpts),
+        mount("sysfs", "/sys", &["nosuid", "noexec", "nodev", "ro"]),
+        mount("cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
+        mount("mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]),
+        mount("tmpfs", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+    ];
+    for (destination, source) in &host.etc.binds {
+        mounts.push(bind(source.clone(), (*destination).into(), &["bind"]));
+    }
+    let mut asked: Vec<Mount> = request
+        .tmpfs
+        .iter()
+        .map(|tmpfs| {
+            let mut options = vec!["noexec", "nosuid", "nodev", "mode=1777"];
+            options.extend(tmpfs.options.iter().map(String::as_str));
+            let mut mount = mount("tmpfs", "", &options);
+            mount.set_destination(tmpfs.destination.clone());
+            mount
+        })
+        .chain(host.volumes.iter().map(|volume| {
+            let options: &[&str] = if volume.read_only { &["rbind", "rro"] } else { &["rbind"] };
+            bind(volume.source.clone(), volume.destination.clone(), options)
+        }))
+        .collect();
+    // A mount inside another's destination must come after it.
+    asked.sort_by_key(|mount| mount.destination().components().count());
+    // The user's own file in place of one of ours is mounted over it.
+    mounts.extend(asked);
+    mounts
+}
+
+fn mount(kind: &str, destination: &str, options: &[&str]) -> Mount {
+    let mut mount = Mount::default();
+    mount
+        .set_typ(Some(kind.into()))
+        .set_source(Some(kind.into()))
+        .set_destination(destination.into())
+        .set_options(Some(options.iter().map(|option| (*option).into()).collect()));
+    mount
+}
+
+fn bind(source: PathBuf, destination: PathBuf, options: &[&str]) -> Mount {
+    let mut mount = mount("bind", "", options);
+    mount.set_source(Some(source)).set_destination(destination);
+    mount
+}
+
+fn linux() -> Linux {
+    let namespaces = [
+        LinuxNamespaceType::User,
+        LinuxNamespaceType::Mount,
+        LinuxNamespaceType::Pid,
+        LinuxNamespaceType::Uts,
+        LinuxNamespaceType::Ipc,
+        LinuxNamespaceType::Network,
+        LinuxNamespaceType::Cgroup,
+    ]
+    .map(|kind| {
+        let mut namespace = LinuxNamespace::default();
+        namespace.set_typ(kind).set_path(None);
+        namespace
+    });
+    let texts = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
+    let mut linux = Linux::default();
+    linux
+        .set_namespaces(Some(namespaces.into()))
+        .set_masked_paths(Some([texts(&MASKED), texts(&MASKED_SINCE_2024)].concat()))
+        .set_readonly_paths(Some(texts(&READ_ONLY)))
+        // The type's default has device rules for a cgroup, which a user namespace needs none of.
+        .set_resources(None);
+    linux
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn request() -> RunRequest {
+        RunRequest {
+            image: "alpine".parse().expect("valid"),
+            platform: None,
+            pull: Default::default(),
+            tls_verify: None,
+            command: Vec::new(),
+            entrypoint: None,
+            env: Vec::new(),
+            workdir: None,
+            user: None,
+            hostname: None,
+            name: None,
+            interactive: false,
+            tty: false,
+            rm: false,
+            read_only: false,
+            volumes: Vec::new(),
+            tmpfs: Vec::new(),
+        }
+    }
+
+    fn planned(config: &Config, request: &RunRequest) -> Result<RunPlan, PlanError> {
+        let etc = EtcFiles::within(Path::new("/c"));
+        let host = Host { hostname: "box", terminal: None, many_ids: true, etc: &etc, volumes: &request.volumes };
+        plan(Some(config), request, &host)
+    }
+
+    fn strings(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).into()).collect()
+    }
+
+    #[test]
+    fn entrypoint_and_command() {
+        let mut config = Config::default();
+        config.set_entrypoint(Some(strings(&["/entry"])));
+        config.set_cmd(Some(strings(&["serve"])));
+        let args = |request: &RunRequest| {
+            let plan = planned(&config, request).expect("planned");
+            plan.spec.process().as_ref().and_then(|process| process.args().clone()).expect("args")
+        };
+        assert_eq!(args(&request()), ["/entry", "serve"]);
+        assert_eq!(args(&RunRequest { command: strings(&["sh", "-c"]), ..request() }), ["/entry", "sh", "-c"]);
+        let own = RunRequest { entrypoint: Some(strings(&["/bin/sh"])), ..request() };
+        assert_eq!(args(&own), ["/bin/sh"]);
+        let nothing = RunRequest { entrypoint: Some(Vec::new()), ..request() };
+        assert_eq!(planned(&config, &nothing).expect_err("nothing to run"), PlanError::NoCommand);
+    }
+
+    #[test]
+    fn the_users_variables_win() {
+        let mut config = Config::default();
+        config.set_cmd(Some(strings(&["sh"])));
+        config.set_env(Some(strings(&["PATH=/image", "A=image", "AB=image"])));
+        let plan = planned(&config, &RunRequest { env: strings(&["A=user", "EMPTY="]), ..request() }).expect("planned");
+        let env = plan.spec.process().as_ref().and_then(|process| process.env().clone()).expect("env");
+        assert_eq!(env, ["PATH=/image", "HOSTNAME=box", "container=rbox", "A=user", "AB=image", "EMPTY="]);
+    }
+
+    #[test]
+    fn a_mount_inside_another_comes_after_it() {
+        let mut config = Config::default();
+        config.set_cmd(Some(strings(&["sh"])));
+        let request = RunRequest {
+            volumes: vec!["/x:/a/b/c".parse().expect("valid"), "/y:/a".parse().expect("valid")],
+            tmpfs: vec!["/a/b".parse().expect("valid")],
+            ..request()
+        };
+        let plan = planned(&config, &request).expect("planned");
+        let mounts = plan.spec.mounts().clone().expect("mounts");
+        let destinations: Vec<_> = mounts.iter().rev().take(3).map(|mount| mount.destination().clone()).collect();
+        assert_eq!(destinations, [Path::new("/a/b/c"), Path::new("/a/b"), Path::new("/a")]);
+    }
+
+    #[test]
+    fn the_runtime_takes_what_is_planned() {
+        let mut config = Config::default();
+        config.set_cmd(Some(strings(&["sh"])));
+        let plan = planned(&config, &request()).expect("planned");
+        rbox_runtime::InitPlan::new(&plan.spec).expect("no field is refused");
+    }
+}

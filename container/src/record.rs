@@ -1,0 +1,98 @@
+//! What a container's directory tells: how it was made, how it ran, how it ended.
+//!
+//! ```text
+//! containers/<id>/
+//! ├─ lock                 the store's
+//! ├─ container.json       [`Made`]: written before the start, never changed
+//! ├─ started.json         [`Started`]
+//! ├─ exit.json            [`Finished`]
+//! ├─ hosts hostname resolv.conf
+//! └─ upper/ work/         the overlay's; upper holds what the workload wrote
+//! ```
+//!
+//! Each file is written whole beside its place and renamed.
+
+use std::path::Path;
+use std::{fs, io};
+
+use jiff::Timestamp;
+use rbox_types::{Digest, Exit, Reference};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// How it was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// When.
+    pub created: Timestamp,
+    /// The image as the user named it, completed.
+    pub image: Reference,
+    /// Its config's digest, which Docker calls the image's id.
+    pub image_id: Digest,
+    /// The words that are executed.
+    pub args: Vec<String>,
+    /// The variables, without HOME where that comes from the image's passwd.
+    pub env: Vec<String>,
+    /// The working directory.
+    pub cwd: String,
+    /// `user[:group]` as asked for.
+    pub user: String,
+    /// The host name.
+    pub hostname: String,
+    /// Whether it has a terminal.
+    pub tty: bool,
+    /// Whether it goes away at its end.
+    pub rm: bool,
+    /// Source, destination, read-only.
+    pub binds: Vec<(String, String, bool)>,
+}
+
+/// How it ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Started {
+    /// When.
+    pub at: Timestamp,
+    /// The workload's process id; means something only while the container's lock is held.
+    pub pid: u32,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Finished {
+    /// When.
+    pub at: Timestamp,
+    /// The workload's end, or rbox's own status where it never began.
+    pub exit: Exit,
+}
+
+/// One of the three files.
+pub(crate) trait Record: Serialize + DeserializeOwned {
+    const FILE: &'static str;
+
+    fn write(&self, directory: &Path) -> io::Result<()> {
+        let (target, new) = (directory.join(Self::FILE), directory.join(format!(".{}", Self::FILE)));
+        fs::write(&new, serde_json::to_vec(self)?)?;
+        fs::rename(new, target)
+    }
+
+    /// None where it is missing, or was cut short when the power failed.
+    fn read(directory: &Path) -> io::Result<Option<Self>> {
+        match fs::read(directory.join(Self::FILE)) {
+            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Record for Made {
+    const FILE: &'static str = "container.json";
+}
+
+impl Record for Started {
+    const FILE: &'static str = "started.json";
+}
+
+impl Record for Finished {
+    const FILE: &'static str = "exit.json";
+}

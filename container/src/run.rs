@@ -1,0 +1,227 @@
+//! `rbox run` in the foreground: this process is the container's supervisor.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::{fs, io};
+
+use jiff::Timestamp;
+use rbox_image::Image;
+use rbox_overlay::kernel::{KernelOverlay, KernelOverlayError};
+use rbox_runtime::trace::{Step, Trace};
+use rbox_runtime::{Failure, Launch, Prepared, Root, Stdin};
+use rbox_store::{ContainerDir, ContainerRefs};
+use rbox_sys::signal::SignalFd;
+use rbox_types::{ChainId, Exit};
+
+use crate::etc_files::EtcFiles;
+use crate::plan::{Host, RunPlan, plan};
+use crate::pull::PullOutput;
+use crate::record::{Finished, Made, Record, Started};
+use crate::request::{RunRequest, Volume};
+use crate::supervise::{Terminal, supervise};
+use crate::{Engine, Error, names, user};
+
+/// A run that has ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// How the workload ended.
+    pub exit: Exit,
+    /// What was planned, and what each step of the start took, where that was asked for.
+    pub explained: Option<(RunPlan, Vec<Step>)>,
+}
+
+impl Engine {
+    /// Runs a container to its end. With `explain`, the steps of its start are measured.
+    pub fn run(&self, request: &RunRequest, explain: bool, output: &dyn PullOutput) -> Result<Ran, Error> {
+        let mut trace = if explain { Trace::on("rbox") } else { Trace::off() };
+        let terminal = if request.tty { Some(Terminal::of_caller()?) } else { None };
+        let image = self.image_for(request, output)?;
+        trace.mark("find the image");
+        let id = names::random_id().map_err(Error::io("get random bytes for", "the container's id"))?;
+        let name = request.name.clone().unwrap_or_else(|| names::name_for(&id));
+        let hostname = request.hostname.clone().unwrap_or_else(|| id.short().to_owned());
+        let volumes = request.volumes.iter().map(absolute).collect::<Result<Vec<_>, _>>()?;
+        let chain: Vec<ChainId> = image.layers.iter().map(|layer| layer.chain_id).collect();
+        let refs = ContainerRefs { manifest: image.manifest, map_key: self.identity.maps.key(), layers: chain.clone() };
+        let directory = self.store.create_container(&id, &name, &refs)?;
+        let etc = EtcFiles::within(directory.path());
+        let host = Host {
+            hostname: &hostname,
+            terminal: terminal.as_ref().map(Terminal::size),
+            many_ids: !self.identity.is_single(),
+            etc: &etc,
+            volumes: &volumes,
+        };
+        let planned = plan(image.config.config().as_ref(), request, &host).map_err(Error::from);
+        let ran = planned.and_then(|planned| {
+            made(request, &image, &planned, &hostname, &volumes)
+                .write(directory.path())
+                .map_err(record_error(&directory))?;
+            etc.write(&hostname, name.as_str()).map_err(record_error(&directory))?;
+            let root = self.root_of(&directory, &chain, &planned, request.rm)?;
+            trace.mark("make the container's directory");
+            let exit = self.supervise(request, &directory, &planned, root, terminal, &mut trace)?;
+            Ok((exit, planned))
+        });
+        self.finish(request, directory, ran.as_ref().map(|(exit, _)| *exit).map_err(Error::status))?;
+        let (exit, planned) = ran?;
+        Ok(Ran { exit, explained: explain.then(|| (planned, trace.into_steps())) })
+    }
+
+    fn supervise(
+        &self,
+        request: &RunRequest,
+        directory: &ContainerDir,
+        planned: &RunPlan,
+        mut root: OverlayRoot,
+        terminal: Option<Terminal>,
+        trace: &mut Trace,
+    ) -> Result<Exit, Error> {
+        let launch = Launch {
+            spec: &planned.spec,
+            identity: &self.identity,
+            stdin: if request.interactive { Stdin::Inherit } else { Stdin::Null },
+            root: &mut root,
+        };
+        // Before the start, so that no signal is lost between the two: it waits, and is then handed on.
+        let signals = SignalFd::of_forwarded().map_err(Error::io("block", "signals"))?;
+        let running = launch.start(trace)?;
+        Started { at: Timestamp::now(), pid: running.pid() }
+            .write(directory.path())
+            .map_err(record_error(directory))?;
+        trace.mark("record the start");
+        supervise(running, &signals, terminal, request.interactive)
+    }
+
+    /// The overlay's own directories; container root is who writes there.
+    fn root_of(
+        &self,
+        directory: &ContainerDir,
+        chain: &[ChainId],
+        planned: &RunPlan,
+        volatile: bool,
+    ) -> Result<OverlayRoot, Error> {
+        let key = self.identity.maps.key();
+        let mut lowers = Vec::with_capacity(chain.len());
+        for id in chain.iter().rev() {
+            let layer = self.store.layer(&key, *id)?.ok_or(Error::LayerGone(*id))?;
+            lowers.push(layer.fs());
+        }
+        let [upper, work, scratch] = ["upper", "work", "scratch"].map(|name| directory.path().join(name));
+        for path in [&upper, &work, &scratch] {
+            fs::create_dir(path).map_err(Error::io("create", path.display()))?;
+            if let Some((uid, gid)) = self.identity.foreign_root() {
+                std::os::unix::fs::chown(path, Some(uid), Some(gid))
+                    .map_err(Error::io("change the owner of", path.display()))?;
+            }
+        }
+        let has_home = planned
+            .spec
+            .process()
+            .as_ref()
+            .and_then(|process| process.env().as_ref())
+            .is_some_and(|env| env.iter().any(|variable| variable.starts_with("HOME=")));
+        Ok(OverlayRoot { lowers, upper, work, scratch, volatile, user: planned.user.clone(), has_home, overlay: None })
+    }
+
+    /// The container's end is recorded, or the container removed, however the run went.
+    fn finish(&self, request: &RunRequest, directory: ContainerDir, ended: Result<Exit, u8>) -> Result<(), Error> {
+        // As in Docker, what never started stays only if the user keeps containers.
+        if request.rm {
+            return Ok(directory.remove(&|path| self.remove_tree(path))?);
+        }
+        let exit = ended.unwrap_or_else(Exit::Code);
+        Finished { at: Timestamp::now(), exit }.write(directory.path()).map_err(record_error(&directory))
+    }
+}
+
+fn record_error(directory: &ContainerDir) -> impl Fn(io::Error) -> Error {
+    let path = directory.path().display().to_string();
+    move |source| Error::Io { operation: "write the records in", on: path.clone(), source }
+}
+
+fn made(request: &RunRequest, image: &Image, planned: &RunPlan, hostname: &str, volumes: &[Volume]) -> Made {
+    let process = planned.spec.process().clone().unwrap_or_default();
+    Made {
+        created: Timestamp::now(),
+        image: request.image.clone(),
+        image_id: image.config_digest,
+        args: process.args().clone().unwrap_or_default(),
+        env: process.env().clone().unwrap_or_default(),
+        cwd: process.cwd().display().to_string(),
+        user: planned.user.clone(),
+        hostname: hostname.to_owned(),
+        tty: request.tty,
+        rm: request.rm,
+        binds: volumes
+            .iter()
+            .map(|volume| {
+                (volume.source.display().to_string(), volume.destination.display().to_string(), volume.read_only)
+            })
+            .collect(),
+    }
+}
+
+/// Podman's rule: what is to be bound must be there. Docker makes a directory that then belongs to nobody expected.
+fn absolute(volume: &Volume) -> Result<Volume, Error> {
+    let source: PathBuf =
+        fs::canonicalize(&volume.source).map_err(Error::io("find the volume", volume.source.display()))?;
+    Ok(Volume { source, ..volume.clone() })
+}
+
+/// The container's root filesystem by the kernel's overlay, and the user looked up in it.
+struct OverlayRoot {
+    lowers: Vec<PathBuf>,
+    upper: PathBuf,
+    work: PathBuf,
+    scratch: PathBuf,
+    volatile: bool,
+    user: String,
+    has_home: bool,
+    overlay: Option<KernelOverlay>,
+}
+
+impl Root for OverlayRoot {
+    fn open(&mut self) -> Result<(), Failure> {
+        self.overlay =
+            Some(KernelOverlay::open(&self.lowers, &self.upper, &self.work, &self.scratch).map_err(overlay_failure)?);
+        Ok(())
+    }
+
+    fn mount(&mut self) -> Result<Prepared, Failure> {
+        let Some(overlay) = self.overlay.take() else {
+            return Err(Failure::new("mount the root filesystem", &io::ErrorKind::InvalidInput.into()));
+        };
+        let rootfs = overlay.mount(self.volatile).map_err(overlay_failure)?;
+        let (passwd, group) =
+            user::databases(rootfs.as_fd()).map_err(|error| Failure::new("look up the user in the image", &error))?;
+        let account = user::look_up(&self.user, &passwd, &group)
+            .or_else(|nobody| {
+                // An image without passwd has a root all the same.
+                if matches!(self.user.as_str(), "" | "root" | "root:root") {
+                    user::look_up("0:0", "", "")
+                } else {
+                    Err(nobody)
+                }
+            })
+            .map_err(|nobody| Failure::new("look up the user", &io::Error::other(nobody)))?;
+        let env = if self.has_home { Vec::new() } else { vec![format!("HOME={}", account.home)] };
+        Ok(Prepared { rootfs, user: Some(account.user), env })
+    }
+}
+
+fn overlay_failure(error: KernelOverlayError) -> Failure {
+    let hint = error.hint();
+    let (what, source) = match error {
+        KernelOverlayError::Open { path, source } => (format!("open {}", path.display()), source),
+        KernelOverlayError::Mount { message, source } => {
+            let words = message.map(|text| format!(" ({text})")).unwrap_or_default();
+            (format!("mount the root filesystem{words}"), source)
+        }
+    };
+    let failure = Failure::new(what, &source);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}

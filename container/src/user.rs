@@ -1,0 +1,124 @@
+//! Who "nginx:www" is in a container: passwd(5) and group(5) of its own root filesystem.
+
+use std::io::{self, Read};
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use rbox_runtime::User;
+use rbox_sys::in_root;
+
+/// The workload's user and its home.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub(crate) user: User,
+    pub(crate) home: String,
+}
+
+/// Why nobody was found.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoSuchAccount {
+    #[error("user {0:?} is not in the image's /etc/passwd")]
+    User(String),
+    #[error("group {0:?} is not in the image's /etc/group")]
+    Group(String),
+}
+
+/// No honest passwd file comes near; a hostile one shall not fill our memory.
+const LARGEST: u64 = 4 * 1024 * 1024;
+
+/// The two files of the root filesystem at `root`; empty where they are missing.
+pub(crate) fn databases(root: BorrowedFd<'_>) -> io::Result<(String, String)> {
+    Ok((read(root, "/etc/passwd")?, read(root, "/etc/group")?))
+}
+
+fn read(root: BorrowedFd<'_>, path: &str) -> io::Result<String> {
+    let file = match in_root::open_file(root, Path::new(path)) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(String::new());
+        }
+        file => file?,
+    };
+    let mut bytes = Vec::new();
+    if file.take(LARGEST + 1).read_to_end(&mut bytes)? as u64 > LARGEST {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{path} is larger than {LARGEST} bytes")));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Looks up `user[:group]`, each a name or a number; nothing means root. As Docker has it, a number needs no line in
+/// passwd, and supplementary groups are those of the name, unless a group is given.
+pub(crate) fn look_up(wanted: &str, passwd: &str, group: &str) -> Result<Account, NoSuchAccount> {
+    let (user, wanted_group) = match wanted.split_once(':') {
+        Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
+        None => (wanted, None),
+    };
+    let user = if user.is_empty() { "0" } else { user };
+    let line =
+        lines(passwd).find(|fields| fields[0] == user).or_else(|| lines(passwd).find(|fields| fields[2] == user));
+    let line = line.as_deref();
+    let uid = line.and_then(|fields| fields[2].parse().ok()).or_else(|| user.parse().ok());
+    let uid = uid.ok_or_else(|| NoSuchAccount::User(user.into()))?;
+    let own_gid = line.and_then(|fields| fields[3].parse().ok()).unwrap_or(0);
+    let (gid, additional_gids) = match wanted_group {
+        Some(name) => (find_group(name, group)?, Vec::new()),
+        None => (own_gid, line.map(|fields| groups_of(fields[0], group)).unwrap_or_default()),
+    };
+    let home = line.and_then(|fields| fields.get(5).copied()).filter(|home| !home.is_empty()).unwrap_or("/");
+    Ok(Account { user: User { uid, gid, additional_gids }, home: home.into() })
+}
+
+/// The fields of each line that has at least four.
+fn lines(file: &str) -> impl Iterator<Item = Vec<&str>> {
+    file.lines().map(|line| line.split(':').collect::<Vec<_>>()).filter(|fields| fields.len() >= 4)
+}
+
+fn find_group(name: &str, group: &str) -> Result<u32, NoSuchAccount> {
+    lines(group)
+        .find(|fields| fields[0] == name)
+        .and_then(|fields| fields[2].parse().ok())
+        .or_else(|| name.parse().ok())
+        .ok_or_else(|| NoSuchAccount::Group(name.into()))
+}
+
+fn groups_of(user: &str, group: &str) -> Vec<u32> {
+    let mut gids: Vec<u32> = lines(group)
+        .filter(|fields| fields[3].split(',').any(|member| member == user))
+        .filter_map(|fields| fields[2].parse().ok())
+        .collect();
+    gids.sort_unstable();
+    gids.dedup();
+    gids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:101:102:web:/srv:/bin/false\nbroken\n5:x:7:7::/five:\n";
+    const GROUP: &str = "root:x:0:\nweb:x:102:\ndisk:x:6:root,web\ntty:x:5:web\nweb2:x:102:web\n";
+
+    fn found(wanted: &str) -> (u32, u32, Vec<u32>, String) {
+        let account = look_up(wanted, PASSWD, GROUP).expect(wanted);
+        (account.user.uid, account.user.gid, account.user.additional_gids, account.home)
+    }
+
+    #[test]
+    fn names_and_numbers() {
+        assert_eq!(found(""), (0, 0, vec![6], "/root".into()));
+        assert_eq!(found("web"), (101, 102, vec![5, 6, 102], "/srv".into()));
+        assert_eq!(found("101"), (101, 102, vec![5, 6, 102], "/srv".into()));
+        assert_eq!(found("web:disk"), (101, 6, vec![], "/srv".into()));
+        assert_eq!(found("web:9"), (101, 9, vec![], "/srv".into()));
+        assert_eq!(found("1000"), (1000, 0, vec![], "/".into()));
+        assert_eq!(found("1000:1000"), (1000, 1000, vec![], "/".into()));
+        // A name that looks like a number is a name first.
+        assert_eq!(found("5"), (7, 7, vec![], "/five".into()));
+    }
+
+    #[test]
+    fn nobody() {
+        assert_eq!(look_up("ann", PASSWD, GROUP), Err(NoSuchAccount::User("ann".into())));
+        assert_eq!(look_up("web:ann", PASSWD, GROUP), Err(NoSuchAccount::Group("ann".into())));
+        assert_eq!(look_up("root", "", ""), Err(NoSuchAccount::User("root".into())));
+    }
+}

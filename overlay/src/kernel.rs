@@ -1,0 +1,130 @@
+//! The kernel's overlay filesystem, mounted inside a user namespace (Linux 5.11, `userxattr`).
+//!
+//! The directories are opened first, with the ids of the caller, and named to the kernel as /proc/self/fd/N: the
+//! options of mount(2) have one page of 4 KiB for all of them, and fsconfig(2) takes 255 bytes a value, which paths
+//! below a home directory would soon fill. The names also tell a container's /proc/self/mounts nothing of the host.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rbox_sys::mount::{self, Attributes, Filesystem};
+use rbox_sys::{Errno, dir};
+
+/// The open directories of one overlay.
+#[derive(Debug)]
+pub struct KernelOverlay {
+    /// Topmost first.
+    lowers: Vec<OwnedFd>,
+    upper: OwnedFd,
+    work: OwnedFd,
+    /// Where a mount by mount(2) is made for a moment; only before Linux 6.7.
+    scratch: PathBuf,
+}
+
+/// Why there is no overlay.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelOverlayError {
+    /// A directory cannot be opened.
+    #[error("cannot open {path}")]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel refuses the mount.
+    #[error("cannot mount an overlay{}", message.as_ref().map(|text| format!(" ({text})")).unwrap_or_default())]
+    Mount {
+        /// The kernel's own words, where it has any.
+        message: Option<String>,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// What may help where the kernel refuses.
+pub const KERNEL_OVERLAY_HINT: &str = "an overlay in a user namespace needs Linux 5.11 and a local filesystem under \
+     the store, one that has user xattrs (tmpfs: Linux 6.6); keep the store on such a one with --root DIR";
+
+impl KernelOverlayError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Open { .. } => None,
+            Self::Mount { .. } => Some(KERNEL_OVERLAY_HINT),
+        }
+    }
+}
+
+impl KernelOverlay {
+    /// Opens the directories, in the mount namespace that the overlay is to be in and with ids that may pass through
+    /// all their parents. `lowers` has the topmost layer first; `upper` and `work` are on one filesystem, and so is
+    /// `scratch`, a directory that nothing else uses.
+    pub fn open(lowers: &[PathBuf], upper: &Path, work: &Path, scratch: &Path) -> Result<Self, KernelOverlayError> {
+        let open =
+            |path: &Path| dir::open(path).map_err(|source| KernelOverlayError::Open { path: path.into(), source });
+        Ok(Self {
+            lowers: lowers.iter().map(|path| open(path)).collect::<Result<_, _>>()?,
+            upper: open(upper)?,
+            work: open(work)?,
+            scratch: scratch.into(),
+        })
+    }
+
+    /// A detached mount, made as root of the user namespace. A `volatile` one leaves out every fsync(2), the
+    /// workload's own too: for what does not outlive its container.
+    pub fn mount(&self, volatile: bool) -> Result<OwnedFd, KernelOverlayError> {
+        match self.mount_by_keys(volatile) {
+            // `lowerdir+` is not known.
+            Err(KernelOverlayError::Mount { source, .. })
+                if source.raw_os_error() == Some(Errno::INVAL.raw_os_error()) =>
+            {
+                self.mount_by_options(volatile)
+            }
+            result => result,
+        }
+    }
+
+    /// One key a directory: Linux 6.7.
+    fn mount_by_keys(&self, volatile: bool) -> Result<OwnedFd, KernelOverlayError> {
+        let plain = |source| KernelOverlayError::Mount { message: None, source };
+        let overlay = Filesystem::open("overlay").map_err(plain)?;
+        let configure = || -> io::Result<()> {
+            for lower in &self.lowers {
+                overlay.set("lowerdir+", &name(lower))?;
+            }
+            overlay.set("upperdir", &name(&self.upper))?;
+            overlay.set("workdir", &name(&self.work))?;
+            overlay.set_flag("userxattr")?;
+            if volatile {
+                overlay.set_flag("volatile")?;
+            }
+            overlay.create()
+        };
+        configure().map_err(|source| KernelOverlayError::Mount { message: overlay.message(), source })?;
+        overlay.mounted(Attributes::default()).map_err(plain)
+    }
+
+    /// All in one page of options: before Linux 6.7. More than a hundred lowers fit, thanks to their short names.
+    fn mount_by_options(&self, volatile: bool) -> Result<OwnedFd, KernelOverlayError> {
+        let lowers = self.lowers.iter().map(name).collect::<Vec<_>>().join(":");
+        let mut options =
+            format!("lowerdir={lowers},upperdir={},workdir={},userxattr", name(&self.upper), name(&self.work));
+        if volatile {
+            options.push_str(",volatile");
+        }
+        let mount = || -> io::Result<OwnedFd> {
+            mount::mount_old("overlay", &self.scratch, &CString::new(options)?)?;
+            let clone = mount::clone_tree(dir::cwd(), &self.scratch, false);
+            mount::detach(&self.scratch)?;
+            clone
+        };
+        mount().map_err(|source| KernelOverlayError::Mount { message: None, source })
+    }
+}
+
+fn name(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+}
