@@ -57,7 +57,7 @@ impl Rbox {
     pub fn with_image(layout: &Layout, tag: &str, name: &str) -> Result<(Self, String)> {
         let registry = Registry::offering(layout, tag, name)?;
         let (rbox, reference) = (Self::new(), registry.reference(name));
-        rbox.run(["pull", "-q", &reference]).success();
+        rbox.pull(&reference);
         Ok((rbox, reference))
     }
 
@@ -106,6 +106,14 @@ impl Rbox {
     /// Runs rbox to its end with nothing on stdin.
     pub fn run(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Outcome {
         finish(self.command(arguments).stdin(Stdio::null()))
+    }
+
+    /// Pulls an image, which must succeed; gives the digest.
+    #[track_caller]
+    pub fn pull(&self, reference: &str) -> String {
+        let digest = self.run(["pull", "-q", reference]).success().trim_end().to_owned();
+        assert!(digest.len() == 71 && digest.starts_with("sha256:"), "pull -q printed {digest:?}");
+        digest
     }
 
     /// Runs rbox to its end with this on stdin.

@@ -64,7 +64,7 @@ fn every_kind_of_layer_and_manifest() -> Result<()> {
         registry.place(&layout, &list, &format!("t/list:{tag}"))?;
         for repository in ["one", "list"] {
             let name = registry.reference(&format!("t/{repository}:{tag}"));
-            rbox.run(["pull", "-q", &name]).success();
+            rbox.pull(&name);
             assert_eq!(rbox.run(["run", "--rm", &name, "cat", "/made-by"]).success(), tag);
         }
     }
@@ -91,7 +91,7 @@ fn the_platform_is_chosen_and_can_be_asked_for() -> Result<()> {
     let name = registry.reference("t/multi:1");
 
     let rbox = Rbox::new();
-    rbox.run(["pull", "-q", &name]).success();
+    rbox.pull(&name);
     let inspected = rbox.run(["inspect", &name]).success();
     assert!(inspected.contains("amd64") && !inspected.contains("arm64"), "{inspected}");
     rbox.run(["pull", "-q", "--platform", "linux/arm64", &name]).success();
@@ -110,7 +110,7 @@ fn over_https_with_an_authority_of_ones_own() -> Result<()> {
     Rbox::new().run(["pull", "-q", &name]).refused(&["certificate"]);
     Rbox::new().run(["pull", "-q", "--tls-verify=false", &name]).success();
     let authority = registry.authority().map(|path| path.display().to_string()).unwrap_or_default();
-    Rbox::new().env("SSL_CERT_FILE", &authority).run(["pull", "-q", &name]).success();
+    Rbox::new().env("SSL_CERT_FILE", &authority).pull(&name);
     Ok(())
 }
 
@@ -121,7 +121,7 @@ fn by_digest() -> Result<()> {
     let digest = layout.find("latest")?.digest;
     let rbox = Rbox::new();
     let name = registry.reference(&format!("t/small@{digest}"));
-    assert_eq!(rbox.run(["pull", "-q", &name]).success().trim(), digest);
+    assert_eq!(rbox.pull(&name), digest);
     rbox.run(["run", "--rm", &name, "true"]).success();
     let other = "0".repeat(64);
     rbox.run(["pull", "-q", &registry.reference(&format!("t/small@sha256:{other}"))]).refused(&["not found"]);
@@ -136,7 +136,7 @@ fn no_blob_is_fetched_twice() -> Result<()> {
     let registry = FakeRegistry::serve(layout, |_, answer| answer)?;
     let rbox = Rbox::new();
     for name in ["a/one:latest", "a/one:latest", "b/two:latest"] {
-        rbox.run(["pull", "-q", &registry.reference(name)]).success();
+        rbox.pull(&registry.reference(name));
     }
     let requests = registry.requests();
     let fetched = requests.iter().filter(|request| request.method == "GET" && request.is_blob(&digest)).count();
@@ -159,7 +159,7 @@ fn a_broken_connection_is_taken_up_again() -> Result<()> {
         answer
     })?;
     let rbox = Rbox::new();
-    rbox.run(["pull", "-q", &registry.reference("t/cut:1")]).success();
+    rbox.pull(&registry.reference("t/cut:1"));
     let resumed = registry.requests().iter().filter(|request| request.header("range").is_some()).count();
     assert!(resumed >= 1);
     Ok(())
@@ -182,7 +182,7 @@ fn a_token_is_fetched_where_one_is_asked_for() -> Result<()> {
         Answer::status(401, "{}").header("WWW-Authenticate", &challenge)
     })?;
     let rbox = Rbox::new();
-    rbox.run(["pull", "-q", &registry.reference("t/small:latest")]).success();
+    rbox.pull(&registry.reference("t/small:latest"));
     Ok(())
 }
 
@@ -196,7 +196,7 @@ fn too_many_requests_are_waited_out() -> Result<()> {
         }
         answer
     })?;
-    Rbox::new().run(["pull", "-q", &registry.reference("t/small:latest")]).success();
+    Rbox::new().pull(&registry.reference("t/small:latest"));
     Ok(())
 }
 
@@ -219,7 +219,7 @@ fn an_image_that_others_built() -> Result<()> {
     push.args(["--insecure-policy", "copy", "--dest-tls-verify=false", "--format", "v2s2"]);
     read(push.args([&format!("oci:{image}"), &format!("docker://{name}")]))?;
     let rbox = Rbox::new();
-    rbox.run(["pull", "-q", &name]).success();
+    rbox.pull(&name);
     let seen = rbox.run(["run", "--rm", &name, "sh", "-c", "cat /etc/made-by; ls /etc"]).success();
     assert!(seen.starts_with("umoci") && seen.contains("passwd") && !seen.contains("group"), "{seen}");
     Ok(())

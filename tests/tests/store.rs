@@ -211,7 +211,7 @@ fn layers_are_shared_and_removed_with_their_last_image() -> Result<()> {
     let rbox = Rbox::new();
     let names = ["t/one:1", "t/two:1"].map(|name| registry.reference(name));
     for name in &names {
-        rbox.run(["pull", "-q", name]).success();
+        rbox.pull(name);
     }
     assert_eq!(rbox.files("blobs").len(), 3);
     rbox.run(["rmi", &names[0]]).success();
