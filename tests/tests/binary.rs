@@ -40,7 +40,7 @@ fn the_checks_see_what_they_look_for() {
     let curl = Path::new("/usr/bin/curl");
     let elf = Elf::read(curl).expect("readelf reads it");
     assert!(elf.interpreter.is_some_and(|loader| loader.contains("ld-linux")));
-    assert!(elf.needed.iter().any(|library| library.starts_with("libc.so")), "{:?}", elf.needed);
+    assert!(elf.needed.iter().any(|library| library.ends_with(".so.6")), "{:?}", elf.needed);
 
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (source, program) = (dir.path().join("p.c"), dir.path().join("p"));
