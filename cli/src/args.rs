@@ -34,7 +34,7 @@ pub(crate) enum Command {
     /// Download an image from a registry
     Pull(pull::Pull),
     /// Run a command in a new container
-    Run(run::Run),
+    Run(Box<run::Run>),
     /// List containers
     #[command(visible_alias = "list")]
     Ps(ps::Ps),

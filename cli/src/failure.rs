@@ -46,8 +46,18 @@ impl From<Error> for Failure {
             }
             cause = error.source();
         }
-        Self { message, hint, status }
+        Self { message: without_error_numbers(&message), hint, status }
     }
+}
+
+/// Rust adds the number to the system's words, which says nothing more to a person.
+fn without_error_numbers(message: &str) -> String {
+    let mut parts = message.split(" (os error ");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text.push_str(part.split_once(')').map_or(part, |(_, rest)| rest));
+    }
+    text
 }
 
 /// Only standard output fails so: a reader that went away (`rbox images | head -1`) is no failure to tell.
@@ -64,5 +74,16 @@ impl From<io::Error> for Failure {
 impl From<serde_json::Error> for Failure {
     fn from(error: serde_json::Error) -> Self {
         Self::from(io::Error::from(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_numbers_are_left_out() {
+        assert_eq!(without_error_numbers("a: No space (os error 28): b (c)"), "a: No space: b (c)");
+        assert_eq!(without_error_numbers("plain"), "plain");
     }
 }

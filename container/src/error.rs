@@ -27,7 +27,7 @@ pub enum Error {
     LayerGone(ChainId),
     /// Not pulled, and not to be.
     #[error("image {0} is not here")]
-    NoImage(Reference),
+    NoImage(Box<Reference>),
     /// No image has this name or id.
     #[error("no image {0:?} is here")]
     NoSuchImage(String),
@@ -57,7 +57,7 @@ pub enum Error {
     #[error("image {image} is in use by container {container}")]
     InUse {
         /// The image.
-        image: Reference,
+        image: Box<Reference>,
         /// One that uses it.
         container: String,
     },
@@ -94,10 +94,11 @@ impl Error {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Store(error) => error.hint().map(Into::into),
+            Self::Store(error) => error.hint(),
             Self::Rootless(error) => error.hint(),
-            Self::Image(error) => error.hint().map(Into::into),
+            Self::Image(error) => error.hint(),
             Self::Runtime(error) => error.hint(),
+            Self::Unpack { source, .. } => source.hint(),
             Self::NoImage(image) => Some(format!("rbox pull {image}")),
             Self::LayerGone(_) => Some("pull the image again".into()),
             Self::InUse { container, .. } => Some(format!("rbox rm {container}, or rbox rmi --force")),

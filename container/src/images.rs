@@ -1,7 +1,7 @@
 //! Images that are here: finding, listing, removing.
 
 use jiff::Timestamp;
-use rbox_image::Image;
+use rbox_image::{Image, LARGEST_DOCUMENT};
 use rbox_store::{Collected, ImageRecord};
 use rbox_types::{Digest, Platform, Reference};
 
@@ -39,9 +39,6 @@ pub struct Unnamed {
     pub collected: Collected,
 }
 
-/// No manifest or config is larger: `rbox pull` refuses to store one.
-const LARGEST_DOCUMENT: u64 = rbox_image::LARGEST_DOCUMENT as u64;
-
 impl Engine {
     /// The image for a run, pulled first where the policy wants that.
     pub(crate) fn image_for(&self, request: &RunRequest, output: &dyn PullOutput) -> Result<Image, Error> {
@@ -62,7 +59,7 @@ impl Engine {
         };
         match (there, request.pull) {
             (Some(image), _) => Ok(image),
-            (None, PullPolicy::Never) => Err(Error::NoImage(request.image.clone())),
+            (None, PullPolicy::Never) => Err(Error::NoImage(request.image.clone().into())),
             (None, _) => pull(),
         }
     }
@@ -162,7 +159,7 @@ impl Engine {
                 continue;
             }
             if container.running || !force {
-                return Err(Error::InUse { image: record.reference, container: container.name.to_string() });
+                return Err(Error::InUse { image: record.reference.into(), container: container.name.to_string() });
             }
             self.remove_container(container.id.as_str(), false)?;
         }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use oci_spec::image::Config;
 use oci_spec::runtime::{
-    BoxBuilder as ConsoleSizeBuilder, Capabilities, Linux, LinuxCapabilities, LinuxNamespace,
-    LinuxNamespaceType, Mount, Process, Root, Spec,
+    BoxBuilder as ConsoleSizeBuilder, Capabilities, Linux, LinuxCapabilities, LinuxNamespace, LinuxNamespaceType,
+    Mount, Process, Root, Spec,
 };
 use rbox_runtime::DEFAULT_CAPABILITIES;
 
@@ -28,6 +28,8 @@ pub(crate) struct Host<'a> {
     pub(crate) terminal: Option<(u16, u16)>,
     /// More than one id is mapped, so that group tty (5) exists.
     pub(crate) many_ids: bool,
+    /// Container root is not the caller, whose files are to be shown as its own.
+    pub(crate) foreign_root: bool,
     pub(crate) etc: &'a EtcFiles,
     pub(crate) volumes: &'a [Volume],
 }
@@ -170,8 +172,11 @@ fn mounts(request: &RunRequest, host: &Host<'_>) -> Vec<Mount> {
             mount
         })
         .chain(host.volumes.iter().map(|volume| {
-            let options: &[&str] = if volume.read_only { &["rbind", "rro"] } else { &["rbind"] };
-            bind(volume.source.clone(), volume.destination.clone(), options)
+            // What lies below an id-mapped mount would keep its own ids, so there it is left out.
+            let mut options = vec![if host.foreign_root { "bind" } else { "rbind" }];
+            options.extend(volume.read_only.then_some("rro"));
+            options.extend(host.foreign_root.then_some("idmap"));
+            bind(volume.source.clone(), volume.destination.clone(), &options)
         }))
         .collect();
     // A mount inside another's destination must come after it.
@@ -253,7 +258,14 @@ mod tests {
 
     fn planned(config: &Config, request: &RunRequest) -> Result<RunPlan, PlanError> {
         let etc = EtcFiles::within(Path::new("/c"));
-        let host = Host { hostname: "box", terminal: None, many_ids: true, etc: &etc, volumes: &request.volumes };
+        let host = Host {
+            hostname: "box",
+            terminal: None,
+            many_ids: true,
+            foreign_root: false,
+            etc: &etc,
+            volumes: &request.volumes,
+        };
         plan(Some(config), request, &host)
     }
 

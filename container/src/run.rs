@@ -49,6 +49,7 @@ impl Engine {
             hostname: &hostname,
             terminal: terminal.as_ref().map(Terminal::size),
             many_ids: !self.identity.is_single(),
+            foreign_root: self.identity.foreign_root().is_some(),
             etc: &etc,
             volumes: &volumes,
         };

@@ -184,7 +184,10 @@ impl Input {
             Ok(length) => length,
             // The terminal has hung up.
             Err(error) if error.raw_os_error() == Some(rbox_sys::Errno::IO.raw_os_error()) => 0,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(self.buffer.clear()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.buffer.clear();
+                return Ok(());
+            }
             Err(error) => return Err(error),
         };
         self.buffer.truncate(length);

@@ -1,5 +1,6 @@
 //! Failures, on this side of the container's walls and on the other.
 
+use std::path::PathBuf;
 use std::{fmt, io};
 
 use rbox_types::Exit;
@@ -27,8 +28,16 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A bind source cannot be shown with the container's ids.
+    #[error("cannot show {path} with the container's ids")]
+    IdMappedMount {
+        /// The source.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A step inside the namespaces failed.
-    #[error("{0}")]
+    #[error("cannot {0}")]
     Inside(Failure),
 }
 
@@ -46,6 +55,11 @@ impl Error {
         match self {
             Self::Rootless(error) => error.hint(),
             Self::Inside(failure) => failure.hint.clone(),
+            Self::IdMappedMount { .. } => Some(
+                "its filesystem must allow id-mapped mounts (ext4, xfs, btrfs and f2fs of Linux 5.15, tmpfs of 6.3); an \
+                 ordinary user's containers do without"
+                    .into(),
+            ),
             _ => None,
         }
     }

@@ -56,6 +56,8 @@ fn run(plan: OwnedFd, channel: &Channel, root: &OwnedFd) -> Result<Infallible, F
         let null = File::open("/dev/null").during(|| "open /dev/null")?;
         tty::replace_stdio(null.as_fd(), 0).during(|| "replace standard input")?;
     }
+    // Whatever the caller of rbox had open is not for the workload (CVE-2024-21626 began with such a descriptor).
+    process::close_rest_on_exec().during(|| "close what the caller had open")?;
     signal::unblock_all();
     signal::reset_sigpipe();
     let program = exec::prepare(&plan)?;

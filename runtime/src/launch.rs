@@ -1,13 +1,16 @@
 //! The launcher's side: make the namespaces, give them ids, wait for the workload.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 use rbox_rootless::{Identity, MapWriter};
 use rbox_sys::clone::{self, Child, Ended, Forked};
 use rbox_sys::signal::Signal;
 use rbox_sys::socket::Channel;
+use rbox_sys::{dir, mount};
 use rbox_types::Exit;
 
 use crate::Error;
@@ -19,6 +22,9 @@ use crate::trace::Trace;
 
 /// What the launcher says when the ids are there.
 pub(crate) const MAPPED: &[u8] = b"mapped";
+
+/// What comes with each bind source that is shown with the container's ids.
+pub(crate) const IDMAPPED: &[u8] = b"idmapped";
 
 /// Brings the root filesystem; both steps run inside the new namespaces.
 pub trait Root {
@@ -68,6 +74,7 @@ impl Launch<'_> {
         let mut plan = InitPlan::new(self.spec)?;
         plan.no_stdin = self.stdin == Stdin::Null && plan.terminal.is_none();
         plan.trace = if trace.is_on() { Trace::on("entry") } else { Trace::off() };
+        let idmapped: Vec<PathBuf> = plan.idmapped_sources().map(Path::to_owned).collect();
         let (ours, theirs) = Channel::pair().map_err(failed("make a channel to the container"))?;
         trace.mark("check the spec");
         let at_clone = plan.namespaces.within(entry::AT_CLONE);
@@ -75,7 +82,7 @@ impl Launch<'_> {
             Ok(Forked::Parent(child)) => child,
             Ok(Forked::Child) => {
                 drop(ours);
-                let Err(failure) = entry::run(plan, &theirs, self.root);
+                let Err(failure) = entry::run(plan, self.identity.is_single(), &theirs, self.root);
                 // If nobody listens any more, nobody is left to tell.
                 let _ = Report::Failed(failure).send(&theirs, None);
                 std::process::exit(i32::from(Exit::RBOX_FAILED));
@@ -87,12 +94,26 @@ impl Launch<'_> {
         let mut running = Running { child: Guard(Some(child)), console: None };
         MapWriter::begin(self.identity, running.child().pid())?.finish()?;
         trace.mark("newuidmap and newgidmap");
-        // A child that is gone already has said why.
+        for source in &idmapped {
+            // A child that is gone already has said why.
+            let _ = ours.send(IDMAPPED, &[idmapped_clone(source, running.child().pid())?.as_fd()]);
+        }
         let _ = ours.send(MAPPED, &[]);
         running.hear(&ours, trace)?;
         trace.mark("wait for the workload's start");
         Ok(running)
     }
+}
+
+/// A detached clone of the mount at `path` that shows files with the ids of the process `pid`.
+fn idmapped_clone(path: &Path, pid: u32) -> Result<OwnedFd, Error> {
+    let ids = File::open(format!("/proc/{pid}/ns/user"));
+    let clone = ids.and_then(|ids| {
+        let clone = mount::clone_tree(dir::cwd(), path, false)?;
+        mount::set_id_map(clone.as_fd(), ids.as_fd())?;
+        Ok(clone)
+    });
+    clone.map_err(|source| Error::IdMappedMount { path: path.to_owned(), source })
 }
 
 /// A container whose first process is the workload. Dropped, it is killed.

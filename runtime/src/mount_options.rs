@@ -15,6 +15,8 @@ pub(crate) struct MountOptions {
     pub(crate) bind: bool,
     /// `rbind`.
     pub(crate) bind_recursive: bool,
+    /// `idmap`: the source's files are shown with the container's ids.
+    pub(crate) idmap: bool,
     /// What the filesystem itself understands: `size=64m`.
     pub(crate) data: Vec<(String, Option<String>)>,
 }
@@ -40,12 +42,13 @@ impl MountOptions {
                 }
                 ("bind", ..) => parsed.bind = true,
                 ("rbind", ..) => (parsed.bind, parsed.bind_recursive) = (true, true),
+                ("idmap", ..) => parsed.idmap = true,
                 // Container mounts are private already: nothing to do for these two.
                 ("private" | "rprivate", ..) => {}
                 (
-                    "shared" | "rshared" | "slave" | "rslave" | "unbindable" | "runbindable" | "tmpcopyup" | "idmap"
-                    | "ridmap" | "remount" | "sync" | "async" | "dirsync" | "mand" | "nomand" | "iversion"
-                    | "noiversion" | "loud" | "silent",
+                    "shared" | "rshared" | "slave" | "rslave" | "unbindable" | "runbindable" | "tmpcopyup" | "ridmap"
+                    | "remount" | "sync" | "async" | "dirsync" | "mand" | "nomand" | "iversion" | "noiversion" | "loud"
+                    | "silent",
                     ..,
                 ) => return Err(option.clone()),
                 (other, ..) => parsed.data.push(match other.split_once('=') {

@@ -144,6 +144,16 @@ impl InitPlan {
     }
 }
 
+impl InitPlan {
+    /// The bind sources that are to be shown with the container's ids, in the order of the mounts.
+    pub(crate) fn idmapped_sources(&self) -> impl Iterator<Item = &Path> {
+        self.mounts.iter().filter(|step| step.options.idmap).filter_map(|step| match &step.source {
+            MountSource::Bind(path) => Some(path.as_path()),
+            MountSource::New(_) | MountSource::Detached { .. } => None,
+        })
+    }
+}
+
 fn namespaces(asked: &[oci_spec::runtime::LinuxNamespace]) -> Result<Namespaces, Error> {
     let refuse = |why: &str| Err(Error::Refused { field: "linux.namespaces", why: why.into() });
     let mut namespaces = Namespaces::NONE;
@@ -189,6 +199,9 @@ fn mount_step(mount: &oci_spec::runtime::Mount) -> Result<MountStep, Error> {
         }
         (true, _) => {
             return Err(refuse(format!("{}: a bind mount needs an absolute source", destination.display())));
+        }
+        (false, _) if options.idmap => {
+            return Err(refuse(format!("{}: idmap is for bind mounts", destination.display())));
         }
         (false, _) if kind.is_empty() => return Err(refuse(format!("{}: no type", destination.display()))),
         (false, _) => MountSource::New(kind.into()),

@@ -111,7 +111,21 @@ pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Sets and clears attributes of a mount, and of all below it where `recursive` (mount_setattr(2), Linux 5.12).
 pub fn set_attributes(mount: BorrowedFd<'_>, set: Attributes, clear: Attributes, recursive: bool) -> io::Result<()> {
-    mount_setattr(mount, set.0, clear.0, 0, recursive)
+    let attr = libc::mount_attr { attr_set: set.0, attr_clr: clear.0, propagation: 0, userns_fd: 0 };
+    mount_setattr(mount, &attr, recursive)
+}
+
+/// Shows the files of a detached mount with the ids of the user namespace `ids`: what belongs to 0 on disk belongs to
+/// that namespace's 0 here (mount_setattr(2), MOUNT_ATTR_IDMAP, Linux 5.12). Needs CAP_SYS_ADMIN where the filesystem
+/// was mounted.
+pub fn set_id_map(mount: BorrowedFd<'_>, ids: BorrowedFd<'_>) -> io::Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: ids.as_raw_fd() as u64,
+    };
+    mount_setattr(mount, &attr, false)
 }
 
 /// How mounts made in one namespace appear in those it was copied to (mount_namespaces(7)).
@@ -132,8 +146,7 @@ pub fn set_root_propagation(propagation: Propagation) -> io::Result<()> {
     Ok(rustix::mount::mount_change("/", kind | MountPropagationFlags::REC)?)
 }
 
-fn mount_setattr(mount: BorrowedFd<'_>, set: u64, clear: u64, propagation: u64, recursive: bool) -> io::Result<()> {
-    let attr = libc::mount_attr { attr_set: set, attr_clr: clear, propagation, userns_fd: 0 };
+fn mount_setattr(mount: BorrowedFd<'_>, attr: &libc::mount_attr, recursive: bool) -> io::Result<()> {
     let mut flags = libc::AT_EMPTY_PATH;
     if recursive {
         flags |= libc::AT_RECURSIVE;
@@ -145,7 +158,7 @@ fn mount_setattr(mount: BorrowedFd<'_>, set: u64, clear: u64, propagation: u64, 
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<libc::mount_attr>(),
         )
     };
