@@ -21,7 +21,8 @@ pub(crate) fn static_binary(package: &str, binary: &str, name: &str) -> Result<P
     // static, stay out of RUSTFLAGS.
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let mut cargo = cargo();
-    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    // At a fixed address: docs/decisions/fixed-address.md.
+    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static -C relocation-model=static");
     run(cargo.args(["build", "--release", "--target", &target, "--package", package, "--bin", binary]))?;
 
     let directory = host::target_dir();
