@@ -16,7 +16,7 @@ use crate::layout::Layout;
 use crate::registry::Registry;
 
 /// How long a command may take before it counts as hung.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A user's view of rbox: a binary and an empty home directory.
 pub struct Rbox {
@@ -131,6 +131,15 @@ impl Rbox {
         let store = self.store();
         let relative = found.iter().filter_map(|path| path.strip_prefix(&store).ok());
         let mut names: Vec<String> = relative.map(|path| path.to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// The unpacked layers, `layers/<map id>/<chain id>`, sorted.
+    pub fn layers(&self) -> Vec<String> {
+        let list = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let layers = list(&self.store().join("layers")).flat_map(|map| list(&map)).filter(|path| path.is_dir());
+        let mut names: Vec<String> = layers.map(|path| path.display().to_string()).collect();
         names.sort();
         names
     }

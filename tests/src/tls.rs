@@ -11,7 +11,7 @@ use crate::command::read;
 pub struct Certificates {
     /// What clients are to trust, for instance by `SSL_CERT_FILE`.
     pub authority: PathBuf,
-    /// The server's certificate, for `localhost` and 127.0.0.1.
+    /// The server's certificate, for `localhost`, `registry.test` and 127.0.0.1.
     pub certificate: PathBuf,
     /// The server's key.
     pub key: PathBuf,
@@ -30,7 +30,7 @@ pub fn certificates(dir: &Path) -> Result<Certificates> {
     server.args(["req", "-x509"]).args(new_key).args(["-subj", "/CN=localhost"]);
     server.args([
         "-addext",
-        "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        "subjectAltName=DNS:localhost,DNS:registry.test,IP:127.0.0.1",
         "-addext",
         "basicConstraints=critical,CA:false",
     ]);

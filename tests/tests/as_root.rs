@@ -27,6 +27,6 @@ fn alpine_runs_and_goes() -> Result<()> {
     assert_eq!(rbox.run(["run", "--rm", &name, "sh", "-c", script]).success(), "1000 2000\nmusl\n");
     rbox.run(["rmi", &name]).success();
     rbox.run(["gc"]).success();
-    assert_eq!(rbox.files("layers"), Vec::<String>::new());
+    assert_eq!(rbox.layers(), Vec::<String>::new());
     Ok(())
 }

@@ -32,7 +32,7 @@ fn owners_can_be_changed_and_users_become() -> Result<()> {
 #[test]
 fn doctor_finds_nothing_wrong() {
     let outcome = Rbox::new().run(["doctor"]).exits(0);
-    for word in ["user namespace", "overlay", "newuidmap"] {
+    for word in ["user namespace", "overlay", "ids"] {
         assert!(outcome.stdout.contains(word), "no {word:?} in:\n{}", outcome.stdout);
     }
 }

@@ -41,7 +41,7 @@ fn the_store_is_the_users_own_to_the_last_file() -> Result<()> {
     rbox.run(["rm", "kept"]).success();
     rbox.run(["rmi", &name]).success();
     rbox.run(["gc"]).success();
-    assert_eq!(rbox.files("layers"), Vec::<String>::new());
+    assert_eq!(rbox.layers(), Vec::<String>::new());
     Ok(())
 }
 
