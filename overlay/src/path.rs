@@ -93,7 +93,7 @@ impl EntryPath {
 
     /// Its first `length` bytes, which end where a component does.
     pub(crate) fn prefix(&self, length: usize) -> Self {
-        debug_assert!(self.0.get(length).is_none_or(|byte| *byte == b'/'));
+        debug_assert!(length == 0 || self.0.get(length).is_none_or(|byte| *byte == b'/'));
         Self(self.0[..length].to_vec())
     }
 

@@ -170,7 +170,7 @@ mod tests {
         fs::write(dir.path().join("kept/file"), "").expect("write");
         symlink("../kept", dir.path().join("x/link")).expect("symlink");
         symlink("/", dir.path().join("x/a/root")).expect("symlink");
-        for n in 0..3000 {
+        for n in 0..2000 {
             fs::write(dir.path().join(format!("x/a/b/{n}")), "").expect("write");
         }
         remove_tree(root.as_fd(), b"x").expect("removed");
@@ -188,7 +188,7 @@ mod tests {
         at::make_dir(root.as_fd(), b"top", 0o700).expect("mkdir");
         let mut inner = at::open_dir_path(root.as_fd(), b"top").expect("open");
         let name = [b'n'; 200];
-        for _ in 0..3000 {
+        for _ in 0..500 {
             at::create_file(inner.as_fd(), b"file", 0o600).expect("create");
             at::make_dir(inner.as_fd(), b"side", 0o700).expect("mkdir");
             at::make_dir(inner.as_fd(), &name, 0o700).expect("mkdir");

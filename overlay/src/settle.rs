@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, fchown};
 
 use rbox_sys::at::{self, Kind, Status};
-use rbox_sys::{beneath, copy, node, xattr};
+use rbox_sys::{Errno, beneath, copy, node, xattr};
 
 use crate::error::Problem;
 use crate::path::EntryPath;
@@ -74,12 +74,22 @@ impl Settler<'_> {
         keeping_times(&parent, path, |parent| at::unlink(parent, name).map_err(Error::io("remove the whiteout", path)))
     }
 
-    /// Whether a directory of this layer hides everything that is at `path` below.
+    /// Whether something of this layer on the way hides what is at `path` below.
     fn is_hidden(&self, path: &EntryPath) -> Result<bool, Error> {
         let parent = path.parent();
         for length in parent.prefix_lengths() {
             let prefix = parent.prefix(length);
-            let dir = beneath::open_dir(self.root, prefix.as_bytes()).map_err(Error::io("open", &prefix))?;
+            let dir = match beneath::open_dir(self.root, prefix.as_bytes()) {
+                Ok(dir) => dir,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+                // Something else is here, even a whiteout.
+                Err(error)
+                    if [Errno::NOTDIR, Errno::LOOP].iter().any(|e| error.raw_os_error() == Some(e.raw_os_error())) =>
+                {
+                    return Ok(true);
+                }
+                Err(error) => return Err(Error::io("open", &prefix)(error)),
+            };
             if xattr::get(dir.as_fd(), OPAQUE).map_err(Error::io("look at", &prefix))?.is_some() {
                 return Ok(true);
             }

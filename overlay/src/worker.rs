@@ -50,18 +50,19 @@ pub fn main_remove(channel: Channel) -> u8 {
     if harden().is_err() {
         return 1;
     }
-    let served = (|| {
-        let (request, fds) = protocol::receive(&channel)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        let (Request::Remove { name }, Ok([dir])) = (request, <[OwnedFd; 1]>::try_from(fds)) else {
-            return Err(io::ErrorKind::InvalidData.into());
-        };
-        let reply = match remove_tree(dir.as_fd(), &name) {
-            Ok(()) => Reply::Done,
-            Err(error) => Reply::Failed { message: error.to_string(), hint: None },
-        };
-        protocol::reply(&channel, &reply)
-    })();
-    u8::from(served.is_err())
+    u8::from(serve_remove(&channel).is_err())
+}
+
+fn serve_remove(channel: &Channel) -> io::Result<()> {
+    let (request, fds) = protocol::receive(channel)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let (Request::Remove { name }, Ok([dir])) = (request, <[OwnedFd; 1]>::try_from(fds)) else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let reply = match remove_tree(dir.as_fd(), &name) {
+        Ok(()) => Reply::Done,
+        Err(error) => Reply::Failed { message: error.to_string(), hint: None },
+    };
+    protocol::reply(channel, &reply)
 }
 
 /// What costs nothing: no program that this process might be brought to execute gains anything.

@@ -18,7 +18,7 @@ pub fn set(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> io::Result<()> {
 /// The value of one, or `None` where it is not set or the file system has none.
 pub fn get(fd: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
     loop {
-        let length = match rustix::fs::fgetxattr(fd, name, &mut [0_u8; 0][..]) {
+        let length = match rustix::fs::fgetxattr_query(fd, name) {
             Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
             other => other?,
         };
@@ -38,7 +38,7 @@ pub fn get(fd: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
 /// The names of all that are set; none where the file system has no extended attributes.
 pub fn list(fd: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
     loop {
-        let length = match rustix::fs::flistxattr(fd, &mut [0_u8; 0][..]) {
+        let length = match rustix::fs::flistxattr_query(fd) {
             Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
             other => other?,
         };
@@ -54,5 +54,26 @@ pub fn list(fd: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
                     .collect());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn set_get_list() {
+        let file = tempfile::tempfile().expect("a temporary file");
+        let fd = file.as_fd();
+        assert_eq!(get(fd, b"user.none").expect("getxattr"), None);
+        set(fd, b"user.a", b"1\n2\0").expect("setxattr");
+        set(fd, b"user.empty", b"").expect("setxattr");
+        assert_eq!(get(fd, b"user.a").expect("getxattr").as_deref(), Some(&b"1\n2\0"[..]));
+        assert_eq!(get(fd, b"user.empty").expect("getxattr").as_deref(), Some(&b""[..]));
+        let mut names = list(fd).expect("listxattr");
+        names.retain(|name| name.to_bytes().starts_with(b"user."));
+        names.sort();
+        assert_eq!(names, [c"user.a".to_owned(), c"user.empty".to_owned()]);
     }
 }

@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn values_may_hold_newlines() {
-        let parsed = parse(b"11 path=a\nb\n29 SCHILY.xattr.user.x=\0\n=\xff\n\n12 uid=1234\n").expect("valid");
+        let parsed = parse(b"12 path=a\nb\n29 SCHILY.xattr.user.x=\0\n=\xff\n\n12 uid=1234\n").expect("valid");
         assert_eq!(parsed.path.as_deref(), Some(&b"a\nb"[..]));
         assert_eq!(parsed.xattrs, [(b"user.x".to_vec(), b"\0\n=\xff\n".to_vec())]);
         assert_eq!(parsed.uid, Some(1234));
