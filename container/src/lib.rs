@@ -16,6 +16,7 @@ mod plan;
 mod pull;
 mod record;
 mod request;
+mod root;
 mod run;
 mod supervise;
 mod user;

@@ -1,14 +1,12 @@
 //! `rbox run` in the foreground: this process is the container's supervisor.
 
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::{fs, io};
 
 use jiff::Timestamp;
 use rbox_image::Image;
-use rbox_overlay::kernel::{KernelOverlay, KernelOverlayError};
 use rbox_runtime::trace::{Step, Trace};
-use rbox_runtime::{Failure, Launch, Prepared, Root, Stdin};
+use rbox_runtime::{Launch, Stdin};
 use rbox_store::{ContainerDir, ContainerRefs};
 use rbox_sys::signal::SignalFd;
 use rbox_types::{ChainId, Exit};
@@ -18,8 +16,9 @@ use crate::plan::{Host, RunPlan, plan};
 use crate::pull::PullOutput;
 use crate::record::{Finished, Made, Record, Started};
 use crate::request::{RunRequest, Volume};
+use crate::root::OverlayRoot;
 use crate::supervise::{Terminal, supervise};
-use crate::{Engine, Error, names, user};
+use crate::{Engine, Error, names};
 
 /// A run that has ended.
 #[derive(Debug)]
@@ -122,7 +121,7 @@ impl Engine {
             .as_ref()
             .and_then(|process| process.env().as_ref())
             .is_some_and(|env| env.iter().any(|variable| variable.starts_with("HOME=")));
-        Ok(OverlayRoot { lowers, upper, work, scratch, volatile, user: planned.user.clone(), has_home, overlay: None })
+        Ok(OverlayRoot { lowers, upper, work, scratch, volatile, user: planned.user.clone(), has_home })
     }
 
     /// The container's end is recorded, or the container removed, however the run went.
@@ -168,61 +167,4 @@ fn absolute(volume: &Volume) -> Result<Volume, Error> {
     let source: PathBuf =
         fs::canonicalize(&volume.source).map_err(Error::io("find the volume", volume.source.display()))?;
     Ok(Volume { source, ..volume.clone() })
-}
-
-/// The container's root filesystem by the kernel's overlay, and the user looked up in it.
-struct OverlayRoot {
-    lowers: Vec<PathBuf>,
-    upper: PathBuf,
-    work: PathBuf,
-    scratch: PathBuf,
-    volatile: bool,
-    user: String,
-    has_home: bool,
-    overlay: Option<KernelOverlay>,
-}
-
-impl Root for OverlayRoot {
-    fn open(&mut self) -> Result<(), Failure> {
-        self.overlay =
-            Some(KernelOverlay::open(&self.lowers, &self.upper, &self.work, &self.scratch).map_err(overlay_failure)?);
-        Ok(())
-    }
-
-    fn mount(&mut self) -> Result<Prepared, Failure> {
-        let Some(overlay) = self.overlay.take() else {
-            return Err(Failure::new("mount the root filesystem", &io::ErrorKind::InvalidInput.into()));
-        };
-        let rootfs = overlay.mount(self.volatile).map_err(overlay_failure)?;
-        let (passwd, group) =
-            user::databases(rootfs.as_fd()).map_err(|error| Failure::new("look up the user in the image", &error))?;
-        let account = user::look_up(&self.user, &passwd, &group)
-            .or_else(|nobody| {
-                // An image without passwd has a root all the same.
-                if matches!(self.user.as_str(), "" | "root" | "root:root") {
-                    user::look_up("0:0", "", "")
-                } else {
-                    Err(nobody)
-                }
-            })
-            .map_err(|nobody| Failure::new("look up the user", &io::Error::other(nobody)))?;
-        let env = if self.has_home { Vec::new() } else { vec![format!("HOME={}", account.home)] };
-        Ok(Prepared { rootfs, user: Some(account.user), env })
-    }
-}
-
-fn overlay_failure(error: KernelOverlayError) -> Failure {
-    let hint = error.hint();
-    let (what, source) = match error {
-        KernelOverlayError::Open { path, source } => (format!("open {}", path.display()), source),
-        KernelOverlayError::Mount { message, source } => {
-            let words = message.map(|text| format!(" ({text})")).unwrap_or_default();
-            (format!("mount the root filesystem{words}"), source)
-        }
-    };
-    let failure = Failure::new(what, &source);
-    match hint {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
 }

@@ -57,6 +57,8 @@ pub(crate) fn look_up(wanted: &str, passwd: &str, group: &str) -> Result<Account
         lines(passwd).find(|fields| fields[0] == user).or_else(|| lines(passwd).find(|fields| fields[2] == user));
     let line = line.as_deref();
     let uid = line.and_then(|fields| fields[2].parse().ok()).or_else(|| user.parse().ok());
+    // An image without passwd has a root all the same.
+    let uid = uid.or_else(|| (user == "root").then_some(0));
     let uid = uid.ok_or_else(|| NoSuchAccount::User(user.into()))?;
     let own_gid = line.and_then(|fields| fields[3].parse().ok()).unwrap_or(0);
     let (gid, additional_gids) = match wanted_group {
@@ -77,6 +79,7 @@ fn find_group(name: &str, group: &str) -> Result<u32, NoSuchAccount> {
         .find(|fields| fields[0] == name)
         .and_then(|fields| fields[2].parse().ok())
         .or_else(|| name.parse().ok())
+        .or_else(|| (name == "root").then_some(0))
         .ok_or_else(|| NoSuchAccount::Group(name.into()))
 }
 
@@ -110,6 +113,7 @@ mod tests {
         assert_eq!(found("web:disk"), (101, 6, vec![], "/srv".into()));
         assert_eq!(found("web:9"), (101, 9, vec![], "/srv".into()));
         assert_eq!(found("1000"), (1000, 0, vec![], "/".into()));
+        assert_eq!(look_up("root", "", "").map(|account| account.user), Ok(User::default()));
         assert_eq!(found("1000:1000"), (1000, 1000, vec![], "/".into()));
         // A name that looks like a number is a name first.
         assert_eq!(found("5"), (7, 7, vec![], "/five".into()));
@@ -119,6 +123,6 @@ mod tests {
     fn nobody() {
         assert_eq!(look_up("ann", PASSWD, GROUP), Err(NoSuchAccount::User("ann".into())));
         assert_eq!(look_up("web:ann", PASSWD, GROUP), Err(NoSuchAccount::Group("ann".into())));
-        assert_eq!(look_up("root", "", ""), Err(NoSuchAccount::User("root".into())));
+        assert_eq!(look_up("ann", "", ""), Err(NoSuchAccount::User("ann".into())));
     }
 }

@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rbox_sys::mount::{self, Attributes, Filesystem};
-use rbox_sys::{Errno, dir};
+use rbox_sys::{Errno, dir, fd};
+use serde::{Deserialize, Serialize};
 
 /// The open directories of one overlay.
 #[derive(Debug)]
@@ -20,6 +21,15 @@ pub struct KernelOverlay {
     upper: OwnedFd,
     work: OwnedFd,
     /// Where a mount by mount(2) is made for a moment; only before Linux 6.7.
+    scratch: PathBuf,
+}
+
+/// The numbers of an overlay's open directories.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct HandedOn {
+    lowers: Vec<i32>,
+    upper: i32,
+    work: i32,
     scratch: PathBuf,
 }
 
@@ -70,6 +80,30 @@ impl KernelOverlay {
             upper: open(upper)?,
             work: open(work)?,
             scratch: scratch.into(),
+        })
+    }
+
+    /// Keeps the directories open over the coming execve(2), and says which they are.
+    pub fn hand_on(self) -> io::Result<(HandedOn, Vec<OwnedFd>)> {
+        let number = |fd: &OwnedFd| fd.as_raw_fd();
+        let handed_on = HandedOn {
+            lowers: self.lowers.iter().map(number).collect(),
+            upper: number(&self.upper),
+            work: number(&self.work),
+            scratch: self.scratch,
+        };
+        let descriptors: Vec<OwnedFd> = self.lowers.into_iter().chain([self.upper, self.work]).collect();
+        descriptors.iter().try_for_each(fd::keep_over_exec)?;
+        Ok((handed_on, descriptors))
+    }
+
+    /// Takes over the directories that the program before this one handed on.
+    pub fn inherited(handed_on: HandedOn) -> io::Result<Self> {
+        Ok(Self {
+            lowers: handed_on.lowers.into_iter().map(fd::inherited).collect::<Result<_, _>>()?,
+            upper: fd::inherited(handed_on.upper)?,
+            work: fd::inherited(handed_on.work)?,
+            scratch: handed_on.scratch,
         })
     }
 

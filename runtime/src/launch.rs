@@ -26,15 +26,23 @@ pub(crate) const MAPPED: &[u8] = b"mapped";
 /// What comes with each bind source that is shown with the container's ids.
 pub(crate) const IDMAPPED: &[u8] = b"idmapped";
 
-/// Brings the root filesystem; both steps run inside the new namespaces.
+/// Where the root filesystem comes from.
 pub trait Root {
-    /// Opens what it is made of, still with the caller's ids: container root may not pass through all directories
-    /// that the caller may.
-    fn open(&mut self) -> Result<(), Failure>;
-
-    /// Makes the detached mount, as root of the user namespace.
-    fn mount(&mut self) -> Result<Prepared, Failure>;
+    /// Opens what it is made of: in the container's mount namespace, but still with the caller's ids, since container
+    /// root may not pass through all directories that the caller may.
+    fn open(&mut self) -> Result<OpenRoot, Failure>;
 }
+
+/// The root filesystem's parts, on their way over the execution of init.
+pub struct OpenRoot {
+    /// For the [`MountRoot`] that init was given; they name the descriptors by number.
+    pub words: Vec<u8>,
+    /// Kept open for it.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+/// Makes the detached mount out of the words of an [`OpenRoot`]. Init calls it as root of the user namespace.
+pub type MountRoot = fn(words: &[u8]) -> Result<Prepared, Failure>;
 
 /// The root filesystem, and what could only be known by looking into it.
 pub struct Prepared {
@@ -72,6 +80,7 @@ impl Launch<'_> {
     pub fn start(self, trace: &mut Trace) -> Result<Running, Error> {
         let failed = |operation| move |source| Error::Launch { operation, source };
         let mut plan = InitPlan::new(self.spec)?;
+        plan.single_id = self.identity.is_single();
         plan.no_stdin = self.stdin == Stdin::Null && plan.terminal.is_none();
         plan.trace = if trace.is_on() { Trace::on("entry") } else { Trace::off() };
         let idmapped: Vec<PathBuf> = plan.idmapped_sources().map(Path::to_owned).collect();
@@ -82,7 +91,7 @@ impl Launch<'_> {
             Ok(Forked::Parent(child)) => child,
             Ok(Forked::Child) => {
                 drop(ours);
-                let Err(failure) = entry::run(plan, self.identity.is_single(), &theirs, self.root);
+                let Err(failure) = entry::run(plan, &theirs, self.root);
                 // If nobody listens any more, nobody is left to tell.
                 let _ = Report::Failed(failure).send(&theirs, None);
                 std::process::exit(i32::from(Exit::RBOX_FAILED));

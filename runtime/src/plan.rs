@@ -15,6 +15,8 @@ use crate::trace::Trace;
 /// All that init needs to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct InitPlan {
+    /// For the function that mounts the root filesystem.
+    pub(crate) root: Vec<u8>,
     pub(crate) root_read_only: bool,
     pub(crate) mounts: Vec<MountStep>,
     pub(crate) masked_paths: Vec<PathBuf>,
@@ -23,6 +25,8 @@ pub struct InitPlan {
     pub(crate) domainname: Option<String>,
     /// A pseudo-terminal of this many rows and columns.
     pub(crate) terminal: Option<(u16, u16)>,
+    /// Whether the user namespace has one id.
+    pub(crate) single_id: bool,
     /// Whether standard input is /dev/null.
     pub(crate) no_stdin: bool,
     pub(crate) user: User,
@@ -116,6 +120,7 @@ impl InitPlan {
             mounts.extend(DEVICES.map(device));
         }
         Ok(Self {
+            root: Vec::new(),
             root_read_only: spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
             mounts,
             masked_paths: linux.masked_paths().iter().flatten().map(PathBuf::from).collect(),
@@ -126,6 +131,7 @@ impl InitPlan {
                 .terminal()
                 .unwrap_or(false)
                 .then(|| size.map_or((0, 0), |size| (side(size.height()), side(size.width())))),
+            single_id: false,
             no_stdin: false,
             user: User {
                 uid: user.uid(),

@@ -70,6 +70,18 @@ pub fn set(sets: &Sets) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes every permitted capability ambient, so that the coming execve(2) keeps them all.
+pub fn raise_ambient() -> io::Result<()> {
+    let mut sets = rustix::thread::capabilities(None)?;
+    sets.inheritable = sets.permitted;
+    let permitted = sets.permitted.bits();
+    rustix::thread::set_capabilities(None, sets)?;
+    for number in (0..64).filter(|number| permitted & 1 << number != 0) {
+        rustix::thread::configure_capability_in_ambient_set(CapabilitySet::from_bits_retain(1 << number), true)?;
+    }
+    Ok(())
+}
+
 /// Forbids this process and what it executes to ever gain privileges (PR_SET_NO_NEW_PRIVS).
 pub fn set_no_new_privileges() -> io::Result<()> {
     Ok(rustix::thread::set_no_new_privs(true)?)
