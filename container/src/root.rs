@@ -16,7 +16,8 @@ pub(crate) struct OverlayRoot {
     pub(crate) lowers: Vec<PathBuf>,
     pub(crate) upper: PathBuf,
     pub(crate) work: PathBuf,
-    pub(crate) scratch: PathBuf,
+    /// The container's directory.
+    pub(crate) place: PathBuf,
     /// The container is removed at its end, so nothing need reach the disk.
     pub(crate) volatile: bool,
     /// `user[:group]`.
@@ -37,7 +38,7 @@ struct Words {
 impl Root for OverlayRoot {
     fn open(&mut self) -> Result<OpenRoot, Failure> {
         let overlay =
-            KernelOverlay::open(&self.lowers, &self.upper, &self.work, &self.scratch).map_err(overlay_failure)?;
+            KernelOverlay::open(&self.lowers, &self.upper, &self.work, &self.place).map_err(overlay_failure)?;
         let failed = |error| Failure::new("hand on the root filesystem", &error);
         let (overlay, descriptors) = overlay.hand_on().map_err(failed)?;
         let words = Words { overlay, volatile: self.volatile, user: self.user.clone(), has_home: self.has_home };

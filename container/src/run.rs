@@ -5,6 +5,7 @@ use std::{fs, io};
 
 use jiff::Timestamp;
 use rbox_image::Image;
+use rbox_overlay::kernel::SCRATCH;
 use rbox_runtime::trace::{Step, Trace};
 use rbox_runtime::{Launch, Stdin};
 use rbox_store::{ContainerDir, ContainerRefs};
@@ -107,7 +108,7 @@ impl Engine {
             let layer = self.store.layer(&key, *id)?.ok_or(Error::LayerGone(*id))?;
             lowers.push(layer.fs());
         }
-        let [upper, work, scratch] = ["upper", "work", "scratch"].map(|name| directory.path().join(name));
+        let [upper, work, scratch] = ["upper", "work", SCRATCH].map(|name| directory.path().join(name));
         for path in [&upper, &work, &scratch] {
             fs::create_dir(path).map_err(Error::io("create", path.display()))?;
             if let Some((uid, gid)) = self.identity.foreign_root() {
@@ -121,7 +122,15 @@ impl Engine {
             .as_ref()
             .and_then(|process| process.env().as_ref())
             .is_some_and(|env| env.iter().any(|variable| variable.starts_with("HOME=")));
-        Ok(OverlayRoot { lowers, upper, work, scratch, volatile, user: planned.user.clone(), has_home })
+        Ok(OverlayRoot {
+            lowers,
+            upper,
+            work,
+            place: directory.path().to_owned(),
+            volatile,
+            user: planned.user.clone(),
+            has_home,
+        })
     }
 
     /// The container's end is recorded, or the container removed, however the run went.

@@ -20,9 +20,12 @@ pub struct KernelOverlay {
     lowers: Vec<OwnedFd>,
     upper: OwnedFd,
     work: OwnedFd,
-    /// Where a mount by mount(2) is made for a moment; only before Linux 6.7.
-    scratch: PathBuf,
+    /// A directory that holds the empty directory [`SCRATCH`].
+    place: OwnedFd,
 }
+
+/// Where a mount by mount(2) is made for a moment; only before Linux 6.7.
+pub const SCRATCH: &str = "scratch";
 
 /// The numbers of an overlay's open directories.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,7 +33,7 @@ pub struct HandedOn {
     lowers: Vec<i32>,
     upper: i32,
     work: i32,
-    scratch: PathBuf,
+    place: i32,
 }
 
 /// Why there is no overlay.
@@ -70,16 +73,16 @@ impl KernelOverlayError {
 
 impl KernelOverlay {
     /// Opens the directories, in the mount namespace that the overlay is to be in and with ids that may pass through
-    /// all their parents. `lowers` has the topmost layer first; `upper` and `work` are on one filesystem, and so is
-    /// `scratch`, a directory that nothing else uses.
-    pub fn open(lowers: &[PathBuf], upper: &Path, work: &Path, scratch: &Path) -> Result<Self, KernelOverlayError> {
+    /// all their parents. `lowers` has the topmost layer first; `upper` and `work` are on one filesystem; in
+    /// `place` is an empty directory [`SCRATCH`], which container root may reach.
+    pub fn open(lowers: &[PathBuf], upper: &Path, work: &Path, place: &Path) -> Result<Self, KernelOverlayError> {
         let open =
             |path: &Path| dir::open(path).map_err(|source| KernelOverlayError::Open { path: path.into(), source });
         Ok(Self {
             lowers: lowers.iter().map(|path| open(path)).collect::<Result<_, _>>()?,
             upper: open(upper)?,
             work: open(work)?,
-            scratch: scratch.into(),
+            place: open(place)?,
         })
     }
 
@@ -90,9 +93,9 @@ impl KernelOverlay {
             lowers: self.lowers.iter().map(number).collect(),
             upper: number(&self.upper),
             work: number(&self.work),
-            scratch: self.scratch,
+            place: number(&self.place),
         };
-        let descriptors: Vec<OwnedFd> = self.lowers.into_iter().chain([self.upper, self.work]).collect();
+        let descriptors: Vec<OwnedFd> = self.lowers.into_iter().chain([self.upper, self.work, self.place]).collect();
         descriptors.iter().try_for_each(fd::keep_over_exec)?;
         Ok((handed_on, descriptors))
     }
@@ -103,7 +106,7 @@ impl KernelOverlay {
             lowers: handed_on.lowers.into_iter().map(fd::inherited).collect::<Result<_, _>>()?,
             upper: fd::inherited(handed_on.upper)?,
             work: fd::inherited(handed_on.work)?,
-            scratch: handed_on.scratch,
+            place: fd::inherited(handed_on.place)?,
         })
     }
 
@@ -149,10 +152,11 @@ impl KernelOverlay {
         if volatile {
             options.push_str(",volatile");
         }
+        let scratch = Path::new(&name(&self.place)).join(SCRATCH);
         let mount = || -> io::Result<OwnedFd> {
-            mount::mount_old("overlay", &self.scratch, &CString::new(options)?)?;
-            let clone = mount::clone_tree(dir::cwd(), &self.scratch, false);
-            mount::detach(&self.scratch)?;
+            mount::mount_old("overlay", &scratch, &CString::new(options)?)?;
+            let clone = mount::clone_tree(dir::cwd(), &scratch, false);
+            mount::detach(&scratch)?;
             clone
         };
         mount().map_err(|source| KernelOverlayError::Mount { message: None, source })
