@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rbox_runtime::Running;
 use rbox_sys::poll::{self, Interest};
 use rbox_sys::signal::{Signal, SignalFd};
-use rbox_sys::tty::{self, RawMode, Winsize};
+use rbox_sys::tty::{self, Leave, RawMode, Winsize};
 use rbox_types::Exit;
 
 use crate::Error;
@@ -94,8 +94,14 @@ impl Supervisor<'_> {
 
     fn with_terminal(&mut self, master: OwnedFd, terminal: &Terminal, interactive: bool) -> io::Result<()> {
         let stdin = io::stdin();
-        let raw = interactive && tty::is_terminal(stdin.as_fd());
-        let _raw = raw.then(|| RawMode::enter(stdin.as_fd())).transpose()?;
+        let stdout = io::stdout();
+        let _raw = if interactive && tty::is_terminal(stdin.as_fd()) {
+            Some(RawMode::enter(stdin.as_fd(), Leave::Everything)?)
+        } else if tty::is_terminal(stdout.as_fd()) {
+            Some(RawMode::enter(stdout.as_fd(), Leave::Output)?)
+        } else {
+            None
+        };
         let mut master = File::from(master);
         let mut input = Input { buffer: Vec::new(), open: interactive };
         let mut output_open = true;

@@ -61,10 +61,15 @@ pub(crate) fn look_up(wanted: &str, passwd: &str, group: &str) -> Result<Account
     let uid = uid.or_else(|| (user == "root").then_some(0));
     let uid = uid.ok_or_else(|| NoSuchAccount::User(user.into()))?;
     let own_gid = line.and_then(|fields| fields[3].parse().ok()).unwrap_or(0);
-    let (gid, additional_gids) = match wanted_group {
+    let (gid, mut additional_gids) = match wanted_group {
         Some(name) => (find_group(name, group)?, Vec::new()),
         None => (own_gid, line.map(|fields| groups_of(fields[0], group)).unwrap_or_default()),
     };
+    // The primary group, too: a setgid program would otherwise shed it, and with it what is denied to it
+    // (CVE-2022-36109).
+    additional_gids.push(gid);
+    additional_gids.sort_unstable();
+    additional_gids.dedup();
     let home = line.and_then(|fields| fields.get(5).copied()).filter(|home| !home.is_empty()).unwrap_or("/");
     Ok(Account { user: User { uid, gid, additional_gids }, home: home.into() })
 }
@@ -84,13 +89,10 @@ fn find_group(name: &str, group: &str) -> Result<u32, NoSuchAccount> {
 }
 
 fn groups_of(user: &str, group: &str) -> Vec<u32> {
-    let mut gids: Vec<u32> = lines(group)
+    lines(group)
         .filter(|fields| fields[3].split(',').any(|member| member == user))
         .filter_map(|fields| fields[2].parse().ok())
-        .collect();
-    gids.sort_unstable();
-    gids.dedup();
-    gids
+        .collect()
 }
 
 #[cfg(test)]
@@ -107,16 +109,19 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
-        assert_eq!(found(""), (0, 0, vec![6], "/root".into()));
+        assert_eq!(found(""), (0, 0, vec![0, 6], "/root".into()));
         assert_eq!(found("web"), (101, 102, vec![5, 6, 102], "/srv".into()));
         assert_eq!(found("101"), (101, 102, vec![5, 6, 102], "/srv".into()));
-        assert_eq!(found("web:disk"), (101, 6, vec![], "/srv".into()));
-        assert_eq!(found("web:9"), (101, 9, vec![], "/srv".into()));
-        assert_eq!(found("1000"), (1000, 0, vec![], "/".into()));
-        assert_eq!(look_up("root", "", "").map(|account| account.user), Ok(User::default()));
-        assert_eq!(found("1000:1000"), (1000, 1000, vec![], "/".into()));
+        assert_eq!(found("web:disk"), (101, 6, vec![6], "/srv".into()));
+        assert_eq!(found("web:9"), (101, 9, vec![9], "/srv".into()));
+        assert_eq!(found("1000"), (1000, 0, vec![0], "/".into()));
+        assert_eq!(
+            look_up("root", "", "").map(|account| account.user),
+            Ok(User { additional_gids: vec![0], ..User::default() })
+        );
+        assert_eq!(found("1000:1000"), (1000, 1000, vec![1000], "/".into()));
         // A name that looks like a number is a name first.
-        assert_eq!(found("5"), (7, 7, vec![], "/five".into()));
+        assert_eq!(found("5"), (7, 7, vec![7], "/five".into()));
     }
 
     #[test]

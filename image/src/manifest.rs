@@ -71,7 +71,13 @@ pub enum Compression {
 /// Reads a manifest or an index. `media_type` is the response's Content-Type, where there was one; what the document
 /// itself says counts more.
 pub(crate) fn parse(name: &str, bytes: &[u8], media_type: Option<&str>) -> Result<Document, Error> {
-    let raw: RawDocument = serde_json::from_slice(bytes).map_err(|error| malformed(name, "manifest", error))?;
+    let raw: RawDocument = serde_json::from_slice(bytes).map_err(|error| match media_type {
+        // A page of some web server, which says by itself that it is none of ours.
+        Some(other) if error.is_syntax() && !other.contains("json") => {
+            Error::MediaType { what: name.to_owned(), why: "it is not a container image", found: other.to_owned() }
+        }
+        _ => malformed(name, "manifest", error),
+    })?;
     let media_type = raw.media_type.as_deref().filter(|own| !own.is_empty()).or(media_type).unwrap_or_default();
     let wrong = |why| Error::MediaType { what: name.to_owned(), why, found: media_type.to_owned() };
     if raw.schema_version == Some(1) || media_type.starts_with("application/vnd.docker.distribution.manifest.v1") {

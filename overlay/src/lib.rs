@@ -11,7 +11,9 @@
 //! bounded whatever an archive says.
 
 mod error;
+pub mod kernel;
 mod path;
+pub mod probe;
 mod remove;
 mod settle;
 mod tar;

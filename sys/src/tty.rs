@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use rustix::pty::OpenptFlags;
-use rustix::termios::{OptionalActions, Termios};
+use rustix::termios::{OptionalActions, OutputModes, Termios};
 
 pub use rustix::termios::Winsize;
 
@@ -24,18 +24,30 @@ pub fn set_size(fd: BorrowedFd<'_>, size: Winsize) -> io::Result<()> {
     Ok(rustix::termios::tcsetwinsize(fd, size)?)
 }
 
-/// A terminal in raw mode until this is dropped.
+/// What a terminal leaves to a second one behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// All: every byte goes through as typed and as printed.
+    Everything,
+    /// What is printed: the second terminal has made "\r\n" of "\n" already. Keys still act as usual.
+    Output,
+}
+
+/// A terminal that leaves its work to another one until this is dropped.
 pub struct RawMode {
     terminal: OwnedFd,
     before: Termios,
 }
 
 impl RawMode {
-    /// Puts the terminal into raw mode: every byte goes through as typed.
-    pub fn enter(terminal: BorrowedFd<'_>) -> io::Result<Self> {
+    /// Changes the terminal's mode.
+    pub fn enter(terminal: BorrowedFd<'_>, leave: Leave) -> io::Result<Self> {
         let before = rustix::termios::tcgetattr(terminal)?;
         let mut raw = before.clone();
-        raw.make_raw();
+        match leave {
+            Leave::Everything => raw.make_raw(),
+            Leave::Output => raw.output_modes.remove(OutputModes::OPOST),
+        }
         let guard = Self { terminal: terminal.try_clone_to_owned()?, before };
         rustix::termios::tcsetattr(terminal, OptionalActions::Drain, &raw)?;
         Ok(guard)
