@@ -177,7 +177,7 @@ fn too_large() {
 fn other_things_than_images() {
     for (document, says) in [
         (r#"{"schemaVersion": 1, "fsLayers": []}"#, "schema 1"),
-        ("<html>", "malformed"),
+        ("<html>", "media type \"text/html\""),
         ("{}", "not a container image"),
     ] {
         let server = Server::start(move |_| Reply::new(200, document).header("Content-Type", "text/html"));
