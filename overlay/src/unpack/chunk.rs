@@ -5,8 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
-/// The size of one buffer. Below 256 KiB the hand-over between threads begins to cost; above, the bytes fall out of
-/// the second-level cache between being made and being read.
+/// The size of one buffer. 64 KiB take some 5 % longer, for the hand-over between threads; 1 MiB gains nothing.
 pub(super) const SIZE: usize = 256 << 10;
 
 /// How many buffers one layer has: the most it may be ahead of its slowest part. 2 MiB.
