@@ -4,6 +4,8 @@
 //!   layer that holds only `tmp/x` must not turn /tmp into 0755.
 //! - A hard link to a file of a layer below becomes a copy of that file in this layer, linked: overlayfs itself would
 //!   copy it up at the first change, and two layers cannot share an inode.
+//! - A layer that hides all below it hides each thing by itself: overlayfs does not look for the mark of an opaque
+//!   directory on a layer's root.
 //! - A whiteout that hides nothing goes. overlayfs shows it as a broken name where it has no directory to merge.
 
 mod chain;
@@ -14,6 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, fchown};
 
 use rbox_sys::at::{self, Kind, Status};
+use rbox_sys::listing::Listing;
 use rbox_sys::{Errno, beneath, copy, node, xattr};
 
 use crate::error::Problem;
@@ -27,7 +30,12 @@ use chain::{Chain, Found};
 /// settled; files in them keep their owners as this process sees them.
 pub fn settle(root: BorrowedFd<'_>, parents: &[BorrowedFd<'_>], unpacked: &Unpacked) -> Result<(), Error> {
     // A layer that hides all below it takes nothing from there.
-    let parents = if unpacked.report.opaque_root { &[] } else { parents };
+    let parents = if unpacked.report.opaque_root {
+        hide_each(root, parents)?;
+        &[]
+    } else {
+        parents
+    };
     let mut settler = Settler {
         root,
         chain: Chain::new(parents)?,
@@ -47,6 +55,33 @@ pub fn settle(root: BorrowedFd<'_>, parents: &[BorrowedFd<'_>], unpacked: &Unpac
         settler.inherit(path)?;
     }
     Ok(())
+}
+
+/// Hides everything that the parents have: a whiteout for each name of theirs that this layer has not, and each
+/// directory that both have is opaque.
+fn hide_each(root: BorrowedFd<'_>, parents: &[BorrowedFd<'_>]) -> Result<(), Error> {
+    let path = EntryPath::root();
+    let failed = || Error::io("hide what is below in", &path);
+    let root = root.try_clone_to_owned().map_err(failed())?;
+    keeping_times(&root, &path, |root| {
+        for parent in parents {
+            let listing = at::open_dir(*parent, b".").and_then(Listing::new).map_err(Error::io("list", &path))?;
+            for entry in listing {
+                let name = entry.map_err(Error::io("list", &path))?.name;
+                match at::status(root, name.to_bytes()) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                        node::make_whiteout(root, name.to_bytes()).map_err(failed())?;
+                    }
+                    Ok(Status { kind: Kind::Directory, .. }) => {
+                        let dir = at::open_dir(root, name.to_bytes()).map_err(failed())?;
+                        xattr::set(dir.as_fd(), OPAQUE, b"y").map_err(failed())?;
+                    }
+                    other => drop(other.map_err(failed())?),
+                }
+            }
+        }
+        Ok(())
+    })
 }
 
 struct Settler<'a> {

@@ -56,8 +56,7 @@ pub struct Report {
     /// Extended attributes that were not set, and on how many entries: those that only the host's root may set, that
     /// would mean something to overlayfs, or that the file system does not take.
     pub dropped_xattrs: BTreeMap<String, u64>,
-    /// The layer hides everything below it. overlayfs does not look for the mark on a root, so nothing may be mounted
-    /// below this layer.
+    /// The layer hides everything below it.
     pub opaque_root: bool,
 }
 

@@ -32,10 +32,14 @@ fn a_whole_directory() {
 #[test]
 fn the_root() {
     let layer = Layer::empty();
-    let unpacked = layer.unpack(&Tar::new().file(".wh..wh..opq", "").file("f", "").end(), true).expect("unpacked");
+    let tar = Tar::new().file(".wh..wh..opq", "").file("f", "").file("dir/mine", "");
+    let unpacked = layer.unpack(&tar.end(), true).expect("unpacked");
     assert!(unpacked.report.opaque_root);
     assert!(layer.is_opaque("."));
     settle(layer.root.as_fd(), &[below().root.as_fd()], &unpacked).expect("settled");
+    // overlayfs does not look for the mark on a root, so everything is hidden by itself.
+    assert!(layer.is_whiteout("x"));
+    assert!(layer.is_opaque("dir") && !layer.is_whiteout("dir"));
     // And a layer on top sees nothing of what is below.
     let top = Layer::on(&[&layer, &below()], Tar::new().file(".wh.x", ""), true).expect("unpacked");
     assert!(top.names().is_empty());

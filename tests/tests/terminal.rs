@@ -49,11 +49,12 @@ fn keys_are_the_containers() -> Result<()> {
     terminal.expect("ready> ");
     terminal.send("jobs\r")?;
     terminal.expect("sleep 1001");
-    // ^D ends the shell.
-    // A stopped job would keep the shell from leaving.
-    terminal.send("kill -9 %1; wait; echo do''ne\r")?;
-    terminal.expect("done");
-    // Before the prompt the line discipline would take it.
+    // A stopped job would keep the shell from leaving, and so would one that it has not seen the end of.
+    terminal.send("fg\r")?;
+    terminal.expect("sleep 1001");
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    terminal.send("\x03")?;
+    // ^D ends the shell. Before the prompt the line discipline would take it.
     terminal.expect("ready> ");
     terminal.send("\x04")?;
     terminal.wait();
