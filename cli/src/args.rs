@@ -9,7 +9,7 @@ use crate::commands::{gc, images, info, inspect, ps, pull, rm, rmi, run};
 
 /// Run containers without root, without a daemon.
 #[derive(Debug, Parser)]
-#[command(name = "rbox", version, disable_help_subcommand = true, max_term_width = 100)]
+#[command(name = "rbox", version, max_term_width = 100)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -19,6 +19,7 @@ pub(crate) struct Args {
 
 /// Flags of every command.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// Where images and containers are kept [default: $XDG_DATA_HOME/rbox, ~/.local/share/rbox]
     #[arg(long, global = true, value_name = "DIR")]

@@ -10,8 +10,10 @@
 //! └─ upper/ work/         the overlay's; upper holds what the workload wrote
 //! ```
 //!
-//! Each file is written whole beside its place and renamed.
+//! Each file is written whole beside its place and renamed. The last one's room is taken before the start, so that a
+//! disk which the workload has filled does not lose how it ended.
 
+use std::io::Write;
 use std::path::Path;
 use std::{fs, io};
 
@@ -65,6 +67,9 @@ pub(crate) struct Finished {
     pub exit: Exit,
 }
 
+/// Bytes, more than any exit record has.
+const ROOM: usize = 256;
+
 /// One of the three files.
 pub(crate) trait Record: Serialize + DeserializeOwned {
     const FILE: &'static str;
@@ -72,6 +77,21 @@ pub(crate) trait Record: Serialize + DeserializeOwned {
     fn write(&self, directory: &Path) -> io::Result<()> {
         let (target, new) = (directory.join(Self::FILE), directory.join(format!(".{}", Self::FILE)));
         fs::write(&new, serde_json::to_vec(self)?)?;
+        fs::rename(new, target)
+    }
+
+    /// Takes room for the record, which [`write_reserved`](Self::write_reserved) then needs no more of.
+    fn reserve(directory: &Path) -> io::Result<()> {
+        fs::write(directory.join(format!(".{}", Self::FILE)), [b' '; ROOM])
+    }
+
+    /// Writes the record into its reserved room.
+    fn write_reserved(&self, directory: &Path) -> io::Result<()> {
+        let (target, new) = (directory.join(Self::FILE), directory.join(format!(".{}", Self::FILE)));
+        let mut text = serde_json::to_vec(self)?;
+        // White space at the end is nothing to JSON.
+        text.resize(text.len().max(ROOM), b' ');
+        fs::OpenOptions::new().write(true).open(&new)?.write_all(&text)?;
         fs::rename(new, target)
     }
 
@@ -95,4 +115,19 @@ impl Record for Started {
 
 impl Record for Finished {
     const FILE: &'static str = "exit.json";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reserved_record_reads_as_any_other() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        Finished::reserve(directory.path()).expect("reserved");
+        assert_eq!(Finished::read(directory.path()).expect("read"), None);
+        let finished = Finished { at: Timestamp::UNIX_EPOCH, exit: Exit::Signal(9) };
+        finished.write_reserved(directory.path()).expect("written");
+        assert_eq!(Finished::read(directory.path()).expect("read"), Some(finished));
+    }
 }

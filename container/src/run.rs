@@ -44,6 +44,9 @@ impl Engine {
         let chain: Vec<ChainId> = image.layers.iter().map(|layer| layer.chain_id).collect();
         let refs = ContainerRefs { manifest: image.manifest, map_key: self.identity.maps.key(), layers: chain.clone() };
         let directory = self.store.create_container(&id, &name, &refs)?;
+        if !request.rm {
+            Finished::reserve(directory.path()).map_err(record_error(&directory))?;
+        }
         let etc = EtcFiles::within(directory.path());
         let host = Host {
             hostname: &hostname,
@@ -140,7 +143,7 @@ impl Engine {
             return Ok(directory.remove(&|path| self.remove_tree(path))?);
         }
         let exit = ended.unwrap_or_else(Exit::Code);
-        Finished { at: Timestamp::now(), exit }.write(directory.path()).map_err(record_error(&directory))
+        Finished { at: Timestamp::now(), exit }.write_reserved(directory.path()).map_err(record_error(&directory))
     }
 }
 

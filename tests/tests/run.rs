@@ -98,6 +98,31 @@ fn what_cannot_be_run() -> Result<()> {
 }
 
 #[test]
+fn what_follows_the_image_is_the_commands() -> Result<()> {
+    let (rbox, name) = small()?;
+    let words = ["run", "--rm", "--entrypoint", "echo", &name, "--rm", "--help", "-x", "--", "--name=y"];
+    assert_eq!(rbox.run(words).success(), "--rm --help -x -- --name=y\n");
+    Ok(())
+}
+
+#[test]
+fn three_interrupts_end_what_ignores_them() -> Result<()> {
+    let (rbox, name) = small()?;
+    // pid 1 of a pid namespace ignores what it has no handler for.
+    let mut command = rbox.command(["run", "--rm", &name, "sh", "-c", "echo ready; exec sleep 2000"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let mut ready = [0; 5];
+    child.stdout.as_mut().context("piped")?.read_exact(&mut ready)?;
+    for presses in 1..=3 {
+        assert!(child.try_wait()?.is_none(), "ended before interrupt {presses}");
+        Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status()?;
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    assert_eq!(code(wait(&mut child, "rbox run")), 137);
+    Ok(())
+}
+
+#[test]
 fn signals_are_forwarded() -> Result<()> {
     let (rbox, name) = small()?;
     for (signal, status) in [("TERM", 40), ("INT", 41), ("HUP", 42), ("USR1", 43)] {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use rbox_container::{Engine, PullPolicy, RunRequest, Tmpfs, Volume};
-use rbox_types::{ContainerName, Platform, Reference};
+use rbox_types::{ContainerName, InvalidReference, Platform, Reference};
 
 use crate::failure::Failure;
 
@@ -80,12 +80,10 @@ pub(crate) struct Run {
     #[arg(long)]
     explain: bool,
 
-    /// The image
-    image: Reference,
-
-    /// The command and its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// The image, the command and its arguments; what follows the image is the command's own
+    // One list: only so does clap leave alone what looks like a flag and follows the image.
+    #[arg(trailing_var_arg = true, required = true, num_args = 1.., value_names = ["IMAGE", "COMMAND"])]
+    words: Vec<String>,
 }
 
 impl Run {
@@ -100,13 +98,16 @@ impl Run {
     }
 
     fn request(self) -> Result<RunRequest, Failure> {
+        let mut words = self.words.into_iter();
+        let image = words.next().unwrap_or_default();
+        let image: Reference = image.parse().map_err(|error: InvalidReference| Failure::new(error.to_string()))?;
         let entrypoint = self.entrypoint.map(|text| parse_entrypoint(&text)).transpose()?;
         Ok(RunRequest {
-            image: self.image,
+            image,
             platform: self.platform,
             pull: self.pull,
             tls_verify: self.tls_verify,
-            command: self.command,
+            command: words.collect(),
             entrypoint,
             env: self.env.iter().filter_map(|variable| completed(variable)).collect(),
             workdir: self.workdir,
