@@ -91,7 +91,7 @@ pub(crate) trait Record: Serialize + DeserializeOwned {
         let mut text = serde_json::to_vec(self)?;
         // White space at the end is nothing to JSON.
         text.resize(text.len().max(ROOM), b' ');
-        fs::OpenOptions::new().write(true).open(&new)?.write_all(&text)?;
+        fs::OpenOptions::new().write(true).create(true).truncate(false).open(&new)?.write_all(&text)?;
         fs::rename(new, target)
     }
 

@@ -16,8 +16,6 @@ pub(crate) struct OverlayRoot {
     pub(crate) lowers: Vec<PathBuf>,
     pub(crate) upper: PathBuf,
     pub(crate) work: PathBuf,
-    /// The container's directory.
-    pub(crate) place: PathBuf,
     /// The container is removed at its end, so nothing need reach the disk.
     pub(crate) volatile: bool,
     /// `user[:group]`.
@@ -37,8 +35,7 @@ struct Words {
 
 impl Root for OverlayRoot {
     fn open(&mut self) -> Result<OpenRoot, Failure> {
-        let overlay =
-            KernelOverlay::open(&self.lowers, &self.upper, &self.work, &self.place).map_err(overlay_failure)?;
+        let overlay = KernelOverlay::open(&self.lowers, &self.upper, &self.work).map_err(overlay_failure)?;
         let failed = |error| Failure::new("hand on the root filesystem", &error);
         let (overlay, descriptors) = overlay.hand_on().map_err(failed)?;
         let words = Words { overlay, volatile: self.volatile, user: self.user.clone(), has_home: self.has_home };

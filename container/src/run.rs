@@ -5,9 +5,8 @@ use std::{fs, io};
 
 use jiff::Timestamp;
 use rbox_image::Image;
-use rbox_overlay::kernel::SCRATCH;
 use rbox_runtime::trace::{Step, Trace};
-use rbox_runtime::{Launch, Stdin};
+use rbox_runtime::{Failure, Launch, Stdin};
 use rbox_store::{ContainerDir, ContainerRefs};
 use rbox_sys::signal::SignalFd;
 use rbox_types::{ChainId, Exit};
@@ -44,9 +43,6 @@ impl Engine {
         let chain: Vec<ChainId> = image.layers.iter().map(|layer| layer.chain_id).collect();
         let refs = ContainerRefs { manifest: image.manifest, map_key: self.identity.maps.key(), layers: chain.clone() };
         let directory = self.store.create_container(&id, &name, &refs)?;
-        if !request.rm {
-            Finished::reserve(directory.path()).map_err(record_error(&directory))?;
-        }
         let etc = EtcFiles::within(directory.path());
         let host = Host {
             hostname: &hostname,
@@ -58,13 +54,26 @@ impl Engine {
         };
         let planned = plan(image.config.config().as_ref(), request, &host).map_err(Error::from);
         let ran = planned.and_then(|planned| {
-            made(request, &image, &planned, &hostname, &volumes)
-                .write(directory.path())
-                .map_err(record_error(&directory))?;
-            etc.write(&hostname, name.as_str()).map_err(record_error(&directory))?;
-            let root = self.root_of(&directory, &chain, &planned, request.rm)?;
+            let mut root = self.root_of(&directory, &chain, &planned, request.rm)?;
             trace.mark("make the container's directory");
-            let exit = self.supervise(request, &directory, &planned, root, terminal, &mut trace)?;
+            let made = made(request, &image, &planned, &hostname, &volumes);
+            let mut make_sources = || {
+                let failed = |error: io::Error| Failure::new(format!("fill {}", directory.path().display()), &error);
+                self.make_directories(&directory).map_err(failed)?;
+                etc.write(&hostname, name.as_str()).map_err(failed)?;
+                if !request.rm {
+                    Finished::reserve(directory.path()).map_err(failed)?;
+                }
+                made.write(directory.path()).map_err(failed)
+            };
+            let launch = Launch {
+                spec: &planned.spec,
+                identity: &self.identity,
+                stdin: if request.interactive { Stdin::Inherit } else { Stdin::Null },
+                make_sources: &mut make_sources,
+                root: &mut root,
+            };
+            let exit = start_and_supervise(launch, &directory, terminal, request.interactive, &mut trace)?;
             Ok((exit, planned))
         });
         self.finish(request, directory, ran.as_ref().map(|(exit, _)| *exit).map_err(Error::status))?;
@@ -72,32 +81,17 @@ impl Engine {
         Ok(Ran { exit, explained: explain.then(|| (planned, trace.into_steps())) })
     }
 
-    fn supervise(
-        &self,
-        request: &RunRequest,
-        directory: &ContainerDir,
-        planned: &RunPlan,
-        mut root: OverlayRoot,
-        terminal: Option<Terminal>,
-        trace: &mut Trace,
-    ) -> Result<Exit, Error> {
-        let launch = Launch {
-            spec: &planned.spec,
-            identity: &self.identity,
-            stdin: if request.interactive { Stdin::Inherit } else { Stdin::Null },
-            root: &mut root,
-        };
-        // Before the start, so that no signal is lost between the two: it waits, and is then handed on.
-        let signals = SignalFd::of_forwarded().map_err(Error::io("block", "signals"))?;
-        let running = launch.start(trace)?;
-        Started { at: Timestamp::now(), pid: running.pid() }
-            .write(directory.path())
-            .map_err(record_error(directory))?;
-        trace.mark("record the start");
-        supervise(running, &signals, terminal, request.interactive)
+    /// The overlay's own directories; container root is who writes there.
+    fn make_directories(&self, directory: &ContainerDir) -> io::Result<()> {
+        for path in [UPPER, WORK].map(|name| directory.path().join(name)) {
+            fs::create_dir(&path)?;
+            if let Some((uid, gid)) = self.identity.foreign_root() {
+                std::os::unix::fs::chown(&path, Some(uid), Some(gid))?;
+            }
+        }
+        Ok(())
     }
 
-    /// The overlay's own directories; container root is who writes there.
     fn root_of(
         &self,
         directory: &ContainerDir,
@@ -111,14 +105,6 @@ impl Engine {
             let layer = self.store.layer(&key, *id)?.ok_or(Error::LayerGone(*id))?;
             lowers.push(layer.fs());
         }
-        let [upper, work, scratch] = ["upper", "work", SCRATCH].map(|name| directory.path().join(name));
-        for path in [&upper, &work, &scratch] {
-            fs::create_dir(path).map_err(Error::io("create", path.display()))?;
-            if let Some((uid, gid)) = self.identity.foreign_root() {
-                std::os::unix::fs::chown(path, Some(uid), Some(gid))
-                    .map_err(Error::io("change the owner of", path.display()))?;
-            }
-        }
         let has_home = planned
             .spec
             .process()
@@ -127,9 +113,8 @@ impl Engine {
             .is_some_and(|env| env.iter().any(|variable| variable.starts_with("HOME=")));
         Ok(OverlayRoot {
             lowers,
-            upper,
-            work,
-            place: directory.path().to_owned(),
+            upper: directory.path().join(UPPER),
+            work: directory.path().join(WORK),
             volatile,
             user: planned.user.clone(),
             has_home,
@@ -145,6 +130,24 @@ impl Engine {
         let exit = ended.unwrap_or_else(Exit::Code);
         Finished { at: Timestamp::now(), exit }.write_reserved(directory.path()).map_err(record_error(&directory))
     }
+}
+
+const UPPER: &str = "upper";
+const WORK: &str = "work";
+
+fn start_and_supervise(
+    launch: Launch<'_>,
+    directory: &ContainerDir,
+    terminal: Option<Terminal>,
+    interactive: bool,
+    trace: &mut Trace,
+) -> Result<Exit, Error> {
+    // Before the start, so that no signal is lost between the two: it waits, and is then handed on.
+    let signals = SignalFd::of_forwarded().map_err(Error::io("block", "signals"))?;
+    let running = launch.start(trace)?;
+    Started { at: Timestamp::now(), pid: running.pid() }.write(directory.path()).map_err(record_error(directory))?;
+    trace.mark("record the start");
+    supervise(running, &signals, terminal, interactive)
 }
 
 fn record_error(directory: &ContainerDir) -> impl Fn(io::Error) -> Error {

@@ -4,7 +4,7 @@
 //! options of mount(2) have one page of 4 KiB for all of them, and fsconfig(2) takes 255 bytes a value, which paths
 //! below a home directory would soon fill. The names also tell a container's /proc/self/mounts nothing of the host.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -20,12 +20,11 @@ pub struct KernelOverlay {
     lowers: Vec<OwnedFd>,
     upper: OwnedFd,
     work: OwnedFd,
-    /// A directory that holds the empty directory [`SCRATCH`].
+    /// The directory that holds the upper one, and that one's name in it: where a mount by mount(2) is made for a
+    /// moment, only before Linux 6.7.
     place: OwnedFd,
+    name: OsString,
 }
-
-/// Where a mount by mount(2) is made for a moment; only before Linux 6.7.
-pub const SCRATCH: &str = "scratch";
 
 /// The numbers of an overlay's open directories.
 #[derive(Debug, Serialize, Deserialize)]
@@ -34,6 +33,7 @@ pub struct HandedOn {
     upper: i32,
     work: i32,
     place: i32,
+    name: OsString,
 }
 
 /// Why there is no overlay.
@@ -73,16 +73,16 @@ impl KernelOverlayError {
 
 impl KernelOverlay {
     /// Opens the directories, in the mount namespace that the overlay is to be in and with ids that may pass through
-    /// all their parents. `lowers` has the topmost layer first; `upper` and `work` are on one filesystem; in
-    /// `place` is an empty directory [`SCRATCH`], which container root may reach.
-    pub fn open(lowers: &[PathBuf], upper: &Path, work: &Path, place: &Path) -> Result<Self, KernelOverlayError> {
+    /// all their parents. `lowers` has the topmost layer first; `upper` and `work` are on one filesystem.
+    pub fn open(lowers: &[PathBuf], upper: &Path, work: &Path) -> Result<Self, KernelOverlayError> {
         let open =
             |path: &Path| dir::open(path).map_err(|source| KernelOverlayError::Open { path: path.into(), source });
         Ok(Self {
             lowers: lowers.iter().map(|path| open(path)).collect::<Result<_, _>>()?,
             upper: open(upper)?,
             work: open(work)?,
-            place: open(place)?,
+            place: open(upper.parent().unwrap_or(Path::new("/")))?,
+            name: upper.file_name().unwrap_or_default().to_owned(),
         })
     }
 
@@ -94,6 +94,7 @@ impl KernelOverlay {
             upper: number(&self.upper),
             work: number(&self.work),
             place: number(&self.place),
+            name: self.name,
         };
         let descriptors: Vec<OwnedFd> = self.lowers.into_iter().chain([self.upper, self.work, self.place]).collect();
         descriptors.iter().try_for_each(fd::keep_over_exec)?;
@@ -107,6 +108,7 @@ impl KernelOverlay {
             upper: fd::inherited(handed_on.upper)?,
             work: fd::inherited(handed_on.work)?,
             place: fd::inherited(handed_on.place)?,
+            name: handed_on.name,
         })
     }
 
@@ -152,11 +154,12 @@ impl KernelOverlay {
         if volatile {
             options.push_str(",volatile");
         }
-        let scratch = Path::new(&name(&self.place)).join(SCRATCH);
+        // Over the upper directory, which is open already; container root reaches it from the directory around it.
+        let spot = Path::new(&name(&self.place)).join(&self.name);
         let mount = || -> io::Result<OwnedFd> {
-            mount::mount_old("overlay", &scratch, &CString::new(options)?)?;
-            let clone = mount::clone_tree(dir::cwd(), &scratch, false);
-            mount::detach(&scratch)?;
+            mount::mount_old("overlay", &spot, &CString::new(options)?)?;
+            let clone = mount::clone_tree(dir::cwd(), &spot, false);
+            mount::detach(&spot)?;
             clone
         };
         mount().map_err(|source| KernelOverlayError::Mount { message: None, source })

@@ -13,7 +13,7 @@ use rbox_sys::{caps, dir, exec, fd, memfd, netdev};
 
 use crate::error::{During, Failure};
 use crate::init::VERB;
-use crate::launch::Root;
+use crate::launch::{Root, SOURCES};
 use crate::own_exe;
 use crate::plan::{InitPlan, MountSource, MountStep};
 
@@ -31,6 +31,12 @@ pub(crate) fn run(mut plan: InitPlan, channel: &Channel, root: &mut dyn Root) ->
         netdev::loopback_up().during(|| "bring up the loopback device")?;
     }
     plan.trace.mark("make the network namespace");
+    let mut message = [0; 16];
+    let (length, _) = channel.receive(&mut message).during(|| "wait for the container's files")?;
+    if &message[..length] != SOURCES {
+        return Err(Failure::new("wait for the container's files", &std::io::ErrorKind::UnexpectedEof.into()));
+    }
+    plan.trace.mark("wait for the container's files");
     // Mounts made here must not appear on the host, and the host's must not appear in the container.
     mount::set_root_propagation(Propagation::Private).during(|| "make the mounts private")?;
     let mut handed_on = clone_bind_sources(&mut plan.mounts)?;

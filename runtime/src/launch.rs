@@ -20,6 +20,9 @@ use crate::plan::{InitPlan, User};
 use crate::report::Report;
 use crate::trace::Trace;
 
+/// What the launcher says when everything that is to be opened is there.
+pub(crate) const SOURCES: &[u8] = b"sources";
+
 /// What the launcher says when the ids are there.
 pub(crate) const MAPPED: &[u8] = b"mapped";
 
@@ -71,6 +74,9 @@ pub struct Launch<'a> {
     pub identity: &'a Identity,
     /// Standard input.
     pub stdin: Stdin,
+    /// Makes the files that bind mounts and root filesystem consist of, as far as they are the container's own. It runs
+    /// beside the helpers that map the ids, which take longer.
+    pub make_sources: &'a mut dyn FnMut() -> Result<(), Failure>,
     /// Brings the root filesystem.
     pub root: &'a mut dyn Root,
 }
@@ -101,10 +107,15 @@ impl Launch<'_> {
         drop(theirs);
         trace.mark("clone into new namespaces");
         let mut running = Running { child: Guard(Some(child)), console: None };
-        MapWriter::begin(self.identity, running.child().pid())?.finish()?;
-        trace.mark("newuidmap and newgidmap");
+        let maps = MapWriter::begin(self.identity, running.child().pid())?;
+        trace.mark("start newuidmap and newgidmap");
+        (self.make_sources)().map_err(Error::Inside)?;
+        // A child that is gone already has said why, here and below.
+        let _ = ours.send(SOURCES, &[]);
+        trace.mark("make the container's files");
+        maps.finish()?;
+        trace.mark("wait for newuidmap and newgidmap");
         for source in &idmapped {
-            // A child that is gone already has said why.
             let _ = ours.send(IDMAPPED, &[idmapped_clone(source, running.child().pid())?.as_fd()]);
         }
         let _ = ours.send(MAPPED, &[]);
