@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rbox_store::ContainerEntry;
 use rbox_types::{ContainerId, ContainerName, Exit};
 
-use crate::record::{Finished, Made, Record, Started};
+use crate::record::{Finished, Made, Record};
 use crate::{Engine, Error};
 
 /// What a container is doing.
@@ -74,10 +74,9 @@ impl Engine {
     fn summary(&self, entry: &ContainerEntry) -> Result<ContainerSummary, Error> {
         let read_error = || Error::io("read the records in", entry.path.display());
         let made = Made::read(&entry.path).map_err(read_error())?;
-        let started = Started::read(&entry.path).map_err(read_error())?;
         let finished = Finished::read(&entry.path).map_err(read_error())?;
-        let status = match (entry.running, started, finished) {
-            (true, Some(started), _) => ContainerStatus::Running { since: started.at, pid: started.pid },
+        let status = match (entry.running, &made, finished) {
+            (true, Some(made), _) => ContainerStatus::Running { since: made.created, pid: made.pid },
             (true, None, _) => ContainerStatus::Created,
             (false, _, Some(finished)) => ContainerStatus::Exited { at: finished.at, exit: finished.exit },
             (false, _, None) => ContainerStatus::Dead,
@@ -103,10 +102,10 @@ impl Engine {
     /// Kills the workload and waits until its supervisor has written down the end.
     fn kill(&self, entry: &ContainerEntry) -> Result<(), Error> {
         let kill_error = || Error::io("kill the workload of", &entry.name);
-        if let Some(started) = Started::read(&entry.path).map_err(kill_error())? {
+        if let Some(made) = Made::read(&entry.path).map_err(kill_error())? {
             // The number is the workload's as long as its supervisor holds the lock, for it reaps the workload only
             // before it gives up the lock; a look at the lock between getting the handle and using it makes sure.
-            if let Ok(handle) = rbox_sys::clone::open_pidfd(started.pid)
+            if let Ok(handle) = rbox_sys::clone::open_pidfd(made.pid)
                 && self.store.find_container(entry.id.as_str())?.running
             {
                 rbox_sys::clone::signal_pidfd(&handle, rbox_sys::signal::Signal::KILL).map_err(kill_error())?;

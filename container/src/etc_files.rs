@@ -1,34 +1,15 @@
 //! The three files in /etc that a container gets from rbox: hosts(5), hostname(5), resolv.conf(5).
 
-use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::fs;
+use std::path::PathBuf;
 
-/// The files, in the container's own directory, to be bound over the image's.
-pub(crate) struct EtcFiles {
-    /// Destination in the container, and the file on the host.
-    pub(crate) binds: [(&'static str, PathBuf); 3],
-}
-
-impl EtcFiles {
-    /// Where they will be in the container's directory.
-    pub(crate) fn within(directory: &Path) -> Self {
-        Self {
-            binds: [
-                ("/etc/hosts", directory.join("hosts")),
-                ("/etc/hostname", directory.join("hostname")),
-                ("/etc/resolv.conf", directory.join("resolv.conf")),
-            ],
-        }
-    }
-
-    /// Writes them.
-    pub(crate) fn write(&self, hostname: &str, name: &str) -> io::Result<()> {
-        let contents = [hosts(hostname, name), format!("{hostname}\n"), resolv_conf()];
-        for ((_, path), content) in self.binds.iter().zip(contents) {
-            fs::write(path, content)?;
-        }
-        Ok(())
-    }
+/// The files: where they are in the container, and what is in them.
+pub(crate) fn etc_files(hostname: &str, name: &str) -> Vec<(PathBuf, String)> {
+    vec![
+        ("/etc/hosts".into(), hosts(hostname, name)),
+        ("/etc/hostname".into(), format!("{hostname}\n")),
+        ("/etc/resolv.conf".into(), resolv_conf()),
+    ]
 }
 
 fn hosts(hostname: &str, name: &str) -> String {

@@ -9,7 +9,6 @@ use oci_spec::runtime::{
 };
 use rbox_runtime::DEFAULT_CAPABILITIES;
 
-use crate::etc_files::EtcFiles;
 use crate::request::{RunRequest, Volume};
 
 /// What a run will do.
@@ -30,7 +29,6 @@ pub(crate) struct Host<'a> {
     pub(crate) many_ids: bool,
     /// Container root is not the caller, whose files are to be shown as its own.
     pub(crate) foreign_root: bool,
-    pub(crate) etc: &'a EtcFiles,
     pub(crate) volumes: &'a [Volume],
 }
 
@@ -158,9 +156,6 @@ fn mounts(request: &RunRequest, host: &Host<'_>) -> Vec<Mount> {
         mount("mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]),
         mount("tmpfs", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
     ];
-    for (destination, source) in &host.etc.binds {
-        mounts.push(bind(source.clone(), (*destination).into(), &["bind"]));
-    }
     let mut asked: Vec<Mount> = request
         .tmpfs
         .iter()
@@ -257,15 +252,8 @@ mod tests {
     }
 
     fn planned(config: &Config, request: &RunRequest) -> Result<RunPlan, PlanError> {
-        let etc = EtcFiles::within(Path::new("/c"));
-        let host = Host {
-            hostname: "box",
-            terminal: None,
-            many_ids: true,
-            foreign_root: false,
-            etc: &etc,
-            volumes: &request.volumes,
-        };
+        let host =
+            Host { hostname: "box", terminal: None, many_ids: true, foreign_root: false, volumes: &request.volumes };
         plan(Some(config), request, &host)
     }
 

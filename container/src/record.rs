@@ -1,12 +1,10 @@
-//! What a container's directory tells: how it was made, how it ran, how it ended.
+//! What a container's directory tells: how it was made and started, how it ended.
 //!
 //! ```text
 //! containers/<id>/
 //! ├─ lock                 the store's
-//! ├─ container.json       [`Made`]: written before the start, never changed
-//! ├─ started.json         [`Started`]
+//! ├─ container.json       [`Made`]: written while it starts, never changed
 //! ├─ exit.json            [`Finished`]
-//! ├─ hosts hostname resolv.conf
 //! └─ upper/ work/         the overlay's; upper holds what the workload wrote
 //! ```
 //!
@@ -22,11 +20,13 @@ use rbox_types::{Digest, Exit, Reference};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// How it was made.
+/// How it was made and started: a foreground container does both at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Made {
     /// When.
     pub created: Timestamp,
+    /// The workload's process id; means something only while the container's lock is held.
+    pub pid: u32,
     /// The image as the user named it, completed.
     pub image: Reference,
     /// Its config's digest, which Docker calls the image's id.
@@ -49,15 +49,6 @@ pub struct Made {
     pub binds: Vec<(String, String, bool)>,
 }
 
-/// How it ran.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Started {
-    /// When.
-    pub at: Timestamp,
-    /// The workload's process id; means something only while the container's lock is held.
-    pub pid: u32,
-}
-
 /// How it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Finished {
@@ -70,7 +61,7 @@ pub(crate) struct Finished {
 /// Bytes, more than any exit record has.
 const ROOM: usize = 256;
 
-/// One of the three files.
+/// One of the two files.
 pub(crate) trait Record: Serialize + DeserializeOwned {
     const FILE: &'static str;
 
@@ -107,10 +98,6 @@ pub(crate) trait Record: Serialize + DeserializeOwned {
 
 impl Record for Made {
     const FILE: &'static str = "container.json";
-}
-
-impl Record for Started {
-    const FILE: &'static str = "started.json";
 }
 
 impl Record for Finished {

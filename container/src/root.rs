@@ -22,6 +22,8 @@ pub(crate) struct OverlayRoot {
     pub(crate) user: String,
     /// HOME is set already.
     pub(crate) has_home: bool,
+    /// Files of rbox's own in place of the image's.
+    pub(crate) files: Vec<(PathBuf, String)>,
 }
 
 /// What init is told of it.
@@ -31,6 +33,7 @@ struct Words {
     volatile: bool,
     user: String,
     has_home: bool,
+    files: Vec<(PathBuf, String)>,
 }
 
 impl Root for OverlayRoot {
@@ -38,7 +41,13 @@ impl Root for OverlayRoot {
         let overlay = KernelOverlay::open(&self.lowers, &self.upper, &self.work).map_err(overlay_failure)?;
         let failed = |error| Failure::new("hand on the root filesystem", &error);
         let (overlay, descriptors) = overlay.hand_on().map_err(failed)?;
-        let words = Words { overlay, volatile: self.volatile, user: self.user.clone(), has_home: self.has_home };
+        let words = Words {
+            overlay,
+            volatile: self.volatile,
+            user: self.user.clone(),
+            has_home: self.has_home,
+            files: std::mem::take(&mut self.files),
+        };
         let words = serde_json::to_vec(&words).map_err(|error| failed(error.into()))?;
         Ok(OpenRoot { words, descriptors })
     }
@@ -55,7 +64,7 @@ pub(crate) fn mount(words: &[u8]) -> Result<Prepared, Failure> {
     let account = user::look_up(&words.user, &passwd, &group)
         .map_err(|nobody| Failure::new("look up the user", &io::Error::other(nobody)))?;
     let env = if words.has_home { Vec::new() } else { vec![format!("HOME={}", account.home)] };
-    Ok(Prepared { rootfs, user: Some(account.user), env })
+    Ok(Prepared { rootfs, user: Some(account.user), env, files: words.files })
 }
 
 fn overlay_failure(error: KernelOverlayError) -> Failure {

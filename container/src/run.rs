@@ -11,10 +11,10 @@ use rbox_store::{ContainerDir, ContainerRefs};
 use rbox_sys::signal::SignalFd;
 use rbox_types::{ChainId, Exit};
 
-use crate::etc_files::EtcFiles;
+use crate::etc_files::etc_files;
 use crate::plan::{Host, RunPlan, plan};
 use crate::pull::PullOutput;
-use crate::record::{Finished, Made, Record, Started};
+use crate::record::{Finished, Made, Record};
 use crate::request::{RunRequest, Volume};
 use crate::root::OverlayRoot;
 use crate::supervise::{Terminal, supervise};
@@ -43,28 +43,25 @@ impl Engine {
         let chain: Vec<ChainId> = image.layers.iter().map(|layer| layer.chain_id).collect();
         let refs = ContainerRefs { manifest: image.manifest, map_key: self.identity.maps.key(), layers: chain.clone() };
         let directory = self.store.create_container(&id, &name, &refs)?;
-        let etc = EtcFiles::within(directory.path());
         let host = Host {
             hostname: &hostname,
             terminal: terminal.as_ref().map(Terminal::size),
             many_ids: !self.identity.is_single(),
             foreign_root: self.identity.foreign_root().is_some(),
-            etc: &etc,
             volumes: &volumes,
         };
         let planned = plan(image.config.config().as_ref(), request, &host).map_err(Error::from);
         let ran = planned.and_then(|planned| {
-            let mut root = self.root_of(&directory, &chain, &planned, request.rm)?;
+            let files = etc_files(&hostname, name.as_str());
+            let mut root = self.root_of(&directory, &chain, &planned, request.rm, files)?;
             trace.mark("make the container's directory");
-            let made = made(request, &image, &planned, &hostname, &volumes);
-            let mut make_sources = || {
+            let mut make_sources = |pid| {
                 let failed = |error: io::Error| Failure::new(format!("fill {}", directory.path().display()), &error);
                 self.make_directories(&directory).map_err(failed)?;
-                etc.write(&hostname, name.as_str()).map_err(failed)?;
                 if !request.rm {
                     Finished::reserve(directory.path()).map_err(failed)?;
                 }
-                made.write(directory.path()).map_err(failed)
+                made(request, &image, &planned, &hostname, &volumes, pid).write(directory.path()).map_err(failed)
             };
             let launch = Launch {
                 spec: &planned.spec,
@@ -73,7 +70,7 @@ impl Engine {
                 make_sources: &mut make_sources,
                 root: &mut root,
             };
-            let exit = start_and_supervise(launch, &directory, terminal, request.interactive, &mut trace)?;
+            let exit = start_and_supervise(launch, terminal, request.interactive, &mut trace)?;
             Ok((exit, planned))
         });
         self.finish(request, directory, ran.as_ref().map(|(exit, _)| *exit).map_err(Error::status))?;
@@ -98,6 +95,7 @@ impl Engine {
         chain: &[ChainId],
         planned: &RunPlan,
         volatile: bool,
+        files: Vec<(PathBuf, String)>,
     ) -> Result<OverlayRoot, Error> {
         let key = self.identity.maps.key();
         let mut lowers = Vec::with_capacity(chain.len());
@@ -118,6 +116,7 @@ impl Engine {
             volatile,
             user: planned.user.clone(),
             has_home,
+            files,
         })
     }
 
@@ -137,7 +136,6 @@ const WORK: &str = "work";
 
 fn start_and_supervise(
     launch: Launch<'_>,
-    directory: &ContainerDir,
     terminal: Option<Terminal>,
     interactive: bool,
     trace: &mut Trace,
@@ -145,8 +143,6 @@ fn start_and_supervise(
     // Before the start, so that no signal is lost between the two: it waits, and is then handed on.
     let signals = SignalFd::of_forwarded().map_err(Error::io("block", "signals"))?;
     let running = launch.start(trace)?;
-    Started { at: Timestamp::now(), pid: running.pid() }.write(directory.path()).map_err(record_error(directory))?;
-    trace.mark("record the start");
     supervise(running, &signals, terminal, interactive)
 }
 
@@ -155,10 +151,11 @@ fn record_error(directory: &ContainerDir) -> impl Fn(io::Error) -> Error {
     move |source| Error::Io { operation: "write the records in", on: path.clone(), source }
 }
 
-fn made(request: &RunRequest, image: &Image, planned: &RunPlan, hostname: &str, volumes: &[Volume]) -> Made {
+fn made(request: &RunRequest, image: &Image, planned: &RunPlan, hostname: &str, volumes: &[Volume], pid: u32) -> Made {
     let process = planned.spec.process().clone().unwrap_or_default();
     Made {
         created: Timestamp::now(),
+        pid,
         image: request.image.clone(),
         image_id: image.config_digest,
         args: process.args().clone().unwrap_or_default(),

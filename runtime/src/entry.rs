@@ -31,24 +31,29 @@ pub(crate) fn run(mut plan: InitPlan, channel: &Channel, root: &mut dyn Root) ->
         netdev::loopback_up().during(|| "bring up the loopback device")?;
     }
     plan.trace.mark("make the network namespace");
-    let mut message = [0; 16];
-    let (length, _) = channel.receive(&mut message).during(|| "wait for the container's files")?;
-    if &message[..length] != SOURCES {
-        return Err(Failure::new("wait for the container's files", &std::io::ErrorKind::UnexpectedEof.into()));
-    }
-    plan.trace.mark("wait for the container's files");
     // Mounts made here must not appear on the host, and the host's must not appear in the container.
     mount::set_root_propagation(Propagation::Private).during(|| "make the mounts private")?;
+    let exe = own_exe::read_only().during(|| "make a read-only clone of the rbox binary")?;
+    // Without a mapped id this process is nobody's root, and execve(2) would leave it no capability but ambient ones.
+    caps::raise_ambient().during(|| "keep the capabilities")?;
+    plan.trace.mark("clone own executable");
+    wait_for_sources(channel)?;
+    plan.trace.mark("wait for the container's files");
     let mut handed_on = clone_bind_sources(&mut plan.mounts)?;
     let opened = root.open()?;
     plan.root = opened.words;
     handed_on.extend(opened.descriptors);
     plan.trace.mark("open bind sources and the root filesystem");
-    let exe = own_exe::read_only().during(|| "make a read-only clone of the rbox binary")?;
-    // Without a mapped id this process is nobody's root, and execve(2) would leave it no capability but ambient ones.
-    caps::raise_ambient().during(|| "keep the capabilities")?;
-    plan.trace.mark("clone own executable");
     execute_init(&plan, channel, &handed_on, &exe)
+}
+
+fn wait_for_sources(channel: &Channel) -> Result<(), Failure> {
+    const WHAT: &str = "wait for the container's files";
+    let mut message = [0; 16];
+    match channel.receive(&mut message).during(|| WHAT)? {
+        (length, _) if &message[..length] == SOURCES => Ok(()),
+        _ => Err(Failure::new(WHAT, &std::io::ErrorKind::UnexpectedEof.into())),
+    }
 }
 
 fn clone_bind_sources(mounts: &mut [MountStep]) -> Result<Vec<OwnedFd>, Failure> {

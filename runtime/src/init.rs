@@ -61,7 +61,7 @@ fn run(plan: OwnedFd, channel: &Channel, mount_root: MountRoot) -> Result<Infall
     plan.env.extend(prepared.env);
     process::set_umask(0o022);
     process::new_session().during(|| "begin a session")?;
-    rootfs::build(&mut plan, channel, &prepared.rootfs)?;
+    rootfs::build(&mut plan, channel, &prepared.rootfs, &prepared.files)?;
     if let Some(name) = &plan.hostname {
         process::set_hostname(name).during(|| format!("set the host name {name:?}"))?;
     }

@@ -55,6 +55,9 @@ pub struct Prepared {
     pub user: Option<User>,
     /// Variables to add.
     pub env: Vec<String>,
+    /// Small files to be shown in the place of the root's own, by their path and content. They live in memory as long
+    /// as the container; a mount of the spec at the same place wins.
+    pub files: Vec<(PathBuf, String)>,
 }
 
 /// Where the workload's standard input comes from when it has no terminal.
@@ -74,9 +77,9 @@ pub struct Launch<'a> {
     pub identity: &'a Identity,
     /// Standard input.
     pub stdin: Stdin,
-    /// Makes the files that bind mounts and root filesystem consist of, as far as they are the container's own. It runs
-    /// beside the helpers that map the ids, which take longer.
-    pub make_sources: &'a mut dyn FnMut() -> Result<(), Failure>,
+    /// Makes what bind mounts and root filesystem consist of, as far as it is the container's own; it is told the
+    /// process id of the workload to be. It runs beside the helpers that map the ids, which take longer.
+    pub make_sources: &'a mut dyn FnMut(u32) -> Result<(), Failure>,
     /// Brings the root filesystem.
     pub root: &'a mut dyn Root,
 }
@@ -109,7 +112,7 @@ impl Launch<'_> {
         let mut running = Running { child: Guard(Some(child)), console: None };
         let maps = MapWriter::begin(self.identity, running.child().pid())?;
         trace.mark("start newuidmap and newgidmap");
-        (self.make_sources)().map_err(Error::Inside)?;
+        (self.make_sources)(running.pid()).map_err(Error::Inside)?;
         // A child that is gone already has said why, here and below.
         let _ = ours.send(SOURCES, &[]);
         trace.mark("make the container's files");

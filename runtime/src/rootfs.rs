@@ -4,11 +4,11 @@
 //! resolved inside the root to a descriptor (the image may have links anywhere), and a detached mount is attached
 //! there.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rbox_sys::mount::{self, Attributes, Filesystem};
 use rbox_sys::socket::Channel;
@@ -34,7 +34,12 @@ pub(crate) const PROC_HINT: &str = "parts of the outer one are covered, as insid
      with them uncovered (Docker and Podman: --security-opt systempaths=unconfined)";
 
 /// Builds the tree on the detached mount `root` and makes it this process's root.
-pub(crate) fn build(plan: &mut InitPlan, channel: &Channel, root: &OwnedFd) -> Result<(), Failure> {
+pub(crate) fn build(
+    plan: &mut InitPlan,
+    channel: &Channel,
+    root: &OwnedFd,
+    files: &[(PathBuf, String)],
+) -> Result<(), Failure> {
     let root = root.as_fd();
     // Over the old root, where a directory is sure to be; pivot_root(2) swaps the two.
     let old_root = dir::open(Path::new("/")).during(|| "open the host's root")?;
@@ -48,6 +53,8 @@ pub(crate) fn build(plan: &mut InitPlan, channel: &Channel, root: &OwnedFd) -> R
             }
         }
     }
+    let of_spec = |path: &Path| plan.mounts.iter().any(|step| step.destination == path);
+    show_files(root, files.iter().filter(|(path, _)| !of_spec(path)))?;
     plan.trace.mark("mount");
     if let Some(size) = plan.terminal {
         let slave = open_console(root, channel, size, plan.user.uid)?;
@@ -102,6 +109,30 @@ fn mount_one(root: BorrowedFd<'_>, step: &MountStep) -> Result<(), Failure> {
     mount::attach(mounted.as_fd(), target.as_fd()).during(|| format!("mount on {}", destination.display()))
 }
 
+/// Shows small files of an instance of tmpfs that is seen nowhere else.
+fn show_files<'a>(root: BorrowedFd<'_>, files: impl Iterator<Item = &'a (PathBuf, String)>) -> Result<(), Failure> {
+    let memory = || -> io::Result<OwnedFd> {
+        let filesystem = Filesystem::open("tmpfs")?;
+        filesystem.set("mode", "755")?;
+        filesystem.set("size", "1m")?;
+        filesystem.mount(Attributes::NOSUID.and(Attributes::NODEV).and(Attributes::NOEXEC))
+    };
+    let memory = memory().during(|| "mount tmpfs for files in /etc")?;
+    // What is not attached cannot be cloned before Linux 6.15. Over the root it hides nothing from whoever walks from
+    // the root's own descriptor, as everything here does.
+    mount::attach(memory.as_fd(), root).during(|| "attach tmpfs for files in /etc")?;
+    for (number, (path, content)) in files.enumerate() {
+        let what = || format!("show {}", path.display());
+        let name = PathBuf::from(number.to_string());
+        let file = in_root::create_file(memory.as_fd(), &name, 0o644).during(what)?;
+        fs::write(format!("/proc/self/fd/{}", file.as_raw_fd()), content).during(what)?;
+        let clone = mount::clone_tree(file.as_fd(), Path::new(""), false).during(what)?;
+        let target = in_root::create_file(root, path, 0o644).during(what)?;
+        mount::attach(clone.as_fd(), target.as_fd()).during(what)?;
+    }
+    mount::detach(Path::new(&format!("/proc/self/fd/{}", memory.as_raw_fd()))).during(|| "detach tmpfs")
+}
+
 fn new_filesystem(kind: &str, step: &MountStep) -> Result<OwnedFd, Failure> {
     // The runtime spec's "cgroup" is whatever hierarchy the host has; this one is v2 only.
     let kind = if kind == "cgroup" { "cgroup2" } else { kind };
@@ -149,7 +180,7 @@ fn make_read_only(root: BorrowedFd<'_>, path: &Path) -> Result<(), Failure> {
 }
 
 /// Covers files with /dev/null and directories with one empty, read-only directory.
-fn mask(root: BorrowedFd<'_>, paths: &[std::path::PathBuf]) -> Result<(), Failure> {
+fn mask(root: BorrowedFd<'_>, paths: &[PathBuf]) -> Result<(), Failure> {
     let mut null = None;
     let mut empty = None;
     for path in paths {
