@@ -56,7 +56,7 @@ pub struct Prepared {
     /// Variables to add.
     pub env: Vec<String>,
     /// Small files to be shown in the place of the root's own, by their path and content. They live in memory as long
-    /// as the container; a mount of the spec at the same place wins.
+    /// as the container; the spec's own mounts come over them.
     pub files: Vec<(PathBuf, String)>,
 }
 

@@ -45,6 +45,10 @@ pub(crate) fn build(
     let old_root = dir::open(Path::new("/")).during(|| "open the host's root")?;
     mount::attach(root, old_root.as_fd()).during(|| "attach the root filesystem")?;
     plan.trace.mark("attach the root filesystem");
+    if let Some(cover) = plan.mounts.first() {
+        show_files(root, files, &cover.destination)?;
+        plan.trace.mark("show files in /etc");
+    }
     for step in &plan.mounts {
         mount_one(root, step)?;
         if step.destination == Path::new("/dev") {
@@ -53,8 +57,6 @@ pub(crate) fn build(
             }
         }
     }
-    let of_spec = |path: &Path| plan.mounts.iter().any(|step| step.destination == path);
-    show_files(root, files.iter().filter(|(path, _)| !of_spec(path)))?;
     plan.trace.mark("mount");
     if let Some(size) = plan.terminal {
         let slave = open_console(root, channel, size, plan.user.uid)?;
@@ -109,19 +111,25 @@ fn mount_one(root: BorrowedFd<'_>, step: &MountStep) -> Result<(), Failure> {
     mount::attach(mounted.as_fd(), target.as_fd()).during(|| format!("mount on {}", destination.display()))
 }
 
-/// Shows small files of an instance of tmpfs that is seen nowhere else.
-fn show_files<'a>(root: BorrowedFd<'_>, files: impl Iterator<Item = &'a (PathBuf, String)>) -> Result<(), Failure> {
+/// Shows small files of an instance of tmpfs, before anything else is mounted.
+///
+/// What is not attached cannot be cloned before Linux 6.15. So the instance is attached where the spec's first mount will
+/// cover it for good: taking it off again would wait for an RCU grace period, which is longer than all the rest here.
+fn show_files(root: BorrowedFd<'_>, files: &[(PathBuf, String)], cover: &Path) -> Result<(), Failure> {
+    if files.is_empty() {
+        return Ok(());
+    }
     let memory = || -> io::Result<OwnedFd> {
         let filesystem = Filesystem::open("tmpfs")?;
         filesystem.set("mode", "755")?;
         filesystem.set("size", "1m")?;
-        filesystem.mount(Attributes::NOSUID.and(Attributes::NODEV).and(Attributes::NOEXEC))
+        let memory = filesystem.mount(Attributes::NOSUID.and(Attributes::NODEV).and(Attributes::NOEXEC))?;
+        let place = in_root::create_dir_all(root, cover, 0o755)?;
+        mount::attach(memory.as_fd(), place.as_fd())?;
+        Ok(memory)
     };
     let memory = memory().during(|| "mount tmpfs for files in /etc")?;
-    // What is not attached cannot be cloned before Linux 6.15. Over the root it hides nothing from whoever walks from
-    // the root's own descriptor, as everything here does.
-    mount::attach(memory.as_fd(), root).during(|| "attach tmpfs for files in /etc")?;
-    for (number, (path, content)) in files.enumerate() {
+    for (number, (path, content)) in files.iter().enumerate() {
         let what = || format!("show {}", path.display());
         let name = PathBuf::from(number.to_string());
         let file = in_root::create_file(memory.as_fd(), &name, 0o644).during(what)?;
@@ -130,7 +138,7 @@ fn show_files<'a>(root: BorrowedFd<'_>, files: impl Iterator<Item = &'a (PathBuf
         let target = in_root::create_file(root, path, 0o644).during(what)?;
         mount::attach(clone.as_fd(), target.as_fd()).during(what)?;
     }
-    mount::detach(Path::new(&format!("/proc/self/fd/{}", memory.as_raw_fd()))).during(|| "detach tmpfs")
+    Ok(())
 }
 
 fn new_filesystem(kind: &str, step: &MountStep) -> Result<OwnedFd, Failure> {
