@@ -55,9 +55,8 @@ impl Engine {
             let files = etc_files(&hostname, name.as_str());
             let mut root = self.root_of(&directory, &chain, &planned, request.rm, files)?;
             trace.mark("make the container's directory");
-            let mut make_sources = |pid| {
+            let mut meanwhile = |pid| {
                 let failed = |error: io::Error| Failure::new(format!("fill {}", directory.path().display()), &error);
-                self.make_directories(&directory).map_err(failed)?;
                 if !request.rm {
                     Finished::reserve(directory.path()).map_err(failed)?;
                 }
@@ -67,28 +66,20 @@ impl Engine {
                 spec: &planned.spec,
                 identity: &self.identity,
                 stdin: if request.interactive { Stdin::Inherit } else { Stdin::Null },
-                make_sources: &mut make_sources,
+                meanwhile: &mut meanwhile,
                 root: &mut root,
             };
             let exit = start_and_supervise(launch, terminal, request.interactive, &mut trace)?;
+            trace.mark("supervise the workload to its end");
             Ok((exit, planned))
         });
         self.finish(request, directory, ran.as_ref().map(|(exit, _)| *exit).map_err(Error::status))?;
+        trace.mark(if request.rm { "remove the container" } else { "record the end" });
         let (exit, planned) = ran?;
         Ok(Ran { exit, explained: explain.then(|| (planned, trace.into_steps())) })
     }
 
-    /// The overlay's own directories; container root is who writes there.
-    fn make_directories(&self, directory: &ContainerDir) -> io::Result<()> {
-        for path in [UPPER, WORK].map(|name| directory.path().join(name)) {
-            fs::create_dir(&path)?;
-            if let Some((uid, gid)) = self.identity.foreign_root() {
-                std::os::unix::fs::chown(&path, Some(uid), Some(gid))?;
-            }
-        }
-        Ok(())
-    }
-
+    /// The root filesystem, with the overlay's own directories made: container root is who writes there.
     fn root_of(
         &self,
         directory: &ContainerDir,
@@ -103,21 +94,21 @@ impl Engine {
             let layer = self.store.layer(&key, *id)?.ok_or(Error::LayerGone(*id))?;
             lowers.push(layer.fs());
         }
+        let [upper, work] = ["upper", "work"].map(|name| directory.path().join(name));
+        for path in [&upper, &work] {
+            fs::create_dir(path).map_err(Error::io("create", path.display()))?;
+            if let Some((uid, gid)) = self.identity.foreign_root() {
+                std::os::unix::fs::chown(path, Some(uid), Some(gid))
+                    .map_err(Error::io("change the owner of", path.display()))?;
+            }
+        }
         let has_home = planned
             .spec
             .process()
             .as_ref()
             .and_then(|process| process.env().as_ref())
             .is_some_and(|env| env.iter().any(|variable| variable.starts_with("HOME=")));
-        Ok(OverlayRoot {
-            lowers,
-            upper: directory.path().join(UPPER),
-            work: directory.path().join(WORK),
-            volatile,
-            user: planned.user.clone(),
-            has_home,
-            files,
-        })
+        Ok(OverlayRoot { lowers, upper, work, volatile, user: planned.user.clone(), has_home, files })
     }
 
     /// The container's end is recorded, or the container removed, however the run went.
@@ -130,9 +121,6 @@ impl Engine {
         Finished { at: Timestamp::now(), exit }.write_reserved(directory.path()).map_err(record_error(&directory))
     }
 }
-
-const UPPER: &str = "upper";
-const WORK: &str = "work";
 
 fn start_and_supervise(
     launch: Launch<'_>,

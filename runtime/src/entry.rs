@@ -13,7 +13,7 @@ use rbox_sys::{caps, dir, exec, fd, memfd, netdev};
 
 use crate::error::{During, Failure};
 use crate::init::VERB;
-use crate::launch::{Root, SOURCES};
+use crate::launch::Root;
 use crate::own_exe;
 use crate::plan::{InitPlan, MountSource, MountStep};
 
@@ -37,23 +37,12 @@ pub(crate) fn run(mut plan: InitPlan, channel: &Channel, root: &mut dyn Root) ->
     // Without a mapped id this process is nobody's root, and execve(2) would leave it no capability but ambient ones.
     caps::raise_ambient().during(|| "keep the capabilities")?;
     plan.trace.mark("clone own executable");
-    wait_for_sources(channel)?;
-    plan.trace.mark("wait for the container's files");
     let mut handed_on = clone_bind_sources(&mut plan.mounts)?;
     let opened = root.open()?;
     plan.root = opened.words;
     handed_on.extend(opened.descriptors);
     plan.trace.mark("open bind sources and the root filesystem");
     execute_init(&plan, channel, &handed_on, &exe)
-}
-
-fn wait_for_sources(channel: &Channel) -> Result<(), Failure> {
-    const WHAT: &str = "wait for the container's files";
-    let mut message = [0; 16];
-    match channel.receive(&mut message).during(|| WHAT)? {
-        (length, _) if &message[..length] == SOURCES => Ok(()),
-        _ => Err(Failure::new(WHAT, &std::io::ErrorKind::UnexpectedEof.into())),
-    }
 }
 
 fn clone_bind_sources(mounts: &mut [MountStep]) -> Result<Vec<OwnedFd>, Failure> {

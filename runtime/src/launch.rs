@@ -20,9 +20,6 @@ use crate::plan::{InitPlan, User};
 use crate::report::Report;
 use crate::trace::Trace;
 
-/// What the launcher says when everything that is to be opened is there.
-pub(crate) const SOURCES: &[u8] = b"sources";
-
 /// What the launcher says when the ids are there.
 pub(crate) const MAPPED: &[u8] = b"mapped";
 
@@ -77,9 +74,9 @@ pub struct Launch<'a> {
     pub identity: &'a Identity,
     /// Standard input.
     pub stdin: Stdin,
-    /// Makes what bind mounts and root filesystem consist of, as far as it is the container's own; it is told the
-    /// process id of the workload to be. It runs beside the helpers that map the ids, which take longer.
-    pub make_sources: &'a mut dyn FnMut(u32) -> Result<(), Failure>,
+    /// What the caller has to do before the workload runs, such as writing down its process id, which is handed in. It
+    /// runs beside the helpers that map the ids, which take longer.
+    pub meanwhile: &'a mut dyn FnMut(u32) -> Result<(), Failure>,
     /// Brings the root filesystem.
     pub root: &'a mut dyn Root,
 }
@@ -112,13 +109,12 @@ impl Launch<'_> {
         let mut running = Running { child: Guard(Some(child)), console: None };
         let maps = MapWriter::begin(self.identity, running.child().pid())?;
         trace.mark("start newuidmap and newgidmap");
-        (self.make_sources)(running.pid()).map_err(Error::Inside)?;
-        // A child that is gone already has said why, here and below.
-        let _ = ours.send(SOURCES, &[]);
-        trace.mark("make the container's files");
+        (self.meanwhile)(running.pid()).map_err(Error::Inside)?;
+        trace.mark("write the record");
         maps.finish()?;
         trace.mark("wait for newuidmap and newgidmap");
         for source in &idmapped {
+            // A child that is gone already has said why.
             let _ = ours.send(IDMAPPED, &[idmapped_clone(source, running.child().pid())?.as_fd()]);
         }
         let _ = ours.send(MAPPED, &[]);

@@ -9,7 +9,7 @@
 //! launcher (host)                  entry (forked, still the host's files)     init (executed, then the workload)
 //!   clone3(user pid mount uts ipc) ─▶
 //!   newuidmap ‖ newgidmap            unshare(net cgroup), lo up
-//!   "sources" ─────────────────────▶ open bind sources and root filesystem
+//!                                    open bind sources and root filesystem
 //!                                    as the caller sees them
 //!                                    execve of a read-only clone of rbox ───▶
 //!   "mapped" ───────────────────────────────────────────────────────────────▶ become root inside

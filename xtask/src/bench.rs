@@ -9,7 +9,7 @@ use rbox_tests::command::run;
 use rbox_tests::host;
 
 use crate::admin::Admin;
-use crate::stage::Stage;
+use crate::stage::{Disk, Stage};
 use crate::users::Users;
 
 /// One of those that are compared.
@@ -56,7 +56,7 @@ pub(crate) fn compare(mut contenders: Vec<Contender<'_>>, warm_up: usize, runs: 
 
 /// Runs `cargo xtask <verb> <runs>` as an unprivileged user with a journaled ext4 of its own for scratch space where
 /// we can be root; else in this process's own name, in the directory for temporary files.
-pub(crate) fn on_stage(verb: &str, runs: usize, disk: &str) -> Result<()> {
+pub(crate) fn on_stage(verb: &str, runs: usize, disk: Disk) -> Result<()> {
     let program = std::env::current_exe()?;
     let admin = Admin::find();
     if admin == Admin::No {
@@ -67,7 +67,7 @@ pub(crate) fn on_stage(verb: &str, runs: usize, disk: &str) -> Result<()> {
     stage.add_disk(disk)?;
     let mut users = Users::lock(admin)?;
     let user = users.add("rbox-test", &stage.home("rbox-test"))?;
-    println!("as an unprivileged user, on an ext4 with journal of its own (loop device)");
+    println!("as an unprivileged user, on {disk}");
     let status = stage.command(&program, Some(&user))?.args([verb, &runs.to_string()]).status()?;
     if !status.success() {
         bail!("the benchmark ended with {status}");

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::bench::{Contender, Sample, compare, must, on_stage};
 use crate::bench_start::remove_mapped;
+use crate::stage::Disk;
 use crate::{build, setup};
 
 /// Prepares all, then has [`measure`] run.
@@ -24,7 +25,7 @@ pub(crate) fn run(runs: usize) -> Result<()> {
     setup::all()?;
     debian::layout()?;
     build::release()?;
-    on_stage("__bench-pull", runs, "6G")
+    on_stage("__bench-pull", runs, Disk::Ext4("6G"))
 }
 
 /// The benchmark itself.

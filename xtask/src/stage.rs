@@ -21,7 +21,25 @@ use crate::users::{User, become_user};
 pub(crate) struct Stage {
     dir: PathBuf,
     admin: Admin,
-    disk: bool,
+    disk: Option<Disk>,
+}
+
+/// A filesystem of the stage's own, which commands have as their scratch space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Disk {
+    /// ext4 with a journal on a loop device, of which at most this is used: `6G`.
+    Ext4(&'static str),
+    /// tmpfs.
+    Memory,
+}
+
+impl std::fmt::Display for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ext4(_) => "an ext4 with journal of its own (loop device)",
+            Self::Memory => "a tmpfs of its own",
+        })
+    }
 }
 
 impl Stage {
@@ -32,16 +50,18 @@ impl Stage {
         for name in ["source", "target"] {
             std::fs::create_dir(dir.join(name))?;
         }
-        Ok(Self { dir, admin, disk: false })
+        Ok(Self { dir, admin, disk: None })
     }
 
-    /// Gives the stage an ext4 with a journal, mounted by a loop device, of which at most `size` is used; commands
-    /// have it as their scratch space. Only root can.
-    pub(crate) fn add_disk(&mut self, size: &str) -> Result<()> {
-        let image = self.dir.join("disk.img");
-        run(Command::new("fallocate").args(["-l", size]).arg(&image))?;
-        read(Command::new("/sbin/mkfs.ext4").args(["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"]).arg(&image))?;
-        self.disk = true;
+    /// Gives the stage a filesystem. Only root can.
+    pub(crate) fn add_disk(&mut self, disk: Disk) -> Result<()> {
+        if let Disk::Ext4(size) = disk {
+            let image = self.dir.join("disk.img");
+            run(Command::new("fallocate").args(["-l", size]).arg(&image))?;
+            let eager = ["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"];
+            read(Command::new("/sbin/mkfs.ext4").args(eager).arg(&image))?;
+        }
+        self.disk = Some(disk);
         Ok(())
     }
 
@@ -86,8 +106,12 @@ impl Stage {
         let owner = user.map_or_else(|| "0:0".to_owned(), |user| format!("{}:{}", user.uid, user.gid));
         let (scratch, home) = (quoted(&scratch), quoted(&self.home(name)));
         script += &format!("mkdir -p {scratch} {home}\n");
-        if self.disk {
-            script += &format!("mount -t ext4 -o loop {} {scratch}\n", quoted(&self.dir.join("disk.img")));
+        match self.disk {
+            Some(Disk::Ext4(_)) => {
+                script += &format!("mount -t ext4 -o loop {} {scratch}\n", quoted(&self.dir.join("disk.img")));
+            }
+            Some(Disk::Memory) => script += &format!("mount -t tmpfs tmpfs {scratch}\n"),
+            None => {}
         }
         script += &format!("chown {owner} {scratch} {home}\ncd {home}\nexec \"$@\"\n");
 
