@@ -8,6 +8,7 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode};
 
@@ -52,8 +53,10 @@ fn run() -> Result<u8> {
     };
     write_maps(child.pid(), (uid, gid), ranges.as_ref(), map_done)?;
     let ended = child.wait()?;
-    // overlayfs makes it with mode 000 and leaves it empty; not even its owner can open it.
-    fs::remove_dir(dir.join("work/work"))?;
+    // overlayfs makes them with mode 000; not even their owner can open them.
+    for name in ["work/work", "work/work/incompat", "work/work/incompat/volatile"] {
+        fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o700))?;
+    }
     fs::remove_dir_all(&dir)?;
     Ok(match ended {
         Ended::Exited(code) => code,
@@ -106,7 +109,8 @@ fn enter(mapped: &mut PipeReader, lower: &str, dir: &Path, command: &[String]) -
 
     let root = dir.join("root");
     let (upper, work) = (dir.join("upper"), dir.join("work"));
-    let options = format!("lowerdir={lower},upperdir={},workdir={},userxattr", upper.display(), work.display());
+    let options =
+        format!("lowerdir={lower},upperdir={},workdir={},userxattr,volatile", upper.display(), work.display());
     mount::mount_old("overlay", &root, &CString::new(options)?).context("overlay")?;
 
     let restricted = Attributes::NOSUID.and(Attributes::NOEXEC).and(Attributes::NODEV);
