@@ -56,16 +56,17 @@ pub fn userns_hint(error: &io::Error) -> String {
         return "user namespaces are switched off; as root: sysctl -w user.max_user_namespaces=15000".into();
     }
     if setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1" {
-        return "AppArmor allows user namespaces only to programs with a profile; as root: sysctl -w \
-                kernel.apparmor_restrict_unprivileged_userns=0, or install the profile that `rbox doctor` prints"
-            .into();
+        let binary = std::env::current_exe().map_or_else(|_| "/path/to/rbox".into(), |path| path.display().to_string());
+        return format!(
+            "AppArmor allows user namespaces only to programs with a profile; as root: echo 'abi <abi/4.0>, profile rbox \
+             {binary} flags=(unconfined) {{ userns, }}' > /etc/apparmor.d/rbox && apparmor_parser -r /etc/apparmor.d/rbox"
+        );
     }
     match error.kind() {
         io::ErrorKind::StorageFull => {
             "the limit of user namespaces is reached (user.max_user_namespaces), or they are nested too deep".into()
         }
-        _ => "inside another container its seccomp profile may forbid it (Docker: --security-opt seccomp=unconfined); \
-              `rbox doctor` says more"
+        _ => "inside another container its seccomp profile may forbid it (Docker: --security-opt seccomp=unconfined)"
             .into(),
     }
 }
