@@ -27,7 +27,7 @@ pub(crate) fn act(args: Args) -> Result<u8, Failure> {
         Command::Rm(rm) => return rm.act(&engine()?),
         Command::Rmi(rmi) => return rmi.act(&engine()?),
         Command::Inspect(inspect) => return inspect.act(&engine()?),
-        Command::Gc(gc) => gc.act(&engine()?)?,
+        Command::Gc(gc) => return gc.act(&engine()?),
         Command::Info(info) => info.act(&engine()?)?,
         Command::Doctor(doctor) => return doctor.act(global.root, global.identity),
         Command::Version(version) => version.act()?,

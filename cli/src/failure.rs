@@ -17,7 +17,7 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure in words of our own.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, status: Exit::RBOX_FAILED }
+        Self { message: without_error_numbers(&message.into()), hint: None, status: Exit::RBOX_FAILED }
     }
 
     /// `rbox: what: why` and, where something mends it, `hint: …`.
