@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use rbox_image::{Client, ClientOptions, Image, LayerRef, RawBlob, ResolvedImage};
 use rbox_overlay::worker::{Client as Unpacking, Job};
 use rbox_rootless::worker::Worker;
-use rbox_store::{Descriptor, ImageRecord, LayerRecord, Lease, LeftOut, NodeKind, Staged, StagedBlob, StagedLayer};
+use rbox_store::{Descriptor, ImageRecord, LayerRecord, Lease, Staged, StagedBlob, StagedLayer};
 use rbox_types::{Digest, Platform, Reference};
 
 use crate::{Engine, Error, worker};
@@ -348,17 +348,5 @@ fn compression(layer: &LayerRef) -> rbox_overlay::Compression {
 }
 
 fn record(report: rbox_overlay::Report) -> LayerRecord {
-    let left_out = report.left_out.into_iter().map(|node| LeftOut {
-        path: node.path,
-        kind: match node.kind {
-            rbox_overlay::DeviceKind::Char => NodeKind::Char,
-            rbox_overlay::DeviceKind::Block => NodeKind::Block,
-        },
-        major: node.major,
-        minor: node.minor,
-        mode: node.mode,
-        uid: node.uid,
-        gid: node.gid,
-    });
-    LayerRecord { diff_id: report.diff_id, size: report.size, left_out: left_out.collect() }
+    LayerRecord { diff_id: report.diff_id, size: report.size, left_out: report.left_out }
 }

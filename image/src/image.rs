@@ -3,12 +3,11 @@
 //! Pure functions from bytes, fast enough for the path of every `run`.
 
 use oci_spec::image::ImageConfiguration;
-use rbox_types::{ChainId, DiffId, Digest, Platform};
+use rbox_types::{ChainId, DiffId, Digest, Platform, chain_ids};
 
 use crate::{
     Error,
     manifest::{self, Compression, Document, Manifest, malformed, normal_platform},
-    verify::digest_of,
 };
 
 /// An image that has been pulled.
@@ -45,7 +44,7 @@ impl Image {
     /// Reads a manifest and its config, as they lie in the store. The bytes are taken as already verified; `name` is
     /// for messages.
     pub fn load(name: &str, manifest: &[u8], config: &[u8]) -> Result<Self, Error> {
-        let digest = digest_of(manifest);
+        let digest = Digest::of(manifest);
         match manifest::parse(name, manifest, None)? {
             Document::Manifest(manifest) => Self::assemble(name, digest, manifest, config),
             Document::Index(_) => Err(malformed(name, "manifest", "it is an index")),
@@ -90,23 +89,6 @@ impl Image {
     }
 }
 
-/// The identity of each layer on top of those before it: the first's is its diff id, another's is
-/// `sha256(parent's chain id + " " + diff id)` (OCI image spec, "Layer ChainID").
-pub fn chain_ids(diff_ids: &[DiffId]) -> Vec<ChainId> {
-    let mut parent = None;
-    diff_ids
-        .iter()
-        .map(|diff_id| {
-            let chain = match parent {
-                None => ChainId(diff_id.0),
-                Some(parent) => ChainId(digest_of(format!("{parent} {diff_id}").as_bytes())),
-            };
-            parent = Some(chain);
-            chain
-        })
-        .collect()
-}
-
 /// The digest of a config that a stored manifest names, so that a reader knows which blob to open next.
 pub fn config_digest(name: &str, manifest: &[u8]) -> Result<Digest, Error> {
     match manifest::parse(name, manifest, None)? {
@@ -123,16 +105,6 @@ mod tests {
 
     fn diff_id(n: u8) -> DiffId {
         DiffId(Digest::from_sha256([n; 32]))
-    }
-
-    #[test]
-    fn chains() {
-        assert!(chain_ids(&[]).is_empty());
-        let ids = chain_ids(&[diff_id(0xaa), diff_id(0xbb), diff_id(0xcc)]);
-        assert_eq!(ids[0].0, diff_id(0xaa).0);
-        // printf 'sha256:aa… sha256:bb…' | sha256sum
-        assert_eq!(ids[1].to_string(), "sha256:ccd722928bd92476ba1745586fed6e45a102504185ad88cd89e01ff116fd146c");
-        assert_eq!(ids[2].to_string(), "sha256:c1377126441fb2f5ec2c21ae2a60255331d639e830f0ee1b40a36e52d4c40588");
     }
 
     /// Docker writes null wherever Go has a nil.
@@ -159,7 +131,7 @@ mod tests {
         .to_string();
         let image = Image::load("n", manifest.as_bytes(), config.to_string().as_bytes()).expect("an image");
         assert_eq!(image.platform().to_string(), "linux/arm64");
-        assert_eq!(image.manifest, digest_of(manifest.as_bytes()));
+        assert_eq!(image.manifest, Digest::of(manifest.as_bytes()));
         assert_eq!(image.config_digest, diff_id(9).0);
         assert_eq!(config_digest("n", manifest.as_bytes()).expect("a manifest"), diff_id(9).0);
         assert_eq!((image.layers[0].diff_id, image.layers[0].size), (diff_id(1), 7));

@@ -12,7 +12,7 @@ use crate::{
     client::Wanted,
     manifest::{self, Document, Manifest},
     transport::read_bounded,
-    verify::{digest_of, verify_bytes},
+    verify::verify_bytes,
 };
 
 /// The most that a manifest, index or config may have, bytes: what the distribution specification has registries
@@ -122,7 +122,7 @@ impl Client {
         if let Some(expected) = size.filter(|size| *size != bytes.len() as u64) {
             return Err(Error::SizeMismatch { what: what(), expected, actual: bytes.len() as u64 });
         }
-        let actual = digest_of(&bytes);
+        let actual = Digest::of(&bytes);
         for expected in [digest, told].into_iter().flatten() {
             if expected != actual {
                 return Err(Error::DigestMismatch { what: what(), expected, actual });

@@ -53,14 +53,9 @@ pub fn verify_file(file: &File, digest: &Digest) -> Result<VerifiedBlob, Error> 
     Ok(VerifiedBlob { digest: *digest, size })
 }
 
-/// The sha256 of bytes in memory.
-pub(crate) fn digest_of(bytes: &[u8]) -> Digest {
-    Digest::from_sha256(Sha256::digest(bytes).into())
-}
-
 /// Whether `bytes` are what `expected` names.
 pub(crate) fn verify_bytes(what: impl FnOnce() -> String, bytes: &[u8], expected: Digest) -> Result<(), Error> {
-    compare(what, expected, digest_of(bytes))
+    compare(what, expected, Digest::of(bytes))
 }
 
 fn compare(what: impl FnOnce() -> String, expected: Digest, actual: Digest) -> Result<(), Error> {
@@ -125,7 +120,7 @@ mod tests {
     fn a_file_is_read_whatever_its_cursor() {
         let mut file = tempfile::tempfile().expect("temporary file");
         file.write_all(b"hello").expect("written");
-        let digest = digest_of(b"hello");
+        let digest = Digest::of(b"hello");
         let blob = verify_file(&file, &digest).expect("verified");
         assert_eq!((blob.digest(), blob.size()), (digest, 5));
         file.write_all(b"!").expect("written");
@@ -134,7 +129,7 @@ mod tests {
 
     #[test]
     fn size_and_digest_both_count() {
-        let digest = digest_of(b"abc");
+        let digest = Digest::of(b"abc");
         let feed = |size, parts: &[&[u8]]| {
             let mut verifier = Verifier::new(digest, size);
             for part in parts {

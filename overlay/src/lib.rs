@@ -24,7 +24,7 @@ pub use error::{Error, Problem};
 pub use path::PathProblem;
 pub use remove::remove_tree;
 pub use settle::settle;
-pub use unpack::{Compression, DeviceKind, LeftOut, Options, Report, Unpacked, unpack};
+pub use unpack::{Compression, Options, Report, Unpacked, unpack};
 
 /// The extended attribute, "y" on a directory that hides what is below it, with overlayfs's option `userxattr`.
 const OPAQUE: &[u8] = b"user.overlay.opaque";

@@ -19,12 +19,11 @@ mod tree;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read};
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 
-use rbox_types::{DiffId, Digest};
+use rbox_types::{DiffId, Digest, LeftOut};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -58,36 +57,6 @@ pub struct Report {
     pub dropped_xattrs: BTreeMap<String, u64>,
     /// The layer hides everything below it.
     pub opaque_root: bool,
-}
-
-/// A device node that the layer's tar holds and its directory does not: no user may make one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeftOut {
-    /// Relative to the layer's root.
-    #[serde(with = "path_text")]
-    pub path: PathBuf,
-    /// Character or block.
-    pub kind: DeviceKind,
-    /// Device number.
-    pub major: u32,
-    /// Device number.
-    pub minor: u32,
-    /// Permission bits.
-    pub mode: u32,
-    /// Owner as in the archive.
-    pub uid: u32,
-    /// Group as in the archive.
-    pub gid: u32,
-}
-
-/// The two kinds of device nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceKind {
-    /// Like a terminal.
-    Char,
-    /// Like a disk.
-    Block,
 }
 
 /// A layer whose files are there, and what [`settle`](crate::settle) needs to know to finish it.
@@ -200,34 +169,4 @@ fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(filled)
-}
-
-/// A path in JSON: a string, or its bytes where it is not UTF-8.
-mod path_text {
-    use std::ffi::OsString;
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    use std::path::{Path, PathBuf};
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(untagged)]
-    enum Text {
-        Text(String),
-        Bytes(Vec<u8>),
-    }
-
-    pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-        match path.to_str() {
-            Some(text) => serializer.serialize_str(text),
-            None => Text::Bytes(path.as_os_str().as_bytes().to_vec()).serialize(serializer),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
-        Ok(match Text::deserialize(deserializer)? {
-            Text::Text(text) => text.into(),
-            Text::Bytes(bytes) => OsString::from_vec(bytes).into(),
-        })
-    }
 }

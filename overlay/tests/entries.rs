@@ -5,7 +5,8 @@ mod support;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
-use rbox_overlay::{DeviceKind, Error, Problem, settle};
+use rbox_overlay::{Error, Problem, settle};
+use rbox_types::NodeKind;
 use support::{Layer, MTIME, Tar, in_namespace};
 
 #[test]
@@ -151,9 +152,9 @@ fn devices_are_left_out() {
     assert_eq!(
         seen,
         [
-            ("dev/null", DeviceKind::Char, 1, 3, 0o666, 5),
-            ("dev/sda", DeviceKind::Block, 8, 0, 0o660, 0),
-            ("dev/zero", DeviceKind::Char, 1, 3, 0o666, 5)
+            ("dev/null", NodeKind::Char, 1, 3, 0o666, 5),
+            ("dev/sda", NodeKind::Block, 8, 0, 0o660, 0),
+            ("dev/zero", NodeKind::Char, 1, 3, 0o666, 5)
         ]
     );
     assert!(layer.is_whiteout("dev/null"));

@@ -1,18 +1,14 @@
 //! Layers: unpacked directories, by the id maps that own their files and their chain id.
 
 use std::{
-    ffi::OsString,
     fs, io,
-    os::unix::{
-        ffi::{OsStrExt, OsStringExt},
-        fs::PermissionsExt,
-    },
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use rbox_types::{ChainId, DiffId, IdMaps};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use rbox_types::{ChainId, DiffId, IdMaps, LeftOut};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Lease, Staged, Store,
@@ -39,36 +35,6 @@ pub struct LayerRecord {
     /// Device nodes that could not be made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
-}
-
-/// A device node that the layer's tar holds and its directory does not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeftOut {
-    /// Relative to the layer's root.
-    #[serde(serialize_with = "serialize_path", deserialize_with = "deserialize_path")]
-    pub path: PathBuf,
-    /// Character or block.
-    pub kind: NodeKind,
-    /// Device number.
-    pub major: u32,
-    /// Device number.
-    pub minor: u32,
-    /// Permission bits.
-    pub mode: u32,
-    /// Owner as seen inside the container.
-    pub uid: u32,
-    /// Group as seen inside the container.
-    pub gid: u32,
-}
-
-/// The two kinds of device nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NodeKind {
-    /// Like a terminal.
-    Char,
-    /// Like a disk.
-    Block,
 }
 
 /// A layer being unpacked: invisible until [`commit`](StagedLayer::commit), removed if dropped before (as far as
@@ -195,30 +161,12 @@ impl Drop for StagedLayer {
     }
 }
 
-/// A path as text where it is UTF-8, else as its bytes: JSON has no other way to hold every path.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum PathText {
-    Text(String),
-    Bytes(Vec<u8>),
-}
-
-fn serialize_path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    match path.to_str() {
-        Some(text) => serializer.serialize_str(text),
-        None => PathText::Bytes(path.as_os_str().as_bytes().to_vec()).serialize(serializer),
-    }
-}
-
-fn deserialize_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
-    Ok(match PathText::deserialize(deserializer)? {
-        PathText::Text(text) => text.into(),
-        PathText::Bytes(bytes) => OsString::from_vec(bytes).into(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::{ffi::OsString, os::unix::ffi::OsStringExt};
+
+    use rbox_types::NodeKind;
+
     use super::*;
 
     #[test]

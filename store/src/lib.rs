@@ -48,9 +48,8 @@ pub use containers::{ContainerDir, ContainerEntry, ContainerRefs};
 pub use durability::Suspects;
 pub use error::Error;
 pub use gc::Collected;
-pub use layers::{Layer, LayerRecord, LeftOut, NodeKind, StagedLayer};
+pub use layers::{Layer, LayerRecord, StagedLayer};
 pub use lease::{Lease, Staged};
-pub use manifest::chain_ids;
 pub use names::{Descriptor, ImageRecord};
 
 use crate::{

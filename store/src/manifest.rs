@@ -1,25 +1,9 @@
 //! The few fields of image manifests and configs that say what an image is made of.
 
-use rbox_types::{ChainId, DiffId, Digest};
+use rbox_types::{ChainId, DiffId, Digest, chain_ids};
 use serde::{Deserialize, de::DeserializeOwned};
-use sha2::{Digest as _, Sha256};
 
 use crate::{Error, Store, error::Result};
-
-/// The chain ids of layers with these diff ids, base first (OCI image spec, "Layer ChainID").
-pub fn chain_ids(diff_ids: &[DiffId]) -> Vec<ChainId> {
-    let mut chains: Vec<ChainId> = Vec::with_capacity(diff_ids.len());
-    for diff_id in diff_ids {
-        chains.push(match chains.last() {
-            None => ChainId(diff_id.0),
-            Some(parent) => {
-                let text = format!("{parent} {diff_id}");
-                ChainId(Digest::from_sha256(Sha256::digest(text.as_bytes()).into()))
-            }
-        });
-    }
-    chains
-}
 
 /// What a manifest refers to. The fields are the same in OCI's and in Docker's (schema 2) format.
 #[derive(Debug, Deserialize)]
@@ -62,19 +46,5 @@ impl Store {
     fn read_json<T: DeserializeOwned>(&self, digest: &Digest, limit: u64, role: &'static str) -> Result<T> {
         let json = self.read_blob(digest, limit)?;
         serde_json::from_slice(&json).map_err(|source| Error::NotAnImage { digest: *digest, role, source })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chains() {
-        let [a, b, c] = [1, 2, 3].map(|byte| DiffId(Digest::from_sha256([byte; 32])));
-        let hash = |text: String| ChainId(Digest::from_sha256(Sha256::digest(text.as_bytes()).into()));
-        let ab = hash(format!("{a} {b}"));
-        assert_eq!(chain_ids(&[a, b, c]), [ChainId(a.0), ab, hash(format!("{ab} {c}"))]);
-        assert!(chain_ids(&[]).is_empty());
     }
 }

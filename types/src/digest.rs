@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
 
 /// `sha256:<64 hex digits>`: the address of a blob (OCI image spec, "Digests").
 ///
@@ -19,6 +20,11 @@ impl Digest {
     /// The digest whose sha256 is `bytes`.
     pub const fn from_sha256(bytes: [u8; 32]) -> Self {
         Self(bytes)
+    }
+
+    /// The digest of these bytes. What streams is hashed where it streams.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
     }
 
     /// The 64 hex digits, without the algorithm: a blob's file name in an OCI image layout.
@@ -106,10 +112,23 @@ pub struct DiffId(pub Digest);
 
 /// The identity of a layer on top of its parents (OCI image spec, "Layer ChainID").
 ///
-/// Computed where hashing lives, in the image crate; the first layer's chain id is its diff id.
+/// [`chain_ids`] computes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ChainId(pub Digest);
+
+/// The identity of each layer on top of those before it, base first: the first's is its diff id, another's is
+/// `sha256(parent's chain id + " " + diff id)`.
+pub fn chain_ids(diff_ids: &[DiffId]) -> Vec<ChainId> {
+    let mut chains: Vec<ChainId> = Vec::with_capacity(diff_ids.len());
+    for diff_id in diff_ids {
+        chains.push(match chains.last() {
+            None => ChainId(diff_id.0),
+            Some(parent) => ChainId(Digest::of(format!("{parent} {diff_id}").as_bytes())),
+        });
+    }
+    chains
+}
 
 impl fmt::Display for DiffId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -149,5 +168,19 @@ mod tests {
         ] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn chains() {
+        assert!(chain_ids(&[]).is_empty());
+        let ids = chain_ids(&[
+            DiffId(Digest::from_sha256([0xaa; 32])),
+            DiffId(Digest::from_sha256([0xbb; 32])),
+            DiffId(Digest::from_sha256([0xcc; 32])),
+        ]);
+        assert_eq!(ids[0].0, DiffId(Digest::from_sha256([0xaa; 32])).0);
+        // printf 'sha256:aa… sha256:bb…' | sha256sum
+        assert_eq!(ids[1].to_string(), "sha256:ccd722928bd92476ba1745586fed6e45a102504185ad88cd89e01ff116fd146c");
+        assert_eq!(ids[2].to_string(), "sha256:c1377126441fb2f5ec2c21ae2a60255331d639e830f0ee1b40a36e52d4c40588");
     }
 }

@@ -6,14 +6,16 @@ mod container;
 mod digest;
 mod exit;
 mod idmap;
+mod left_out;
 mod platform;
 mod probe;
 mod reference;
 
 pub use container::{ContainerId, ContainerName, InvalidContainerId, InvalidContainerName};
-pub use digest::{ChainId, DiffId, Digest, InvalidDigest};
+pub use digest::{ChainId, DiffId, Digest, InvalidDigest, chain_ids};
 pub use exit::Exit;
 pub use idmap::{IdMap, IdMaps, IdRange, InvalidIdMap};
+pub use left_out::{LeftOut, NodeKind};
 pub use platform::{InvalidPlatform, Platform};
 pub use probe::{Finding, ProbeState};
 pub use reference::{InvalidReference, Reference};

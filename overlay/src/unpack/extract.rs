@@ -13,10 +13,10 @@ use std::rc::Rc;
 
 use rbox_sys::at::{self, Kind as FileKind};
 use rbox_sys::{Errno, node, xattr};
-use rbox_types::{DiffId, Digest};
+use rbox_types::{DiffId, Digest, LeftOut, NodeKind};
 
 use super::tree::{Directory, Tree, is};
-use super::{DeviceKind, LeftOut, Options, Report, Unpacked};
+use super::{Options, Report, Unpacked};
 use crate::Error;
 use crate::error::Problem;
 use crate::path::{EntryPath, PathProblem};
@@ -110,8 +110,8 @@ impl Extractor {
                 at::set_mode(dir.as_fd(), name, entry.mode).map_err(Error::io("set the mode of", &path))?;
                 at::set_times(dir.as_fd(), name, entry.mtime).map_err(Error::io("set the times of", &path))
             }
-            Kind::CharDevice(major, minor) => self.device(&path, &entry, owner, DeviceKind::Char, *major, *minor),
-            Kind::BlockDevice(major, minor) => self.device(&path, &entry, owner, DeviceKind::Block, *major, *minor),
+            Kind::CharDevice(major, minor) => self.device(&path, &entry, owner, NodeKind::Char, *major, *minor),
+            Kind::BlockDevice(major, minor) => self.device(&path, &entry, owner, NodeKind::Block, *major, *minor),
             Kind::HardLink(target) => {
                 let target = EntryPath::parse(target)
                     .map_err(|problem: PathProblem| Error::entry(&path, Problem::LinkName(problem)))?;
@@ -222,7 +222,7 @@ impl Extractor {
         path: &EntryPath,
         entry: &Entry,
         owner: Owner,
-        kind: DeviceKind,
+        kind: NodeKind,
         major: u32,
         minor: u32,
     ) -> Result<(), Error> {

@@ -13,8 +13,8 @@ use std::rc::Rc;
 
 use rbox_sys::at::{self, Kind, Time};
 use rbox_sys::{Errno, beneath, fd, node, xattr};
+use rbox_types::LeftOut;
 
-use super::LeftOut;
 use crate::error::Problem;
 use crate::path::EntryPath;
 use crate::{Error, OPAQUE, remove};

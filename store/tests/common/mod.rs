@@ -8,9 +8,8 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use rbox_store::{Descriptor, ImageRecord, LayerRecord, Lease, Staged, Store, chain_ids};
-use rbox_types::{ChainId, ContainerId, ContainerName, DiffId, Digest, Platform, Reference};
-use sha2::{Digest as _, Sha256};
+use rbox_store::{Descriptor, ImageRecord, LayerRecord, Lease, Staged, Store};
+use rbox_types::{ChainId, ContainerId, ContainerName, DiffId, Digest, Platform, Reference, chain_ids};
 
 pub const MAP: &str = "00000000000000aa";
 
@@ -26,7 +25,7 @@ pub fn store(directory: &Path) -> Store {
 }
 
 pub fn sha256(bytes: &[u8]) -> Digest {
-    Digest::from_sha256(Sha256::digest(bytes).into())
+    Digest::of(bytes)
 }
 
 pub fn reference(text: &str) -> Reference {
