@@ -53,6 +53,38 @@ impl ContainerStatus {
             Self::Dead => "dead",
         }
     }
+
+    /// The workload's process id; 0 where none runs.
+    pub fn pid(&self) -> u32 {
+        match self {
+            Self::Running { pid, .. } => *pid,
+            Self::Created | Self::Exited { .. } | Self::Dead => 0,
+        }
+    }
+
+    /// How it ended, as a shell shows it; 0 where it has not, or nobody saw it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Exited { exit, .. } => exit.status(),
+            Self::Created | Self::Running { .. } | Self::Dead => 0,
+        }
+    }
+
+    /// Since when it runs, where it does.
+    pub fn started_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Running { since, .. } => Some(*since),
+            Self::Created | Self::Exited { .. } | Self::Dead => None,
+        }
+    }
+
+    /// When it ended, where that is known.
+    pub fn finished_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Exited { at, .. } => Some(*at),
+            Self::Created | Self::Running { .. } | Self::Dead => None,
+        }
+    }
 }
 
 impl Engine {

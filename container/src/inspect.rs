@@ -20,11 +20,6 @@ impl Engine {
 
     fn inspect_container(&self, container: &ContainerSummary) -> Value {
         let status = &container.status;
-        let (pid, exit_code, started, finished) = match status {
-            ContainerStatus::Running { since, pid } => (*pid, 0, Some(*since), None),
-            ContainerStatus::Exited { at, exit } => (0, exit.status(), None, Some(*at)),
-            ContainerStatus::Created | ContainerStatus::Dead => (0, 0, None, None),
-        };
         let made = container.made.as_ref();
         let words = made.map(|made| made.args.as_slice()).unwrap_or_default();
         json!({
@@ -36,10 +31,10 @@ impl Engine {
             "State": {
                 "Status": status.word(),
                 "Running": matches!(status, ContainerStatus::Running { .. }),
-                "Pid": pid,
-                "ExitCode": exit_code,
-                "StartedAt": started,
-                "FinishedAt": finished,
+                "Pid": status.pid(),
+                "ExitCode": status.exit_code(),
+                "StartedAt": status.started_at(),
+                "FinishedAt": status.finished_at(),
             },
             "Image": made.map(|made| made.image_id),
             "ImageName": made.map(|made| made.image.clone()),

@@ -80,11 +80,6 @@ fn status(status: &ContainerStatus) -> String {
 /// The names are Podman's.
 fn document(container: &ContainerSummary) -> Value {
     let made = container.made.as_ref();
-    let (pid, exit_code, started, exited) = match container.status {
-        ContainerStatus::Running { since, pid } => (pid, 0, Some(since), None),
-        ContainerStatus::Exited { at, exit } => (0, exit.status(), None, Some(at)),
-        ContainerStatus::Created | ContainerStatus::Dead => (0, 0, None, None),
-    };
     json!({
         "Id": container.id,
         "Names": [container.name],
@@ -94,9 +89,9 @@ fn document(container: &ContainerSummary) -> Value {
         "Created": made.map(|made| made.created),
         "State": container.status.word(),
         "Status": status(&container.status),
-        "Pid": pid,
-        "ExitCode": exit_code,
-        "StartedAt": started,
-        "ExitedAt": exited,
+        "Pid": container.status.pid(),
+        "ExitCode": container.status.exit_code(),
+        "StartedAt": container.status.started_at(),
+        "ExitedAt": container.status.finished_at(),
     })
 }
