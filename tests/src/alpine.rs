@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::command::{output, read};
 use crate::fixture;
 use crate::hash::digest_of_file;
-use crate::image::{Compression, ImageBuilder};
+use crate::image::{Compression, Format, ImageBuilder};
 use crate::layer::{Entry, Kind, Layer, MTIME};
 use crate::layout::Layout;
 
@@ -157,7 +157,7 @@ pub fn small() -> Result<Layout> {
 
 fn make_small(dir: &Path) -> Result<()> {
     let alpine = layout()?;
-    let manifest: serde_json::Value = serde_json::from_slice(&alpine.read(&alpine.find(TAG)?.digest)?)?;
+    let manifest: Value = serde_json::from_slice(&alpine.read(&alpine.find(TAG)?.digest)?)?;
     let blob = alpine.blob_path(manifest["layers"][0]["digest"].as_str().context("the image has a layer")?);
 
     let mut layer = Layer::new();
@@ -192,6 +192,20 @@ fn make_small(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// An image in `layout` whose lowest layer is that of the small image, and its command; more can be put on top.
+pub fn on_small(layout: &Layout, format: Format) -> Result<ImageBuilder<'_>> {
+    let base = small()?;
+    let document = |digest: &Value| -> Result<Value> {
+        Ok(serde_json::from_slice(&base.read(digest.as_str().context("a digest")?)?)?)
+    };
+    let manifest = document(&json!(base.find("latest")?.digest))?;
+    let config = document(&manifest["config"]["digest"])?;
+    let layer = base.read(manifest["layers"][0]["digest"].as_str().context("the image has a layer")?)?;
+    let layer = layout.put(format.layer_type(Compression::Gzip), &layer)?;
+    let diff_id = config["rootfs"]["diff_ids"][0].as_str().context("the layer has a diff id")?;
+    Ok(ImageBuilder::new(layout).format(format).set("Cmd", json!(["/bin/sh"])).layer_blob(layer, diff_id))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,7 +230,7 @@ mod tests {
     #[test]
     fn owners_and_modes_are_those_of_the_filesystem() -> Result<()> {
         let layout = layout()?;
-        let manifest: serde_json::Value = serde_json::from_slice(&layout.read(&layout.find(TAG)?.digest)?)?;
+        let manifest: Value = serde_json::from_slice(&layout.read(&layout.find(TAG)?.digest)?)?;
         let layer = layout.blob_path(manifest["layers"][0]["digest"].as_str().context("a layer")?);
         let list = read(Command::new("tar").args(["--numeric-owner", "-tvzf"]).arg(layer))?;
         let line = |name: &str| list.lines().find(|line| line.ends_with(name)).map(|line| &line[..15]);

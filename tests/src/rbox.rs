@@ -108,6 +108,13 @@ impl Rbox {
         finish(self.command(arguments).stdin(Stdio::null()))
     }
 
+    /// `run --rm <flags> <image> sh -c <script>`, which must succeed; gives stdout without the last line feed.
+    #[track_caller]
+    pub fn sh(&self, image: &str, flags: &[&str], script: &str) -> String {
+        let arguments = [&["run", "--rm"], flags, &[image, "sh", "-c", script]].concat();
+        self.run(arguments).success().trim_end().to_owned()
+    }
+
     /// Pulls an image, which must succeed; gives the digest.
     #[track_caller]
     pub fn pull(&self, reference: &str) -> String {

@@ -15,14 +15,7 @@ use serde_json::{Value, json};
 
 /// The small image with one more layer on top.
 fn with_layer(layout: &Layout, layer: &Layer, compression: Compression, format: Format) -> Result<Descriptor> {
-    let base = alpine::small()?;
-    let manifest: Value = serde_json::from_slice(&base.read(&base.find("latest")?.digest)?)?;
-    let blob = base.read(manifest["layers"][0]["digest"].as_str().unwrap_or_default())?;
-    let config: Value = serde_json::from_slice(&base.read(manifest["config"]["digest"].as_str().unwrap_or_default())?)?;
-    let diff_id = config["rootfs"]["diff_ids"][0].as_str().unwrap_or_default();
-    let below = layout.put(format.layer_type(Compression::Gzip), &blob)?;
-    let image = ImageBuilder::new(layout).format(format).set("Cmd", json!(["/bin/sh"])).layer_blob(below, diff_id);
-    image.layer(layer, compression)?.finish()
+    alpine::on_small(layout, format)?.layer(layer, compression)?.finish()
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use rbox_tests::alpine;
-use rbox_tests::image::{Compression, ImageBuilder};
+use rbox_tests::image::{Compression, Format};
 use rbox_tests::layer::Layer;
 use rbox_tests::layout::Layout;
 use rbox_tests::rbox::{Rbox, code, wait};
@@ -19,25 +19,11 @@ fn small() -> Result<(Rbox, String)> {
     Rbox::with_image(&alpine::small()?, "latest", "t/small:1")
 }
 
-/// `run --rm <flags> <image> sh -c <script>`, which must succeed; gives stdout without the last line feed.
-#[track_caller]
-fn sh(rbox: &Rbox, name: &str, flags: &[&str], script: &str) -> String {
-    let arguments = [&["run", "--rm"], flags, &[name, "sh", "-c", script]].concat();
-    rbox.run(arguments).success().trim_end().to_owned()
-}
-
-/// The small image's layer with another configuration and layer on top, in a registry.
+/// The small image with another configuration and a layer on top, in a store, and its name.
 fn derived(fields: &[(&str, Value)], layer: &Layer) -> Result<(Rbox, String)> {
-    let base = alpine::small()?;
-    let manifest: Value = serde_json::from_slice(&base.read(&base.find("latest")?.digest)?)?;
-    let digest = |value: &Value| value["digest"].as_str().unwrap_or_default().to_owned();
-    let config: Value = serde_json::from_slice(&base.read(&digest(&manifest["config"]))?)?;
     let dir = tempfile::tempdir()?;
     let layout = Layout::create(dir.path())?;
-    let media_type = manifest["layers"][0]["mediaType"].as_str().unwrap_or_default();
-    let below = layout.put(media_type, &base.read(&digest(&manifest["layers"][0]))?)?;
-    let diff_id = config["rootfs"]["diff_ids"][0].as_str().unwrap_or_default();
-    let mut image = ImageBuilder::new(&layout).layer_blob(below, diff_id);
+    let mut image = alpine::on_small(&layout, Format::Oci)?;
     for (field, value) in fields {
         image = image.set(field, value.clone());
     }
@@ -49,12 +35,12 @@ fn derived(fields: &[(&str, Value)], layer: &Layer) -> Result<(Rbox, String)> {
 fn the_issues_own_example() -> Result<()> {
     let (rbox, name) = Rbox::with_image(&alpine::layout()?, alpine::TAG, "library/alpine:3.23")?;
     let script = "id; hostname; ps; apk info; ls -la /; touch /x; cat /etc/os-release";
-    let seen = sh(&rbox, &name, &[], script);
+    let seen = rbox.sh(&name, &[], script);
     for expected in ["uid=0(root) gid=0(root)", "PID", "musl", "drwxrwxrwt", "Alpine Linux"] {
         assert!(seen.contains(expected), "no {expected:?} in:\n{seen}");
     }
     // Nothing of it stays: the next container is fresh.
-    assert_eq!(sh(&rbox, &name, &[], "ls / | grep -c '^x$' || true"), "0");
+    assert_eq!(rbox.sh(&name, &[], "ls / | grep -c '^x$' || true"), "0");
     Ok(())
 }
 
@@ -172,7 +158,7 @@ fn the_images_configuration_is_followed() -> Result<()> {
 #[test]
 fn a_working_directory_is_made() -> Result<()> {
     let (rbox, name) = small()?;
-    assert_eq!(sh(&rbox, &name, &["-w", "/a/new/one"], "pwd"), "/a/new/one");
+    assert_eq!(rbox.sh(&name, &["-w", "/a/new/one"], "pwd"), "/a/new/one");
     Ok(())
 }
 
@@ -180,7 +166,7 @@ fn a_working_directory_is_made() -> Result<()> {
 fn environment_from_the_caller() -> Result<()> {
     let (rbox, name) = small()?;
     let rbox = rbox.env("FROM_OUTSIDE", "seen").env("SECRET", "kept");
-    let seen = sh(&rbox, &name, &["-e", "FROM_OUTSIDE", "-e", "A=b=c", "-e", "NOT_SET"], "env | sort");
+    let seen = rbox.sh(&name, &["-e", "FROM_OUTSIDE", "-e", "A=b=c", "-e", "NOT_SET"], "env | sort");
     assert!(seen.contains("FROM_OUTSIDE=seen") && seen.contains("A=b=c"), "{seen}");
     assert!(!seen.contains("SECRET") && !seen.contains("NOT_SET"), "{seen}");
     Ok(())
@@ -190,14 +176,14 @@ fn environment_from_the_caller() -> Result<()> {
 fn names_and_files_of_the_host() -> Result<()> {
     let (rbox, name) = small()?;
     let seen =
-        sh(&rbox, &name, &["--hostname", "box"], "hostname; cat /etc/hostname; grep -c box /etc/hosts; cat /etc/hosts");
+        rbox.sh(&name, &["--hostname", "box"], "hostname; cat /etc/hostname; grep -c box /etc/hosts; cat /etc/hosts");
     let lines: Vec<&str> = seen.lines().collect();
     assert_eq!(&lines[..2], ["box", "box"], "{seen}");
     assert_ne!(lines[2], "0");
     assert!(seen.contains("127.0.0.1") && seen.contains("localhost"), "{seen}");
-    let id = sh(&rbox, &name, &[], "hostname");
+    let id = rbox.sh(&name, &[], "hostname");
     assert!(id.len() == 12 && id.chars().all(|c| c.is_ascii_hexdigit()), "{id}");
-    sh(&rbox, &name, &[], "test -s /etc/resolv.conf");
+    rbox.sh(&name, &[], "test -s /etc/resolv.conf");
     Ok(())
 }
 
@@ -208,16 +194,16 @@ fn volumes() -> Result<()> {
     fs::create_dir(&dir)?;
     fs::write(dir.join("from-host"), "hello")?;
     let read_write = format!("{}:/mnt/deep", dir.display());
-    assert_eq!(sh(&rbox, &name, &["-v", &read_write], "cat /mnt/deep/from-host; echo hi > /mnt/deep/new"), "hello");
+    assert_eq!(rbox.sh(&name, &["-v", &read_write], "cat /mnt/deep/from-host; echo hi > /mnt/deep/new"), "hello");
     assert_eq!(fs::read_to_string(dir.join("new"))?, "hi\n");
     // The caller is root inside, so the file is the caller's.
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&fs::metadata(dir.join("new"))?), rbox_tests::host::uid());
 
     let read_only = format!("{}:/mnt:ro", dir.display());
-    let seen = sh(&rbox, &name, &["-v", &read_only], "echo x > /mnt/other || echo refused");
+    let seen = rbox.sh(&name, &["-v", &read_only], "echo x > /mnt/other || echo refused");
     assert_eq!(seen, "refused");
     let file = format!("{}:/etc/motd", dir.join("from-host").display());
-    assert_eq!(sh(&rbox, &name, &["-v", &file], "cat /etc/motd"), "hello");
+    assert_eq!(rbox.sh(&name, &["-v", &file], "cat /etc/motd"), "hello");
     rbox.run(["run", "--rm", "-v", "/no/such/dir:/mnt:ro", &name, "true"]).refused(&["/no/such/dir"]);
     Ok(())
 }
@@ -226,9 +212,9 @@ fn volumes() -> Result<()> {
 fn read_only_and_tmpfs() -> Result<()> {
     let (rbox, name) = small()?;
     let script = "touch /x 2>/dev/null || echo refused; touch /scratch/x && echo written; touch /dev/shm/x && echo shm";
-    let seen = sh(&rbox, &name, &["--read-only", "--tmpfs", "/scratch"], script);
+    let seen = rbox.sh(&name, &["--read-only", "--tmpfs", "/scratch"], script);
     assert_eq!(seen, "refused\nwritten\nshm");
-    assert!(sh(&rbox, &name, &["--tmpfs", "/scratch:size=1m"], "df -k /scratch").contains("1024"));
+    assert!(rbox.sh(&name, &["--tmpfs", "/scratch:size=1m"], "df -k /scratch").contains("1024"));
     Ok(())
 }
 
@@ -240,7 +226,7 @@ fn the_usual_devices() -> Result<()> {
         echo x > /dev/null; head -c 4 /dev/zero | wc -c; head -c 4 /dev/urandom | wc -c; \
         echo x > /dev/full 2>/dev/null || echo full; test -d /dev/pts -a -d /dev/mqueue && stat -c %a /dev/shm; \
         ls /dev | grep -E '^(sd|vd|loop|kvm|mem|kmsg|fuse)' || echo no others";
-    assert_eq!(sh(&rbox, &name, &[], script), "4\n4\nfull\n1777\nno others");
+    assert_eq!(rbox.sh(&name, &[], script), "4\n4\nfull\n1777\nno others");
     Ok(())
 }
 
@@ -249,13 +235,13 @@ fn namespaces_of_its_own() -> Result<()> {
     let (rbox, name) = small()?;
     let kinds = ["user", "mnt", "pid", "uts", "ipc", "net", "cgroup"];
     let script = format!("for n in {}; do readlink /proc/self/ns/$n; done", kinds.join(" "));
-    let inside = sh(&rbox, &name, &[], &script);
+    let inside = rbox.sh(&name, &[], &script);
     assert_eq!(inside.lines().count(), kinds.len());
     for (kind, inside) in kinds.iter().zip(inside.lines()) {
         let outside = fs::read_link(format!("/proc/self/ns/{kind}"))?;
         assert_ne!(outside.to_string_lossy(), inside, "{kind}");
     }
-    assert_eq!(sh(&rbox, &name, &[], "echo $$; ip -o addr show lo | grep -c 127.0.0.1; ls /sys/class/net"), "1\n1\nlo");
+    assert_eq!(rbox.sh(&name, &[], "echo $$; ip -o addr show lo | grep -c 127.0.0.1; ls /sys/class/net"), "1\n1\nlo");
     Ok(())
 }
 
@@ -269,12 +255,12 @@ fn capabilities_are_dockers() -> Result<()> {
         let line = text.lines().find_map(|line| line.strip_prefix(field))?;
         u64::from_str_radix(line.trim(), 16).ok()
     };
-    let root = sh(&rbox, &name, &[], "cat /proc/self/status");
+    let root = rbox.sh(&name, &[], "cat /proc/self/status");
     for field in ["CapPrm:", "CapEff:", "CapBnd:"] {
         assert_eq!(value(&root, field), Some(default), "{field} {root}");
     }
     assert_eq!((value(&root, "CapInh:"), value(&root, "CapAmb:")), (Some(0), Some(0)));
-    let user = sh(&rbox, &name, &["-u", "1000"], "cat /proc/self/status");
+    let user = rbox.sh(&name, &["-u", "1000"], "cat /proc/self/status");
     assert_eq!((value(&user, "CapEff:"), value(&user, "CapBnd:")), (Some(0), Some(default)));
     Ok(())
 }
@@ -289,7 +275,7 @@ fn kernel_interfaces_are_masked_and_read_only() -> Result<()> {
         for f in /proc/sys/kernel/hostname /proc/sysrq-trigger /proc/irq/default_smp_affinity; do \
             test ! -e $f || (echo x > $f) 2>/dev/null && test -e $f && echo writable $f; done; \
         (echo x > /sys/kernel/profiling) 2>/dev/null && echo writable sys; mkdir /sys/fs/cgroup/x 2>/dev/null && echo cgroup; echo done";
-    assert_eq!(sh(&rbox, &name, &[], script), "done");
+    assert_eq!(rbox.sh(&name, &[], script), "done");
     Ok(())
 }
 
@@ -304,9 +290,9 @@ fn nothing_of_the_caller_leaks_in() -> Result<()> {
     // The fourth is ls's own.
     assert_eq!(seen.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
     let home = rbox.home().display().to_string();
-    let seen = sh(&rbox, &name, &[], "cat /proc/self/mountinfo | cut -d' ' -f5; cat /proc/1/environ | tr '\\0' '\\n'");
+    let seen = rbox.sh(&name, &[], "cat /proc/self/mountinfo | cut -d' ' -f5; cat /proc/1/environ | tr '\\0' '\\n'");
     assert!(!seen.contains(&home), "{seen}");
-    assert_eq!(sh(&rbox, &name, &[], "umask"), "0022");
+    assert_eq!(rbox.sh(&name, &[], "umask"), "0022");
     Ok(())
 }
 

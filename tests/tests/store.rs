@@ -8,35 +8,23 @@ use anyhow::{Context, Result};
 use rbox_tests::alpine;
 use rbox_tests::command::read;
 use rbox_tests::hash::digest_of_file;
-use rbox_tests::image::{Compression, ImageBuilder};
+use rbox_tests::image::{Compression, Format};
 use rbox_tests::layer::Layer;
 use rbox_tests::layout::Layout;
 use rbox_tests::rbox::Rbox;
 use rbox_tests::registry::Registry;
 use serde_json::{Value, json};
 
-/// An image of these layers over busybox; gives a store that has it, and its name.
+/// An image of these layers over the small one; gives a store that has it, and its name.
 fn image_of(layers: &[Layer]) -> Result<(Rbox, String)> {
-    let base = alpine::small()?;
-    let manifest: Value = serde_json::from_slice(&base.read(&base.find("latest")?.digest)?)?;
-    let digest = |value: &Value| value["digest"].as_str().unwrap_or_default().to_owned();
-    let config: Value = serde_json::from_slice(&base.read(&digest(&manifest["config"]))?)?;
     let dir = tempfile::tempdir()?;
     let layout = Layout::create(dir.path())?;
-    let media_type = manifest["layers"][0]["mediaType"].as_str().unwrap_or_default();
-    let below = layout.put(media_type, &base.read(&digest(&manifest["layers"][0]))?)?;
-    let diff_id = config["rootfs"]["diff_ids"][0].as_str().unwrap_or_default();
-    let mut image = ImageBuilder::new(&layout).set("Cmd", json!(["sh"])).layer_blob(below, diff_id);
+    let mut image = alpine::on_small(&layout, Format::Oci)?;
     for layer in layers {
         image = image.layer(layer, Compression::Gzip)?;
     }
     image.finish_as("i")?;
     Rbox::with_image(&layout, "i", "t/i:1")
-}
-
-#[track_caller]
-fn sh(rbox: &Rbox, name: &str, script: &str) -> String {
-    rbox.run(["run", "--rm", name, "sh", "-c", script]).success().trim_end().to_owned()
 }
 
 #[test]
@@ -115,9 +103,9 @@ fn metadata_is_unpacked_as_it_is() -> Result<()> {
         .file("m/tagged", 0o644, "x")
         .with(|entry| entry.xattrs.push(("user.colour".to_owned(), b"blue".to_vec())));
     let (rbox, name) = image_of(&[layer])?;
-    let seen = sh(
-        &rbox,
+    let seen = rbox.sh(
         &name,
+        &[],
         "cd /m; stat -c '%n %a %u %g %h' . setuid large-ids again pipe; stat -c '%n %Y' old setuid; readlink link; stat -c %F pipe",
     );
     let expected = ". 2750 12 34 2\nsetuid 4711 56 78 2\nlarge-ids 600 60000 60001 1\nagain 4711 56 78 2\npipe 622 0 0 1\n\
@@ -130,7 +118,7 @@ fn metadata_is_unpacked_as_it_is() -> Result<()> {
 fn device_nodes_are_left_out_and_the_rest_is_there() -> Result<()> {
     let layer = Layer::new().dir("d", 0o755).char_device("d/mem", 0o600, 1, 1).file("d/file", 0o644, "here");
     let (rbox, name) = image_of(&[layer])?;
-    assert_eq!(sh(&rbox, &name, "cat /d/file; ls /d"), "herefile");
+    assert_eq!(rbox.sh(&name, &[], "cat /d/file; ls /d"), "herefile");
     Ok(())
 }
 
@@ -140,7 +128,7 @@ fn implied_directories_are_those_of_the_layers_below() -> Result<()> {
     let below = Layer::new().dir("deep", 0o700).owner(5, 6).dir("deep/er", 0o711).owner(7, 8);
     let above = Layer::new().file("tmp/x", 0o644, "x").file("deep/er/y", 0o644, "y").file("new/z", 0o644, "z");
     let (rbox, name) = image_of(&[below, above])?;
-    let seen = sh(&rbox, &name, "stat -c '%n %a %u %g' /tmp /deep /deep/er /new; cat /tmp/x /deep/er/y /new/z");
+    let seen = rbox.sh(&name, &[], "stat -c '%n %a %u %g' /tmp /deep /deep/er /new; cat /tmp/x /deep/er/y /new/z");
     assert_eq!(seen, "/tmp 1777 0 0\n/deep 700 5 6\n/deep/er 711 7 8\n/new 755 0 0\nxyz");
     Ok(())
 }
@@ -161,11 +149,11 @@ fn whiteouts_and_opaque_directories() -> Result<()> {
     let third =
         Layer::new().file("gone", 0o644, "back").dir("tree", 0o755).file("tree/new", 0o644, "x").whiteout("o/1");
     let (rbox, name) = image_of(&[first, second, third])?;
-    let seen = sh(&rbox, &name, "ls /a; ls -A /b; stat -c %a /b; cat /gone; echo; ls -A /tree; ls -A /o | wc -l");
+    let seen = rbox.sh(&name, &[], "ls /a; ls -A /b; stat -c %a /b; cat /gone; echo; ls -A /tree; ls -A /o | wc -l");
     assert_eq!(seen, "2\nnew\n700\nback\nnew\n0");
     // What is removed in a container is removed for that container.
-    assert_eq!(sh(&rbox, &name, "rm -r /tree /a/2; ls -A /a | wc -l; test -e /tree || echo gone"), "0\ngone");
-    assert_eq!(sh(&rbox, &name, "ls /a"), "2");
+    assert_eq!(rbox.sh(&name, &[], "rm -r /tree /a/2; ls -A /a | wc -l; test -e /tree || echo gone"), "0\ngone");
+    assert_eq!(rbox.sh(&name, &[], "ls /a"), "2");
     Ok(())
 }
 
@@ -174,7 +162,7 @@ fn a_whiteout_without_its_directory_and_a_hard_link_to_below() -> Result<()> {
     let below = Layer::new().dir("d", 0o750).file("d/gone", 0o644, "x").file("d/stays", 0o640, "linked").owner(3, 4);
     let above = Layer::new().whiteout("d/gone").hardlink("link", "d/stays");
     let (rbox, name) = image_of(&[below, above])?;
-    let seen = sh(&rbox, &name, "ls /d; stat -c %a /d; cat /link; stat -c ' %a %u %g' /link");
+    let seen = rbox.sh(&name, &[], "ls /d; stat -c %a /d; cat /link; stat -c ' %a %u %g' /link");
     assert_eq!(seen, "stays\n750\nlinked 640 3 4");
     Ok(())
 }
@@ -189,7 +177,7 @@ fn kinds_change_between_layers() -> Result<()> {
         .dir("l", 0o755)
         .file("l/z", 0o644, "z");
     let (rbox, name) = image_of(&[below, above])?;
-    assert_eq!(sh(&rbox, &name, "cat /f/y /d /l/z; test -e /etc/z || echo ' apart'"), "yfilez apart");
+    assert_eq!(rbox.sh(&name, &[], "cat /f/y /d /l/z; test -e /etc/z || echo ' apart'"), "yfilez apart");
     Ok(())
 }
 
@@ -198,7 +186,7 @@ fn very_many_layers() -> Result<()> {
     // 127 is what Docker makes at most; mount(2)'s options are one page.
     let layers: Vec<Layer> = (0..126).map(|n| Layer::new().file(&format!("n/{n}"), 0o644, n.to_string())).collect();
     let (rbox, name) = image_of(&layers)?;
-    assert_eq!(sh(&rbox, &name, "ls /n | wc -l; cat /n/0 /n/125"), "126\n0125");
+    assert_eq!(rbox.sh(&name, &[], "ls /n | wc -l; cat /n/0 /n/125"), "126\n0125");
     Ok(())
 }
 
