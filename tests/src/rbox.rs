@@ -13,10 +13,9 @@ use tempfile::TempDir;
 
 use crate::host;
 use crate::layout::Layout;
+use crate::patience::LIMIT;
 use crate::registry::Registry;
-
-/// How long a command may take before it counts as hung.
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::running::Running;
 
 /// A user's view of rbox: a binary and an empty home directory.
 pub struct Rbox {
@@ -106,6 +105,11 @@ impl Rbox {
     /// Runs rbox to its end with nothing on stdin.
     pub fn run(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Outcome {
         finish(self.command(arguments).stdin(Stdio::null()))
+    }
+
+    /// Starts rbox in the background.
+    pub fn start(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Running {
+        Running::start(&mut self.command(arguments)).expect("rbox can be started")
     }
 
     /// `run --rm <flags> <image> sh -c <script>`, which must succeed; gives stdout without the last line feed.

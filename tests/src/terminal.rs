@@ -1,28 +1,22 @@
 //! A person at a terminal: a pseudo-terminal, with a program of its own session on it.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use rbox_sys::tty::{self, Winsize};
 
-use crate::rbox::{code, wait};
-
-/// How long a text may take to appear.
-const LIMIT: Duration = Duration::from_secs(20);
+use crate::command::shown;
+use crate::running::Running;
 
 /// A terminal and the program on it.
 pub struct Terminal {
+    program: Running,
     master: File,
     slave: OwnedFd,
-    child: Child,
-    seen: Arc<Mutex<Vec<u8>>>,
-    read_up_to: usize,
+    modes_at_start: String,
 }
 
 impl Terminal {
@@ -39,18 +33,12 @@ impl Terminal {
         if let Some(dir) = command.get_current_dir() {
             on_terminal.current_dir(dir);
         }
+        let modes_at_start = modes(&slave)?;
         let end = || slave.try_clone().map(Stdio::from);
+        let output = File::from(master.try_clone()?);
         let child = on_terminal.stdin(end()?).stdout(end()?).stderr(end()?).spawn()?;
-
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let (mut output, shared) = (File::from(master.try_clone()?), seen.clone());
-        thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(length @ 1..) = output.read(&mut buffer) {
-                shared.lock().expect("no holder panics").extend_from_slice(&buffer[..length]);
-            }
-        });
-        Ok(Self { master: master.into(), slave, child, seen, read_up_to: 0 })
+        let program = Running::new(child, shown(command), output);
+        Ok(Self { program, master: master.into(), slave, modes_at_start })
     }
 
     /// Types this text.
@@ -61,19 +49,7 @@ impl Terminal {
     /// Waits until this text appears after all that was waited for before; gives what stood before it.
     #[track_caller]
     pub fn expect(&mut self, text: &str) -> String {
-        let started = Instant::now();
-        loop {
-            let all = self.seen.lock().expect("no holder panics").clone();
-            let new = &all[self.read_up_to..];
-            if let Some(at) = new.windows(text.len()).position(|window| window == text.as_bytes()) {
-                let before = String::from_utf8_lossy(&new[..at]).into_owned();
-                self.read_up_to += at + text.len();
-                return before;
-            }
-            let shown = String::from_utf8_lossy(new);
-            assert!(started.elapsed() < LIMIT, "{text:?} did not appear; seen since: {shown:?}");
-            thread::sleep(Duration::from_millis(5));
-        }
+        self.program.expect(text)
     }
 
     /// Changes the terminal's size; the program gets SIGWINCH.
@@ -83,28 +59,30 @@ impl Terminal {
 
     /// The terminal's modes, in stty(1)'s form for programs.
     pub fn modes(&self) -> Result<String> {
-        let mut stty = Command::new("stty");
-        stty.arg("-g").stdin(Stdio::from(self.slave.try_clone()?));
-        let output = stty.output().context("cannot start stty")?;
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        modes(&self.slave)
+    }
+
+    /// The modes from before the program was there to change them.
+    pub fn modes_at_start(&self) -> &str {
+        &self.modes_at_start
     }
 
     /// Sends a signal, by name, to the program (not to its process group).
     pub fn signal(&self, name: &str) -> Result<()> {
-        crate::command::run(Command::new("kill").args(["-s", name]).arg(self.child.id().to_string()))
+        self.program.signal(name)
     }
 
     /// Waits for the program's end; gives its exit status as a shell shows it.
     pub fn wait(&mut self) -> i32 {
-        code(wait(&mut self.child, "the program on the terminal"))
+        self.program.wait()
     }
 }
 
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn modes(slave: &OwnedFd) -> Result<String> {
+    let mut stty = Command::new("stty");
+    stty.arg("-g").stdin(Stdio::from(slave.try_clone()?));
+    let output = stty.output().context("cannot start stty")?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn size(rows: u16, columns: u16) -> Winsize {
@@ -121,7 +99,6 @@ mod tests {
         command.env("PATH", "/usr/bin:/bin").env("PS1", "ready> ");
         let mut terminal = Terminal::start(&command, 30, 100)?;
         terminal.expect("ready> ");
-        let before = terminal.modes()?;
         terminal.send("stty size; tty >/dev/null && echo ter''minal\n")?;
         terminal.expect("30 100");
         terminal.expect("terminal");
@@ -129,7 +106,7 @@ mod tests {
         terminal.send("stty size; stty raw; echo ra''w\n")?;
         terminal.expect("12 34");
         terminal.expect("raw");
-        assert_ne!(terminal.modes()?, before);
+        assert_ne!(terminal.modes()?, terminal.modes_at_start());
         terminal.send("exit 7\r\n")?;
         assert_eq!(terminal.wait(), 7);
         Ok(())

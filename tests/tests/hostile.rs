@@ -2,19 +2,20 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
-use rbox_tests::alpine;
 use rbox_tests::fake::{Answer, FakeRegistry, Request};
 use rbox_tests::hash::digest;
 use rbox_tests::image::{Compression, Format, ImageBuilder};
 use rbox_tests::layer::Layer;
 use rbox_tests::layout::{Descriptor, Layout};
+use rbox_tests::patience::until;
 use rbox_tests::rbox::{Outcome, Rbox, finish};
 use rbox_tests::registry::Registry;
+use rbox_tests::{alpine, processes};
 use serde_json::{Value, json};
 
 /// Pulls the small image from a registry with this script into an empty store.
@@ -362,10 +363,9 @@ fn kill_at_points(points: u32) -> Result<()> {
 
     let rbox = Rbox::new();
     for point in 0..points {
-        let mut child = rbox.command(["pull", "-q", &name]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        std::thread::sleep(time * point / points);
-        let _ = child.kill();
-        child.wait()?;
+        let pull = rbox.start(["pull", "-q", &name]);
+        thread::sleep(time * point / points);
+        pull.kill();
         if point % 4 == 3 {
             rbox.pull(&name);
             rbox.run(["run", "--rm", &name, "apk", "--version"]).success();
@@ -378,23 +378,6 @@ fn kill_at_points(points: u32) -> Result<()> {
         }
     }
     // Nobody goes on working for a pull that is gone.
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while !helpers_of(rbox.home()).is_empty() {
-        assert!(Instant::now() < deadline, "still running: {:?}", helpers_of(rbox.home()));
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until(|| processes::with_variable(&format!("HOME={}", rbox.home().display())), Vec::is_empty);
     Ok(())
-}
-
-/// Processes whose environment names this home directory.
-fn helpers_of(home: &Path) -> Vec<String> {
-    let wanted = format!("HOME={}\0", home.display());
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-        if String::from_utf8_lossy(&environment).contains(&wanted) {
-            found.push(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
-    found
 }

@@ -1,17 +1,20 @@
 //! `rbox run`: what the workload finds, what its flags change, and how its end is told.
 
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
-use rbox_tests::alpine;
+use anyhow::Result;
 use rbox_tests::image::{Compression, Format};
 use rbox_tests::layer::Layer;
 use rbox_tests::layout::Layout;
-use rbox_tests::rbox::{Rbox, code, wait};
+use rbox_tests::patience::until;
+use rbox_tests::rbox::Rbox;
 use rbox_tests::registry::Registry;
+use rbox_tests::running::Running;
+use rbox_tests::{alpine, processes};
 use serde_json::{Value, json};
 
 /// A store with the small image, and its name.
@@ -29,6 +32,11 @@ fn derived(fields: &[(&str, Value)], layer: &Layer) -> Result<(Rbox, String)> {
     }
     image.layer(layer, Compression::Gzip)?.finish_as("derived")?;
     Rbox::with_image(&layout, "derived", "t/derived:1")
+}
+
+/// An entry for a workload's environment by which its processes are told from those of all other tests.
+fn mark(rbox: &Rbox) -> String {
+    format!("TEST={}", rbox.home().display())
 }
 
 #[test]
@@ -60,12 +68,15 @@ fn the_exit_status_is_the_workloads() -> Result<()> {
 #[test]
 fn killed_itself_it_is_128_and_the_signal() -> Result<()> {
     let (rbox, name) = small()?;
-    let mut child = rbox.command(["run", "--rm", "--name", "victim", &name, "sleep", "1000"]).spawn()?;
-    wait_for_output(&rbox, &["ps", "--format", "json"], "victim");
+    let mark = mark(&rbox);
+    let mut running = rbox.start(["run", "--rm", "-e", &mark, &name, "sh", "-c", "echo ready; exec sleep 1000"]);
+    running.expect("ready");
+    // None can be read in the middle of its execve(2).
+    let workload = until(|| processes::with_variable(&mark), |found| !found.is_empty());
+    assert_eq!(workload.len(), 1, "{workload:?}");
     // From outside its pid namespace SIGKILL does reach a pid 1.
-    let pid = pid_of_workload(rbox.home(), "sleep\x001000").context("the workload runs")?;
-    Command::new("kill").args(["-9", &pid]).status()?;
-    assert_eq!(code(wait(&mut child, "rbox run")), 137);
+    processes::signal(workload[0], "KILL")?;
+    assert_eq!(running.wait(), 137);
     Ok(())
 }
 
@@ -95,16 +106,18 @@ fn what_follows_the_image_is_the_commands() -> Result<()> {
 fn three_interrupts_end_what_ignores_them() -> Result<()> {
     let (rbox, name) = small()?;
     // pid 1 of a pid namespace ignores what it has no handler for.
-    let mut command = rbox.command(["run", "--rm", &name, "sh", "-c", "echo ready; exec sleep 2000"]);
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    let mut ready = [0; 5];
-    child.stdout.as_mut().context("piped")?.read_exact(&mut ready)?;
-    for presses in 1..=3 {
-        assert!(child.try_wait()?.is_none(), "ended before interrupt {presses}");
-        Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status()?;
-        std::thread::sleep(std::time::Duration::from_millis(200));
+    let mut running = rbox.start(["run", "--rm", &name, "sh", "-c", "echo ready; exec sleep 1000"]);
+    running.expect("ready");
+    // Two presses are one to an rbox that had no time to look in between (signal(7)); so there may be more than three.
+    let mut presses = 0;
+    while !running.has_ended() {
+        assert!(presses < 200, "not ended by {presses} interrupts");
+        running.signal("INT")?;
+        presses += 1;
+        thread::sleep(Duration::from_millis(200));
     }
-    assert_eq!(code(wait(&mut child, "rbox run")), 137);
+    assert!(presses >= 3, "ended by {presses}");
+    assert_eq!(running.wait(), 137);
     Ok(())
 }
 
@@ -113,12 +126,10 @@ fn signals_are_forwarded() -> Result<()> {
     let (rbox, name) = small()?;
     for (signal, status) in [("TERM", 40), ("INT", 41), ("HUP", 42), ("USR1", 43)] {
         let script = format!("trap 'exit {status}' {signal}; echo ready; while :; do sleep 0.05; done");
-        let mut command = rbox.command(["run", "--rm", &name, "sh", "-c", &script]);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let mut ready = [0; 5];
-        child.stdout.as_mut().context("piped")?.read_exact(&mut ready)?;
-        Command::new("kill").args(["-s", signal, &child.id().to_string()]).status()?;
-        assert_eq!(code(wait(&mut child, "rbox run")), status, "{signal}");
+        let mut running = rbox.start(["run", "--rm", &name, "sh", "-c", &script]);
+        running.expect("ready");
+        running.signal(signal)?;
+        assert_eq!(running.wait(), status, "{signal}");
     }
     Ok(())
 }
@@ -329,13 +340,14 @@ fn a_container_that_is_kept() -> Result<()> {
 fn a_running_container_is_not_removed() -> Result<()> {
     let (rbox, name) = small()?;
     // A pid 1 that does not ask for SIGTERM would not get it.
-    let script = "trap 'exit 0' TERM; while :; do sleep 0.05; done";
-    let mut child = rbox.command(["run", "--rm", "--name", "busy", &name, "sh", "-c", script]).spawn()?;
-    wait_for_output(&rbox, &["ps", "--format", "json"], "busy");
+    let script = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+    let mut running = rbox.start(["run", "--rm", "--name", "busy", &name, "sh", "-c", script]);
+    running.expect("ready");
+    assert!(rbox.run(["ps", "--format", "json"]).success().contains("busy"));
     rbox.run(["rm", "busy"]).refused(&["running"]);
     rbox.run(["rmi", &name]).refused(&["container"]);
-    Command::new("kill").arg(child.id().to_string()).status()?;
-    wait(&mut child, "rbox run");
+    running.signal("TERM")?;
+    assert_eq!(running.wait(), 0);
     assert_eq!(rbox.run(["ps", "-a", "--format", "json"]).success().trim(), "[]");
     Ok(())
 }
@@ -343,16 +355,14 @@ fn a_running_container_is_not_removed() -> Result<()> {
 #[test]
 fn nothing_outlives_a_killed_rbox() -> Result<()> {
     let (rbox, name) = small()?;
-    let script = "sleep 987654 & sleep 987654";
-    let mut child = rbox.command(["run", "--name", "orphan", &name, "sh", "-c", script]).spawn()?;
-    wait_for_output(&rbox, &["ps", "--format", "json"], "orphan");
-    child.kill()?;
-    child.wait()?;
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
-    while pid_of_workload(rbox.home(), "sleep\x00987654").is_some() {
-        assert!(std::time::Instant::now() < deadline, "the workload outlives rbox");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    let mark = mark(&rbox);
+    let script = "sleep 1000 & sleep 1000; exit";
+    let running = rbox.start(["run", "--name", "orphan", "-e", &mark, &name, "sh", "-c", script]);
+    // The shell and both that it waits for.
+    until(|| processes::with_variable(&mark), |found| found.len() == 3);
+    assert!(rbox.run(["ps", "--format", "json"]).success().contains("orphan"));
+    running.kill();
+    until(|| processes::with_variable(&mark), Vec::is_empty);
     assert_eq!(rbox.run(["ps", "--format", "json"]).success().trim(), "[]");
     rbox.run(["rm", "orphan"]).success();
     Ok(())
@@ -395,13 +405,10 @@ fn what_comes_later_is_refused_and_not_ignored() -> Result<()> {
 #[test]
 fn many_at_once() -> Result<()> {
     let (rbox, name) = small()?;
-    let mut children = Vec::new();
-    for number in 0..20 {
-        let mut command = rbox.command(["run", "--rm", &name, "sh", "-c", &format!("exit {number}")]);
-        children.push((number, command.stdin(Stdio::null()).spawn()?));
-    }
-    for (number, mut child) in children {
-        assert_eq!(code(wait(&mut child, "rbox run")), number);
+    let all: Vec<Running> =
+        (0..20).map(|number| rbox.start(["run", "--rm", &name, "sh", "-c", &format!("exit {number}")])).collect();
+    for (number, mut running) in (0..).zip(all) {
+        assert_eq!(running.wait(), number);
     }
     assert_eq!(rbox.run(["ps", "-a", "--format", "json"]).success().trim(), "[]");
     assert_eq!(rbox.files("containers"), Vec::<String>::new());
@@ -429,31 +436,4 @@ fn the_binary_can_be_anywhere_and_of_any_mode() -> Result<()> {
     command.args(["run", "--rm", &name, "echo", "moved"]).env("HOME", rbox.home());
     assert_eq!(rbox_tests::rbox::finish(command.stdin(Stdio::null())).success(), "moved\n");
     Ok(())
-}
-
-/// Waits until a command of rbox shows this text.
-#[track_caller]
-fn wait_for_output(rbox: &Rbox, arguments: &[&str], text: &str) {
-    for _ in 0..500 {
-        if rbox.run(arguments).stdout.contains(text) {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    panic!("{text:?} never appears in {arguments:?}");
-}
-
-/// The process with exactly this command line, whose root directory is a container's: it has no `home`.
-fn pid_of_workload(home: &std::path::Path, line: &str) -> Option<String> {
-    for entry in fs::read_dir("/proc").ok()?.flatten() {
-        let found = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if String::from_utf8_lossy(&found).trim_end_matches('\0') == line {
-            let root = entry.path().join("root");
-            let inside = root.join(home.strip_prefix("/").ok()?);
-            if !inside.exists() {
-                return Some(entry.file_name().to_string_lossy().into_owned());
-            }
-        }
-    }
-    None
 }

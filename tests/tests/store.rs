@@ -13,6 +13,7 @@ use rbox_tests::layer::Layer;
 use rbox_tests::layout::Layout;
 use rbox_tests::rbox::Rbox;
 use rbox_tests::registry::Registry;
+use rbox_tests::running::Running;
 use serde_json::{Value, json};
 
 /// An image of these layers over the small one; gives a store that has it, and its name.
@@ -239,12 +240,9 @@ fn pulls_of_the_same_image_at_once() -> Result<()> {
     let layout = alpine::layout()?;
     let registry = Registry::offering(&layout, alpine::TAG, "library/alpine:3.23")?;
     let (rbox, name) = (Rbox::new(), registry.reference("library/alpine:3.23"));
-    let mut children = Vec::new();
-    for _ in 0..4 {
-        children.push(rbox.command(["pull", "-q", &name]).stdout(std::process::Stdio::null()).spawn()?);
-    }
-    for mut child in children {
-        assert!(rbox_tests::rbox::wait(&mut child, "rbox pull").success());
+    let pulls: Vec<Running> = (0..4).map(|_| rbox.start(["pull", "-q", &name])).collect();
+    for mut pull in pulls {
+        assert_eq!(pull.wait(), 0);
     }
     let blobs: BTreeSet<String> = rbox.files("blobs").into_iter().collect();
     assert_eq!(blobs.len(), 3);
