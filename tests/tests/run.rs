@@ -3,16 +3,18 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
+use rbox_tests::fake::{Answer, FakeRegistry};
 use rbox_tests::image::{Compression, Format};
 use rbox_tests::layer::Layer;
 use rbox_tests::layout::Layout;
 use rbox_tests::patience::until;
 use rbox_tests::rbox::Rbox;
-use rbox_tests::registry::Registry;
 use rbox_tests::running::Running;
 use rbox_tests::{alpine, processes};
 use serde_json::{Value, json};
@@ -370,14 +372,24 @@ fn nothing_outlives_a_killed_rbox() -> Result<()> {
 
 #[test]
 fn the_pull_policy() -> Result<()> {
-    let registry = Registry::offering(&alpine::small()?, "latest", "t/small:1")?;
-    let (rbox, name) = (Rbox::new(), registry.reference("t/small:1"));
+    let gone = Arc::new(AtomicBool::new(false));
+    let is_gone = gone.clone();
+    let registry = FakeRegistry::serve(alpine::small()?, move |_, answer| {
+        if is_gone.load(Ordering::SeqCst) { Answer::status(404, "{}") } else { answer }
+    })?;
+    let (rbox, name) = (Rbox::new(), registry.reference("t/small:latest"));
+    let asked = || registry.requests().len();
     rbox.run(["run", "--rm", "--pull", "never", &name, "true"]).refused(&[&name]);
+    assert_eq!(asked(), 0);
     let outcome = rbox.run(["run", "--rm", &name, "echo", "pulled"]).exits(0);
     assert_eq!(outcome.stdout, "pulled\n");
-    drop(registry);
+    let before = asked();
     rbox.run(["run", "--rm", "--pull", "missing", &name, "true"]).success();
-    rbox.run(["run", "--rm", "--pull", "always", &name, "true"]).refused(&["refused"]);
+    assert_eq!(asked(), before);
+    rbox.run(["run", "--rm", "--pull", "always", &name, "true"]).success();
+    assert!(asked() > before);
+    gone.store(true, Ordering::SeqCst);
+    rbox.run(["run", "--rm", "--pull", "always", &name, "true"]).refused(&["not found"]);
     Ok(())
 }
 
