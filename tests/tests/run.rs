@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
+use rbox_tests::command::read;
 use rbox_tests::fake::{Answer, FakeRegistry};
 use rbox_tests::image::{Compression, Format};
 use rbox_tests::layer::Layer;
@@ -442,7 +443,9 @@ fn the_binary_can_be_anywhere_and_of_any_mode() -> Result<()> {
     // Its clone is what is executed inside; a name that is gone, or a binary without read permission, must not matter.
     let (rbox, name) = small()?;
     let copy = rbox.home().join("copy");
-    fs::copy(rbox_tests::host::rbox_binary(), &copy)?;
+    // By another process: what this one had open for writing, children that other tests start just then would have
+    // open too, and it could not be executed (execve(2), ETXTBSY).
+    read(Command::new("cp").arg(rbox_tests::host::rbox_binary()).arg(&copy))?;
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o555))?;
     let mut command = Command::new(&copy);
     command.args(["run", "--rm", &name, "echo", "moved"]).env("HOME", rbox.home());
