@@ -254,9 +254,12 @@ mod tests {
         }
         let config = ResolverConfig::from_name_servers(vec![server]);
         let resolver = HostResolver::default();
-        let dns = Dns::with(config, ResolverOpts::default()).expect("a resolver");
+        // Left to itself it would wait for hours.
+        let mut options = ResolverOpts::default();
+        options.timeout = Duration::from_secs(3600);
+        let dns = Dns::with(config, options).expect("a resolver");
         assert!(resolver.0.set(Ok(dns)).is_ok());
-        let ask = |name| resolver.addresses(name, Duration::from_millis(500));
+        let ask = |name| resolver.addresses(name, LONGEST_LOOKUP);
         // From two threads at once, since layers are fetched so.
         std::thread::scope(|scope| {
             for _ in 0..2 {
@@ -265,11 +268,9 @@ mod tests {
         });
         let missing = ask("missing.test");
         assert!(matches!(missing, Err(ureq::Error::HostNotFound)), "{missing:?}");
-        let start = std::time::Instant::now();
-        match ask("silent.test") {
+        match resolver.addresses("silent.test", Duration::from_millis(500)) {
             Err(ureq::Error::Other(error)) => assert_eq!(error.to_string(), "the name servers do not answer"),
             other => panic!("{other:?}"),
         }
-        assert!(start.elapsed() < Duration::from_secs(3));
     }
 }

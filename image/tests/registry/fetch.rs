@@ -10,8 +10,8 @@ use std::{
     },
 };
 
-use crate::support::{Reply, Repository, Request, Server, client, digest};
-use rbox_image::{Error, VerifiedBlob, verify_file};
+use crate::support::{Reply, Repository, Request, Server, client, digest, impatient_client};
+use rbox_image::{Client, Error, VerifiedBlob, verify_file};
 use rbox_types::Digest;
 
 /// 700 kB: several buffers, and no multiple of any.
@@ -29,8 +29,12 @@ fn registry(answer: impl Fn(u32, &Request, Reply) -> Reply + Send + Sync + 'stat
 }
 
 fn fetch(server: &Server, dest: &File) -> Result<VerifiedBlob, Error> {
+    fetch_by(&client(), server, dest)
+}
+
+fn fetch_by(client: &Client, server: &Server, dest: &File) -> Result<VerifiedBlob, Error> {
     let bytes = blob();
-    client().fetch(&server.image("repo:tag"), &digest(&bytes), bytes.len() as u64, dest, &|_| ())
+    client.fetch(&server.image("repo:tag"), &digest(&bytes), bytes.len() as u64, dest, &|_| ())
 }
 
 fn file() -> File {
@@ -89,7 +93,7 @@ fn broken_connections_go_on_where_they_stopped() {
     });
     let dest = file();
     // Progress in between makes the tries count anew only from 1 MiB on: this is 4 failures, one too many.
-    assert!(matches!(fetch(&server, &dest), Err(Error::TimedOut { .. })));
+    assert!(matches!(fetch_by(&impatient_client(), &server, &dest), Err(Error::TimedOut { .. })));
 
     let server = registry(|n, _, honest| match n {
         0 => honest.cut(300_000),
@@ -98,7 +102,7 @@ fn broken_connections_go_on_where_they_stopped() {
         _ => honest,
     });
     let dest = file();
-    fetch(&server, &dest).expect("fetched in the end");
+    fetch_by(&impatient_client(), &server, &dest).expect("fetched in the end");
     assert!(content(&dest) == blob());
     let range = |from: &str| Some(format!("bytes={from}-"));
     assert_eq!(ranges(&server), [None, range("300000"), range("300000"), range("400000")]);
