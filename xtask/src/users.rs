@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rbox_sys::flock;
@@ -14,6 +14,9 @@ use crate::admin::Admin;
 
 /// Says in /etc/passwd whose the user is: one that is there already is removed only if it says so.
 const COMMENT: &str = "made by cargo xtask";
+
+/// What ends at the death of its parent may take a moment, seconds on a machine with more to do than processors.
+const ENDS_BY_ITSELF: Duration = Duration::from_secs(5);
 
 /// A user of this machine.
 #[derive(Debug, Clone)]
@@ -60,13 +63,13 @@ impl Users {
     /// Ends all processes of these users, and of their subordinate ids; gives the command lines of those found.
     pub(crate) fn end_processes(&self) -> Vec<String> {
         let mut found = Vec::new();
-        // What ends at the death of its parent may take a moment.
-        for round in 0..20 {
+        let started = Instant::now();
+        while started.elapsed() < ENDS_BY_ITSELF * 2 {
             let running = self.processes();
             if running.is_empty() {
                 break;
             }
-            if round >= 10 {
+            if started.elapsed() > ENDS_BY_ITSELF {
                 for (pid, line) in &running {
                     found.push(line.clone());
                     if let Some(mut kill) = self.admin.command("kill") {
