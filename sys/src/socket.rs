@@ -52,9 +52,9 @@ impl Channel {
         let received = loop {
             let mut slices = [io::IoSliceMut::new(buffer)];
             match rustix::net::recvmsg(&self.0, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
-                Err(Errno::INTR) => {}
-                // A peer killed with messages of ours unread resets the connection: closed all the same.
-                Err(Errno::CONNRESET) => return Ok((0, Vec::new())),
+                // A peer that ended with messages of ours unread has the kernel say so, once, before it hands out
+                // what that peer had sent.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 other => break other?,
             }
         };
@@ -113,5 +113,17 @@ mod tests {
         assert_eq!(b.receive(&mut buffer).expect("receive").0, 3);
         assert_eq!(b.receive(&mut buffer).expect("receive").0, 0);
         assert_eq!(b.send(b"x", &[]).expect_err("closed").kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn last_words_of_a_peer_that_did_not_listen() {
+        let (a, b) = Channel::pair().expect("socketpair");
+        b.send(b"unread", &[]).expect("send");
+        a.send(b"last words", &[]).expect("send");
+        drop(a);
+        let mut buffer = [0; 16];
+        let (length, _) = b.receive(&mut buffer).expect("receive");
+        assert_eq!(&buffer[..length], b"last words");
+        assert_eq!(b.receive(&mut buffer).expect("receive").0, 0);
     }
 }
