@@ -1,16 +1,17 @@
-//! A container's root filesystem: opened by the entry, mounted by init, and asked who the workload's user is.
+//! A container's root filesystem: opened and mounted by init, and asked who the workload's user is.
 
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use rbox_overlay::kernel::{HandedOn, KernelOverlay, KernelOverlayError};
-use rbox_runtime::{Failure, OpenRoot, Prepared, Root};
+use rbox_overlay::kernel::{KernelOverlay, KernelOverlayError};
+use rbox_runtime::{Failure, MountRoot, Prepared};
 use serde::{Deserialize, Serialize};
 
 use crate::user;
 
 /// The layers of an image under a container's own directory, by the kernel's overlay.
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct OverlayRoot {
     /// Topmost first.
     pub(crate) lowers: Vec<PathBuf>,
@@ -26,45 +27,37 @@ pub(crate) struct OverlayRoot {
     pub(crate) files: Vec<(PathBuf, String)>,
 }
 
-/// What init is told of it.
-#[derive(Debug, Serialize, Deserialize)]
-struct Words {
-    overlay: HandedOn,
-    volatile: bool,
-    user: String,
-    has_home: bool,
-    files: Vec<(PathBuf, String)>,
-}
-
-impl Root for OverlayRoot {
-    fn open(&mut self) -> Result<OpenRoot, Failure> {
-        let overlay = KernelOverlay::open(&self.lowers, &self.upper, &self.work).map_err(overlay_failure)?;
-        let failed = |error| Failure::new("hand on the root filesystem", &error);
-        let (overlay, descriptors) = overlay.hand_on().map_err(failed)?;
-        let words = Words {
-            overlay,
-            volatile: self.volatile,
-            user: self.user.clone(),
-            has_home: self.has_home,
-            files: std::mem::take(&mut self.files),
-        };
-        let words = serde_json::to_vec(&words).map_err(|error| failed(error.into()))?;
-        Ok(OpenRoot { words, descriptors })
+impl OverlayRoot {
+    /// In words for [`open`].
+    pub(crate) fn words(&self) -> io::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(self)?)
     }
 }
 
 /// Init's side.
-pub(crate) fn mount(words: &[u8]) -> Result<Prepared, Failure> {
-    let failed = |error| Failure::new("take over the root filesystem", &error);
-    let words: Words = serde_json::from_slice(words).map_err(|error| failed(error.into()))?;
-    let overlay = KernelOverlay::inherited(words.overlay).map_err(failed)?;
-    let rootfs = overlay.mount(words.volatile).map_err(overlay_failure)?;
-    let (passwd, group) =
-        user::databases(rootfs.as_fd()).map_err(|error| Failure::new("look up the user in the image", &error))?;
-    let account = user::look_up(&words.user, &passwd, &group)
-        .map_err(|nobody| Failure::new("look up the user", &io::Error::other(nobody)))?;
-    let env = if words.has_home { Vec::new() } else { vec![format!("HOME={}", account.home)] };
-    Ok(Prepared { rootfs, user: Some(account.user), env, files: words.files })
+pub(crate) fn open(words: &[u8]) -> Result<Box<dyn MountRoot>, Failure> {
+    let root: OverlayRoot = serde_json::from_slice(words)
+        .map_err(|error| Failure::new("read what the root filesystem is", &error.into()))?;
+    let overlay = KernelOverlay::open(&root.lowers, &root.upper, &root.work).map_err(overlay_failure)?;
+    Ok(Box::new(OpenOverlay { root, overlay }))
+}
+
+struct OpenOverlay {
+    root: OverlayRoot,
+    overlay: KernelOverlay,
+}
+
+impl MountRoot for OpenOverlay {
+    fn mount(self: Box<Self>) -> Result<Prepared, Failure> {
+        let OverlayRoot { volatile, user, has_home, files, .. } = self.root;
+        let rootfs = self.overlay.mount(volatile).map_err(overlay_failure)?;
+        let (passwd, group) =
+            user::databases(rootfs.as_fd()).map_err(|error| Failure::new("look up the user in the image", &error))?;
+        let account = user::look_up(&user, &passwd, &group)
+            .map_err(|nobody| Failure::new("look up the user", &io::Error::other(nobody)))?;
+        let env = if has_home { Vec::new() } else { vec![format!("HOME={}", account.home)] };
+        Ok(Prepared { rootfs, user: Some(account.user), env, files })
+    }
 }
 
 fn overlay_failure(error: KernelOverlayError) -> Failure {

@@ -6,7 +6,7 @@ use std::{fs, io};
 use jiff::Timestamp;
 use rbox_image::Image;
 use rbox_runtime::trace::{Step, Trace};
-use rbox_runtime::{Failure, Launch, Stdin};
+use rbox_runtime::{Failure, Launch, Stdin, Workload};
 use rbox_store::{ContainerDir, ContainerRefs};
 use rbox_sys::signal::SignalFd;
 use rbox_types::{ChainId, Exit};
@@ -40,6 +40,9 @@ impl Engine {
         let name = request.name.clone().unwrap_or_else(|| names::name_for(&id));
         let hostname = request.hostname.clone().unwrap_or_else(|| id.short().to_owned());
         let volumes = request.volumes.iter().map(absolute).collect::<Result<Vec<_>, _>>()?;
+        // Before anything that a signal could leave half-done: it waits, and is handed on to the workload.
+        let signals = SignalFd::of_forwarded().map_err(Error::io("block", "signals"))?;
+        let launch = Launch::begin(&self.identity, &mut trace)?;
         let chain: Vec<ChainId> = image.layers.iter().map(|layer| layer.chain_id).collect();
         let refs = ContainerRefs { manifest: image.manifest, map_key: self.identity.maps.key(), layers: chain.clone() };
         let directory = self.store.create_container(&id, &name, &refs)?;
@@ -53,23 +56,23 @@ impl Engine {
         let planned = plan(image.config.config().as_ref(), request, &host).map_err(Error::from);
         let ran = planned.and_then(|planned| {
             let files = etc_files(&hostname, name.as_str());
-            let mut root = self.root_of(&directory, &chain, &planned, request.rm, files)?;
+            let root = self.root_of(&directory, &chain, &planned, request.rm, files)?;
             trace.mark("make the container's directory");
-            let mut meanwhile = |pid| {
+            let mut record = |pid| {
                 let failed = |error: io::Error| Failure::new(format!("fill {}", directory.path().display()), &error);
                 if !request.rm {
                     Finished::reserve(directory.path()).map_err(failed)?;
                 }
                 made(request, &image, &planned, &hostname, &volumes, pid).write(directory.path()).map_err(failed)
             };
-            let launch = Launch {
+            let workload = Workload {
                 spec: &planned.spec,
-                identity: &self.identity,
                 stdin: if request.interactive { Stdin::Inherit } else { Stdin::Null },
-                meanwhile: &mut meanwhile,
-                root: &mut root,
+                root: &root.words().map_err(Error::io("describe", "the root filesystem"))?,
+                before: &mut record,
             };
-            let exit = start_and_supervise(launch, terminal, request.interactive, &mut trace)?;
+            let running = launch.start(workload, &mut trace)?;
+            let exit = supervise(running, &signals, terminal, request.interactive)?;
             trace.mark("supervise the workload to its end");
             Ok((exit, planned))
         });
@@ -120,18 +123,6 @@ impl Engine {
         let exit = ended.unwrap_or_else(Exit::Code);
         Finished { at: Timestamp::now(), exit }.write_reserved(directory.path()).map_err(record_error(&directory))
     }
-}
-
-fn start_and_supervise(
-    launch: Launch<'_>,
-    terminal: Option<Terminal>,
-    interactive: bool,
-    trace: &mut Trace,
-) -> Result<Exit, Error> {
-    // Before the start, so that no signal is lost between the two: it waits, and is then handed on.
-    let signals = SignalFd::of_forwarded().map_err(Error::io("block", "signals"))?;
-    let running = launch.start(trace)?;
-    supervise(running, &signals, terminal, interactive)
 }
 
 fn record_error(directory: &ContainerDir) -> impl Fn(io::Error) -> Error {

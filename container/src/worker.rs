@@ -13,7 +13,7 @@ type Verb = fn(std::iter::Skip<std::env::Args>) -> u8;
 /// What a hidden verb does; it gives the exit status.
 pub fn find(verb: &str) -> Option<Verb> {
     match verb {
-        rbox_runtime::INIT_VERB => Some(|arguments| rbox_runtime::init_main(arguments, crate::root::mount)),
+        rbox_runtime::INIT_VERB => Some(|arguments| rbox_runtime::init_main(arguments, crate::root::open)),
         UNPACK => Some(|_| serve(rbox_overlay::worker::main)),
         REMOVE => Some(|_| serve(rbox_overlay::worker::main_remove)),
         _ => None,

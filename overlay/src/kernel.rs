@@ -10,8 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rbox_sys::mount::{self, Attributes, Filesystem};
-use rbox_sys::{Errno, dir, fd};
-use serde::{Deserialize, Serialize};
+use rbox_sys::{Errno, dir};
 
 /// The open directories of one overlay.
 #[derive(Debug)]
@@ -23,16 +22,6 @@ pub struct KernelOverlay {
     /// The directory that holds the upper one, and that one's name in it: where a mount by mount(2) is made for a
     /// moment, only before Linux 6.7.
     place: OwnedFd,
-    name: OsString,
-}
-
-/// The numbers of an overlay's open directories.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct HandedOn {
-    lowers: Vec<i32>,
-    upper: i32,
-    work: i32,
-    place: i32,
     name: OsString,
 }
 
@@ -83,32 +72,6 @@ impl KernelOverlay {
             work: open(work)?,
             place: open(upper.parent().unwrap_or(Path::new("/")))?,
             name: upper.file_name().unwrap_or_default().to_owned(),
-        })
-    }
-
-    /// Keeps the directories open over the coming execve(2), and says which they are.
-    pub fn hand_on(self) -> io::Result<(HandedOn, Vec<OwnedFd>)> {
-        let number = |fd: &OwnedFd| fd.as_raw_fd();
-        let handed_on = HandedOn {
-            lowers: self.lowers.iter().map(number).collect(),
-            upper: number(&self.upper),
-            work: number(&self.work),
-            place: number(&self.place),
-            name: self.name,
-        };
-        let descriptors: Vec<OwnedFd> = self.lowers.into_iter().chain([self.upper, self.work, self.place]).collect();
-        descriptors.iter().try_for_each(fd::keep_over_exec)?;
-        Ok((handed_on, descriptors))
-    }
-
-    /// Takes over the directories that the program before this one handed on.
-    pub fn inherited(handed_on: HandedOn) -> io::Result<Self> {
-        Ok(Self {
-            lowers: handed_on.lowers.into_iter().map(fd::inherited).collect::<Result<_, _>>()?,
-            upper: fd::inherited(handed_on.upper)?,
-            work: fd::inherited(handed_on.work)?,
-            place: fd::inherited(handed_on.place)?,
-            name: handed_on.name,
         })
     }
 

@@ -3,34 +3,36 @@
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
+use std::thread;
 
 use rbox_rootless::worker;
+use rbox_sys::clone::{self, Namespaces};
 use rbox_sys::signal::{self, Signal};
 use rbox_sys::socket::Channel;
 use rbox_sys::{fd, process, tty};
 use rbox_types::Exit;
 
+use crate::entry::{AT_CLONE, VERB};
 use crate::error::{During, Failure};
-use crate::launch::{IDMAPPED, MAPPED, MountRoot};
-use crate::plan::{InitPlan, MountSource, MountStep};
+use crate::network::Network;
+use crate::order::Order;
+use crate::plan::InitPlan;
 use crate::report::Report;
+use crate::root::OpenRoot;
+use crate::sources::Sources;
 use crate::trace::Trace;
-use crate::{entry, exec, rootfs};
+use crate::{exec, filesystems, rootfs};
 
-/// The hidden verb that makes the binary init.
-pub const VERB: &str = "__init";
-
-/// What `rbox __init PLAN CHANNEL` does; the arguments are descriptors that the entry handed on. Returns only to give
-/// an exit status.
-pub fn main(mut arguments: impl Iterator<Item = String>, mount_root: MountRoot) -> u8 {
+/// What `rbox __init CHANNEL EXE` does; the arguments are descriptors that the entry handed on. Returns only to give an
+/// exit status.
+pub fn main(mut arguments: impl Iterator<Item = String>, open_root: OpenRoot) -> u8 {
     let mut inherited = || arguments.next()?.parse().ok().and_then(|number| fd::inherited(number).ok());
-    let (Some(plan), Some(channel)) = (inherited(), inherited()) else {
+    let (Some(channel), Some(exe)) = (inherited().map(Channel::from), inherited()) else {
         eprintln!("rbox: {VERB} is for rbox itself");
         return Exit::RBOX_FAILED;
     };
-    let channel = Channel::from(channel);
-    let Err(failure) = run(plan, &channel, mount_root);
+    let Err(failure) = run(&channel, exe, open_root);
     let status = failure.status;
     if Report::Failed(failure.clone()).send(&channel, None).is_err() {
         eprintln!("rbox: cannot {failure}");
@@ -38,19 +40,39 @@ pub fn main(mut arguments: impl Iterator<Item = String>, mount_root: MountRoot) 
     status
 }
 
-fn run(plan: OwnedFd, channel: &Channel, mount_root: MountRoot) -> Result<Infallible, Failure> {
-    let mut text = Vec::new();
-    File::from(plan).read_to_end(&mut text).during(|| "read the plan")?;
-    let mut plan: InitPlan = postcard::from_bytes(&text).map_err(io::Error::other).during(|| "read the plan")?;
-    plan.trace.continue_as("init");
-    wait_for_ids(channel, &mut plan.mounts)?;
-    plan.trace.mark("wait for the id maps");
+fn run(channel: &Channel, exe: OwnedFd, open_root: OpenRoot) -> Result<Infallible, Failure> {
+    let mut plan = receive_plan(channel).during(|| "read the plan")?;
+    let mut trace = if plan.traced { Trace::on("init") } else { Trace::off() };
+    let network = plan.namespaces.has(Namespaces::NET).then(|| Network::begin(exe)).transpose()?;
+    let others = plan.namespaces.without(AT_CLONE).without(Namespaces::NET);
+    clone::unshare(others).during(|| "make the other namespaces")?;
+    trace.mark("make the other namespaces");
+    let mut sources = Sources::open(&plan.mounts)?;
+    let root = open_root(&plan.root)?;
+    trace.mark("open bind sources and the root filesystem");
+    sources.receive(&plan.mounts, channel)?;
+    Order::Mapped.expect(channel).during(|| "wait for the id maps")?;
+    trace.mark("wait for the id maps");
     // Nothing of this process is for the container's eyes (it holds host descriptors). Not earlier: /proc/<pid> of an
     // undumpable process belongs to root, and newuidmap writes maps only for processes of its caller.
     process::set_undumpable().during(|| "hide from the container")?;
     worker::become_root().during(|| "become root in the user namespace")?;
-    let prepared = mount_root(&plan.root)?;
-    plan.trace.mark("mount the root filesystem");
+    process::set_umask(0o022);
+    process::new_session().during(|| "begin a session")?;
+    let (prepared, filesystems) = thread::scope(|scope| {
+        let filesystems = scope.spawn(|| filesystems::make(&plan.mounts, network));
+        let prepared = root.mount()?;
+        trace.mark("mount the root filesystem");
+        rootfs::attach(&plan, &prepared.rootfs, &prepared.files)?;
+        trace.mark("attach it, and show files in /etc");
+        let filesystems = filesystems.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok((prepared, filesystems))
+    })?;
+    if let Some(network) = &filesystems.network {
+        clone::enter(network, Namespaces::NET).during(|| "enter the network namespace")?;
+    }
+    sources.add(filesystems.mounts);
+    trace.mark("wait for the network namespace and the other filesystems");
     if let Some(user) = prepared.user {
         plan.user = user;
     }
@@ -59,9 +81,7 @@ fn run(plan: OwnedFd, channel: &Channel, mount_root: MountRoot) -> Result<Infall
         plan.user.additional_gids.clear();
     }
     plan.env.extend(prepared.env);
-    process::set_umask(0o022);
-    process::new_session().during(|| "begin a session")?;
-    rootfs::build(&mut plan, channel, &prepared.rootfs, &prepared.files)?;
+    rootfs::build(&plan, sources, channel, &prepared.rootfs, &mut trace)?;
     if let Some(name) = &plan.hostname {
         process::set_hostname(name).during(|| format!("set the host name {name:?}"))?;
     }
@@ -79,32 +99,18 @@ fn run(plan: OwnedFd, channel: &Channel, mount_root: MountRoot) -> Result<Infall
     let program = exec::prepare(&plan)?;
     // After the change of ids, which clears it.
     process::signal_at_parent_death(Signal::KILL).during(|| "ask for death with the supervisor")?;
-    plan.trace.mark("become the workload's user");
-    if plan.trace.is_on() {
-        let steps = std::mem::replace(&mut plan.trace, Trace::off()).into_steps();
+    trace.mark("become the workload's user");
+    Order::Go.expect(channel).during(|| "wait for the word to go")?;
+    trace.mark("wait for the word to go");
+    if plan.traced {
         // The workload does not fail for want of a listener.
-        let _ = Report::Trace(steps).send(channel, None);
+        let _ = Report::Trace(trace.into_steps()).send(channel, None);
     }
     Err(program.execute())
 }
 
-/// Waits until the ids are there; takes the bind sources that the launcher has made with them, in order.
-fn wait_for_ids(channel: &Channel, mounts: &mut [MountStep]) -> Result<(), Failure> {
-    const WHAT: &str = "wait for the id maps";
-    let mut idmapped = mounts.iter_mut().filter(|step| step.options.idmap);
-    loop {
-        let mut message = [0; 16];
-        let (length, fds) = channel.receive(&mut message).during(|| WHAT)?;
-        match (&message[..length], fds.into_iter().next(), idmapped.next()) {
-            (MAPPED, None, None) => return Ok(()),
-            (IDMAPPED, Some(clone), Some(step)) => {
-                if let MountSource::Bind(path) = &step.source {
-                    step.source = entry::detached(path, &clone)?;
-                    // The plan owns it from here on, by its number.
-                    let _ = clone.into_raw_fd();
-                }
-            }
-            _ => return Err(Failure::new(WHAT, &io::ErrorKind::UnexpectedEof.into())),
-        }
-    }
+fn receive_plan(channel: &Channel) -> io::Result<InitPlan> {
+    let mut text = Vec::new();
+    File::from(Order::Plan.expect_with_fd(channel)?).read_to_end(&mut text)?;
+    postcard::from_bytes(&text).map_err(io::Error::other)
 }

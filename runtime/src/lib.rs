@@ -2,28 +2,30 @@
 //!
 //! # Theory of operation
 //!
-//! The launcher reduces the spec to an [`InitPlan`]: an ordered list of plain operations, checked before anything
-//! exists. Then three programs, all this one binary, carry it out:
+//! Three programs, all this one binary. What takes longest by far is the mapping of ids, so it begins before the
+//! launcher's caller even knows what is to be run, and all else happens beside it:
 //!
 //! ```text
-//! launcher (host)                  entry (forked, still the host's files)     init (executed, then the workload)
-//!   clone3(user pid mount uts ipc) ─▶
-//!   newuidmap ‖ newgidmap            unshare(net cgroup), lo up
-//!                                    open bind sources and root filesystem
-//!                                    as the caller sees them
-//!                                    execve of a read-only clone of rbox ───▶
-//!   "mapped" ───────────────────────────────────────────────────────────────▶ become root inside
-//!                                                                             mount the root filesystem
-//!                                                                             mounts, /dev, masks
-//!   ◀───────────────────────────────────────────── console (pty master) ──── pivot_root
-//!   ◀── failure, or end of file when execve(2) closed the channel ────────── ids, capabilities, execve
+//! launcher (host)             entry (forked)                  init (executed, then the workload)
+//!   clone3(user pid mount) ──▶
+//!   newuidmap ‖ newgidmap       execve of a read-only
+//!   spec → InitPlan             clone of rbox ──────────────▶
+//!   "plan" ─────────────────────────────────────────────────▶ the other namespaces
+//!                                                             open bind sources and the root filesystem's parts
+//!                                                             as the caller sees them
+//!   "mapped" ───────────────────────────────────────────────▶ become root inside
+//!   what comes before                                         mount the root filesystem
+//!   the workload                                              mounts, /dev, masks
+//!   ◀───────────────────────────────── console (pty master) ── pivot_root
+//!   "go" ───────────────────────────────────────────────────▶ ids, capabilities
+//!   ◀── failure, or end of file when execve(2) closed the channel ── execve
 //! ```
 //!
-//! Why the two stages: sources must be opened with the caller's ids and in the new mount namespace, which only the
-//! forked entry has at once; and whatever runs inside the container must not have the host's rbox as its
-//! /proc/self/exe, or a malicious image could have it executed and overwrite it (CVE-2019-5736). So init runs from a
-//! detached read-only clone of the binary's mount, through which the file cannot be opened for writing. All that does
-//! not need the ids happens while the helpers map them, which takes longest of all steps.
+//! An [`InitPlan`] is the spec reduced to an ordered list of plain operations, checked before anything is done.
+//!
+//! Why init is executed: whatever runs inside the container must not have the host's rbox as its /proc/self/exe, or a
+//! malicious image could have it executed and overwrite it (CVE-2019-5736). So init runs from a detached read-only
+//! clone of the binary's mount, through which the file cannot be opened for writing.
 //!
 //! Nothing of the image is read before the id map is set. Every name that the image controls is resolved with
 //! openat2(2) inside the root, once, to a descriptor that is then used.
@@ -32,18 +34,28 @@ mod capability;
 mod entry;
 mod error;
 mod exec;
+mod filesystems;
 mod init;
 mod launch;
+mod mask;
 mod mount_options;
+mod network;
+mod order;
 mod own_exe;
 mod plan;
 pub mod probe;
 mod report;
+mod root;
 mod rootfs;
+mod running;
+mod sources;
 pub mod trace;
 
 pub use capability::DEFAULT_CAPABILITIES;
+pub use entry::VERB as INIT_VERB;
 pub use error::{Error, Failure};
-pub use init::{VERB as INIT_VERB, main as init_main};
-pub use launch::{Launch, MountRoot, OpenRoot, Prepared, Root, Running, Stdin};
+pub use init::main as init_main;
+pub use launch::{Launch, Stdin, Workload};
 pub use plan::{InitPlan, User};
+pub use root::{MountRoot, OpenRoot, Prepared};
+pub use running::Running;

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::capability;
 use crate::mount_options::MountOptions;
-use crate::trace::Trace;
 
 /// All that init needs to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,8 +36,9 @@ pub struct InitPlan {
     #[serde(with = "sets")]
     pub(crate) capabilities: Sets,
     pub(crate) no_new_privileges: bool,
-    pub(crate) trace: Trace,
-    #[serde(skip)]
+    /// Whether init is to say what its steps took.
+    pub(crate) traced: bool,
+    #[serde(with = "kinds")]
     pub(crate) namespaces: Namespaces,
 }
 
@@ -67,9 +67,16 @@ pub(crate) enum MountSource {
     New(String),
     /// A file or directory of the host.
     Bind(PathBuf),
-    /// The same once the entry has made a detached mount of it: the descriptor's number, and whether it is a
-    /// directory.
-    Detached { path: PathBuf, fd: i32, directory: bool },
+}
+
+impl MountStep {
+    /// The source, where it is to be seen with the container's ids.
+    pub(crate) fn idmapped_source(&self) -> Option<&Path> {
+        match &self.source {
+            MountSource::Bind(path) if self.options.idmap => Some(path),
+            MountSource::Bind(_) | MountSource::New(_) => None,
+        }
+    }
 }
 
 /// The device nodes that every container has (runtime spec, "Default Devices").
@@ -144,18 +151,8 @@ impl InitPlan {
             cwd: process.cwd().clone(),
             capabilities: capability::sets(process.capabilities().as_ref()),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
-            trace: Trace::off(),
+            traced: false,
             namespaces: namespaces(linux.namespaces().as_deref().unwrap_or_default())?,
-        })
-    }
-}
-
-impl InitPlan {
-    /// The bind sources that are to be shown with the container's ids, in the order of the mounts.
-    pub(crate) fn idmapped_sources(&self) -> impl Iterator<Item = &Path> {
-        self.mounts.iter().filter(|step| step.options.idmap).filter_map(|step| match &step.source {
-            MountSource::Bind(path) => Some(path.as_path()),
-            MountSource::New(_) | MountSource::Detached { .. } => None,
         })
     }
 }
@@ -236,5 +233,19 @@ mod sets {
         let [bounding, effective, permitted, inheritable, ambient] =
             <[u64; 5]>::deserialize(deserializer)?.map(Capabilities);
         Ok(Sets { bounding, effective, permitted, inheritable, ambient })
+    }
+}
+
+/// Kinds of namespaces on their way to init: the bits that clone(2) has for them.
+mod kinds {
+    use rbox_sys::clone::Namespaces;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(kinds: &Namespaces, serializer: S) -> Result<S::Ok, S::Error> {
+        kinds.bits().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Namespaces, D::Error> {
+        u32::deserialize(deserializer).map(Namespaces::from_bits)
     }
 }

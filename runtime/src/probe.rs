@@ -11,13 +11,13 @@ use rbox_types::{Finding, ProbeState};
 /// A fresh /proc: refused where the outer one is partly covered.
 pub fn proc(identity: &Identity) -> Finding {
     let namespaces = Namespaces::MOUNT.and(Namespaces::PID);
-    finding(identity, "a /proc of its own", namespaces, || mount("proc"), crate::rootfs::PROC_HINT)
+    finding(identity, "a /proc of its own", namespaces, || mount("proc"), crate::filesystems::PROC_HINT)
 }
 
 /// A fresh /sys: only with a network namespace of its own, and where the outer one is not covered.
 pub fn sys(identity: &Identity) -> Finding {
     let namespaces = Namespaces::MOUNT.and(Namespaces::NET);
-    finding(identity, "a /sys of its own", namespaces, || mount("sysfs"), crate::rootfs::PROC_HINT)
+    finding(identity, "a /sys of its own", namespaces, || mount("sysfs"), crate::filesystems::PROC_HINT)
 }
 
 /// cgroup v2, as /sys/fs/cgroup shows it.

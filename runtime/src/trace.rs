@@ -22,7 +22,7 @@ pub struct Step {
 }
 
 /// The marks of one process; none are kept unless asked for.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default)]
 pub struct Trace {
     process: String,
     last: Option<Duration>,
@@ -45,14 +45,6 @@ impl Trace {
         self.last.is_some()
     }
 
-    /// Goes on as another process.
-    pub(crate) fn continue_as(&mut self, process: &str) {
-        if self.is_on() {
-            self.process = process.into();
-            self.last = Some(clock::monotonic());
-        }
-    }
-
     /// The step `name` ends here; it began at the mark before.
     pub fn mark(&mut self, name: &str) {
         if let Some(began) = self.last {
@@ -68,8 +60,11 @@ impl Trace {
         self.steps
     }
 
-    /// Takes in the steps of another process.
-    pub fn take_in(&mut self, steps: Vec<Step>) {
+    /// Takes in the steps of another process, and as one more step of `(process, name)` the time until its first.
+    pub(crate) fn take_in(&mut self, (process, name): (&str, &str), began: Duration, steps: Vec<Step>) {
+        if let Some(first) = steps.first() {
+            self.steps.push(Step { process: process.into(), name: name.into(), began, ended: first.began });
+        }
         self.steps.extend(steps);
     }
 }

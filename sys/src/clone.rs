@@ -1,4 +1,4 @@
-//! New processes in new namespaces: clone3(2), unshare(2), pidfd_open(2).
+//! New processes in new namespaces: clone3(2), unshare(2), setns(2), pidfd_open(2).
 #![allow(unsafe_code)]
 
 use std::io;
@@ -29,6 +29,16 @@ impl Namespaces {
     pub const IPC: Self = Self(libc::CLONE_NEWIPC as u32);
     /// The root of /proc/self/cgroup, cgroup_namespaces(7).
     pub const CGROUP: Self = Self(libc::CLONE_NEWCGROUP as u32);
+
+    /// The set with these bits of `CLONE_NEW*`.
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// The bits of `CLONE_NEW*`.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
 
     /// Those of either set.
     pub const fn and(self, other: Self) -> Self {
@@ -91,10 +101,19 @@ pub fn fork_into(namespaces: Namespaces) -> io::Result<Forked> {
     }
 }
 
-/// Moves this process (of one thread) into new namespaces of these kinds.
+/// Moves the calling thread into new namespaces of these kinds; a user namespace only in a process of one thread.
 pub fn unshare(namespaces: Namespaces) -> io::Result<()> {
     // SAFETY: no flag of `Namespaces` unshares file descriptors or memory, which is what makes this call unsafe.
     match unsafe { libc::unshare(namespaces.0 as libc::c_int) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Moves the calling thread into the namespace that `file` refers to, which must be of this kind.
+pub fn enter(file: impl AsFd, kind: Namespaces) -> io::Result<()> {
+    // SAFETY: no kind of `Namespaces` has file descriptors or memory in it.
+    match unsafe { libc::setns(file.as_fd().as_raw_fd(), kind.0 as libc::c_int) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

@@ -23,6 +23,7 @@ pub mod node;
 pub mod poll;
 pub mod process;
 pub mod random;
+pub mod sched;
 pub mod signal;
 pub mod socket;
 pub mod syncfs;

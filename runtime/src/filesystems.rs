@@ -1,0 +1,68 @@
+//! The new filesystems of a plan's mounts. They need no place to be made, so they are made by a thread of their own while
+//! init mounts the root filesystem.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+
+use rbox_sys::clone::{self, Namespaces};
+use rbox_sys::mount::Filesystem;
+
+use crate::error::{During, Failure};
+use crate::network::Network;
+use crate::plan::{MountSource, MountStep};
+
+/// What mends a /proc or /sys that cannot be mounted: the kernel gives a user namespace a fresh one only where the
+/// outer one is fully visible (mount_too_revealing() in fs/namespace.c).
+pub(crate) const PROC_HINT: &str = "parts of the outer one are covered, as inside another container: start that one \
+     with them uncovered (Docker and Podman: --security-opt systempaths=unconfined)";
+
+/// Those of a plan, in the order of its mounts, and the network namespace that a new /sys shows the devices of.
+#[derive(Debug)]
+pub(crate) struct Filesystems {
+    pub(crate) mounts: Vec<Option<OwnedFd>>,
+    pub(crate) network: Option<File>,
+}
+
+/// Makes them, as root of the user namespace. The calling thread is in the network namespace afterwards.
+pub(crate) fn make(steps: &[MountStep], network: Option<Network>) -> Result<Filesystems, Failure> {
+    let mut mounts: Vec<Option<OwnedFd>> = steps.iter().map(|_| None).collect();
+    let mut make = |of_network: bool| -> Result<(), Failure> {
+        for (step, mount) in steps.iter().zip(&mut mounts) {
+            if let MountSource::New(kind) = &step.source
+                && (kind == "sysfs") == of_network
+            {
+                *mount = Some(new_filesystem(kind, step)?);
+            }
+        }
+        Ok(())
+    };
+    make(false)?;
+    let network = network.map(Network::finish).transpose()?;
+    if let Some(network) = &network {
+        clone::enter(network, Namespaces::NET).during(|| "enter the network namespace")?;
+    }
+    make(true)?;
+    Ok(Filesystems { mounts, network })
+}
+
+fn new_filesystem(kind: &str, step: &MountStep) -> Result<OwnedFd, Failure> {
+    // The runtime spec's "cgroup" is whatever hierarchy the host has; this one is v2 only.
+    let kind = if kind == "cgroup" { "cgroup2" } else { kind };
+    let what = || format!("mount {kind} on {}", step.destination.display());
+    let filesystem = Filesystem::open(kind).during(what)?;
+    for (key, value) in &step.options.data {
+        let set = match value {
+            Some(value) => filesystem.set(key, value),
+            None => filesystem.set_flag(key),
+        };
+        set.during(|| format!("{} with option {key:?}", what()))?;
+    }
+    filesystem.mount(step.options.set_attributes()).map_err(|error| {
+        let failure = Failure::new(what(), &error);
+        match (kind, error.kind()) {
+            ("proc" | "sysfs", ErrorKind::PermissionDenied) => failure.hint(PROC_HINT),
+            _ => failure,
+        }
+    })
+}

@@ -1,0 +1,76 @@
+//! Paths of /proc and /sys that a workload is not to see or not to write.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rbox_sys::in_root;
+use rbox_sys::mount::{self, Attributes, Filesystem};
+
+use crate::error::{During, Failure};
+
+/// Binds `path` over itself, read-only. What is not there needs no protection.
+pub(crate) fn make_read_only(root: BorrowedFd<'_>, path: &Path) -> Result<(), Failure> {
+    let what = || format!("make {} read-only", path.display());
+    let Some(target) = if_there(in_root::open_path(root, path)).during(what)? else { return Ok(()) };
+    let clone = mount::clone_tree(target.as_fd(), Path::new(""), true).during(what)?;
+    mount::set_attributes(clone.as_fd(), Attributes::READ_ONLY, Attributes::default(), true).during(what)?;
+    mount::attach(clone.as_fd(), target.as_fd()).during(what)
+}
+
+/// Covers files with /dev/null and directories with one empty, read-only directory.
+pub(crate) fn cover(root: BorrowedFd<'_>, paths: &[PathBuf]) -> Result<(), Failure> {
+    let mut null = None;
+    let mut empty = None;
+    for path in paths {
+        let what = || format!("mask {}", path.display());
+        let Some(target) = if_there(in_root::open_path(root, path)).during(what)? else { continue };
+        let metadata = target.try_clone().and_then(|target| File::from(target).metadata()).during(what)?;
+        let cover = if metadata.is_dir() { &mut empty } else { &mut null };
+        let clone = match &*cover {
+            // Both covers are mounted once and cloned from there on: a clone shares the first one's superblock.
+            Some(first) => clone_mount(first).during(what)?,
+            None if metadata.is_dir() => empty_directory().during(what)?,
+            None => clone_mount(&container_null(root).during(what)?).during(what)?,
+        };
+        mount::attach(clone.as_fd(), target.as_fd()).during(what)?;
+        cover.get_or_insert(clone);
+    }
+    Ok(())
+}
+
+fn clone_mount(mounted: &OwnedFd) -> io::Result<OwnedFd> {
+    mount::clone_tree(mounted.as_fd(), Path::new(""), false)
+}
+
+fn empty_directory() -> io::Result<OwnedFd> {
+    let filesystem = Filesystem::open("tmpfs")?;
+    filesystem.set("mode", "755")?;
+    filesystem.set("nr_inodes", "1")?;
+    let all = Attributes::READ_ONLY.and(Attributes::NOSUID).and(Attributes::NODEV).and(Attributes::NOEXEC);
+    filesystem.mount(all)
+}
+
+/// The container's /dev/null, which must be the null device and nothing that an image or another container put in its
+/// place (CVE-2025-31133).
+fn container_null(root: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    /// major 1, minor 3 (Documentation/admin-guide/devices.txt), as st_rdev has it.
+    const NULL_DEVICE: u64 = 1 << 8 | 3;
+    let null = in_root::open_path(root, Path::new("/dev/null"))?;
+    let metadata = File::from(null.try_clone()?).metadata()?;
+    if metadata.file_type().is_char_device() && metadata.rdev() == NULL_DEVICE {
+        Ok(null)
+    } else {
+        Err(io::Error::new(ErrorKind::InvalidData, "/dev/null of the container is not the null device"))
+    }
+}
+
+fn if_there(opened: io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
+    match opened {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

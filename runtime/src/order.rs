@@ -1,0 +1,44 @@
+//! What the launcher tells init, in this order.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rbox_sys::socket::Channel;
+
+/// One message to init.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Order {
+    /// Begin: this one is for the entry. A forked process starts on the core of the one that forked it, and would have
+    /// it wait; one that is woken goes to a core that is idle.
+    Begin = b'b',
+    /// What is to be run: the plan comes with it, as a file.
+    Plan = b'p',
+    /// The next bind source that is to be seen with the container's ids comes with it, as a detached mount.
+    IdMapped = b'i',
+    /// The ids are there.
+    Mapped = b'm',
+    /// Nothing is left to be done before the workload runs.
+    Go = b'g',
+}
+
+impl Order {
+    pub(crate) fn send(self, channel: &Channel, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        channel.send(&[self as u8], fd.as_slice())
+    }
+
+    /// Waits for the next message, which must be this one; gives the descriptor that came with it.
+    pub(crate) fn expect(self, channel: &Channel) -> io::Result<Option<OwnedFd>> {
+        let mut message = [0; 1];
+        match channel.receive(&mut message)? {
+            (1, fds) if message[0] == self as u8 => Ok(fds.into_iter().next()),
+            // The launcher has died, or found an error of its own.
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    /// As [`expect`](Self::expect), for a message that comes with a descriptor.
+    pub(crate) fn expect_with_fd(self, channel: &Channel) -> io::Result<OwnedFd> {
+        self.expect(channel)?.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+}

@@ -1,0 +1,80 @@
+//! What is to be mounted, as long as nobody sees it: the sources of bind mounts, opened as the caller sees them, and new
+//! filesystems.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rbox_sys::socket::Channel;
+use rbox_sys::{dir, mount};
+
+use crate::error::{During, Failure};
+use crate::order::Order;
+use crate::plan::{MountSource, MountStep};
+
+/// A detached mount.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) mount: OwnedFd,
+    pub(crate) directory: bool,
+}
+
+impl Source {
+    fn new(path: &Path, mount: OwnedFd) -> Result<Self, Failure> {
+        let metadata = mount.try_clone().and_then(|mount| File::from(mount).metadata());
+        let directory = metadata.during(|| format!("look at {}", path.display()))?.is_dir();
+        Ok(Self { mount, directory })
+    }
+}
+
+/// Those of a plan's mounts, in their order, as far as they are there yet.
+#[derive(Debug)]
+pub(crate) struct Sources(Vec<Option<Source>>);
+
+impl Sources {
+    /// Opens what can be opened here. A source that is to be seen with the container's ids needs the power that only
+    /// the launcher may have.
+    pub(crate) fn open(mounts: &[MountStep]) -> Result<Self, Failure> {
+        let open = |step: &MountStep| match &step.source {
+            MountSource::Bind(path) if !step.options.idmap => {
+                let clone = mount::clone_tree(dir::cwd(), path, step.options.bind_recursive);
+                Source::new(path, clone.during(|| format!("bind {}", path.display()))?).map(Some)
+            }
+            MountSource::Bind(_) | MountSource::New(_) => Ok(None),
+        };
+        mounts.iter().map(open).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Takes those that the launcher sends.
+    pub(crate) fn receive(&mut self, mounts: &[MountStep], channel: &Channel) -> Result<(), Failure> {
+        for (step, source) in mounts.iter().zip(&mut self.0) {
+            if let Some(path) = step.idmapped_source() {
+                let clone = Order::IdMapped.expect_with_fd(channel).during(|| format!("get {}", path.display()))?;
+                *source = Some(Source::new(path, clone)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes those that are new filesystems.
+    pub(crate) fn add(&mut self, filesystems: Vec<Option<OwnedFd>>) {
+        for (source, mount) in self.0.iter_mut().zip(filesystems) {
+            if let Some(mount) = mount {
+                *source = Some(Source { mount, directory: true });
+            }
+        }
+    }
+
+    pub(crate) fn into_iter(self) -> impl Iterator<Item = Option<Source>> {
+        self.0.into_iter()
+    }
+}
+
+/// A detached clone of the mount at `path` that shows files with the ids of the process `pid`.
+pub(crate) fn idmapped_clone(path: &Path, pid: u32) -> io::Result<OwnedFd> {
+    let ids = File::open(format!("/proc/{pid}/ns/user"))?;
+    let clone = mount::clone_tree(dir::cwd(), path, false)?;
+    mount::set_id_map(clone.as_fd(), ids.as_fd())?;
+    Ok(clone)
+}
