@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{ArgMatches, FromArgMatches, Parser, Subcommand};
 use rbox_rootless::Choice;
 
 use crate::commands::{gc, images, info, inspect, ps, pull, rm, rmi, run};
@@ -30,31 +31,75 @@ pub(crate) struct Global {
     pub(crate) identity: Choice,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+/// Declares the verbs: what each is for, its name, its other name, and its flags.
+///
+/// The flags of a verb are described to clap only when that verb is asked for. All of them would cost every start of a
+/// container a tenth of a millisecond, and that is why this is not clap's own derive.
+macro_rules! verbs {
+    ($($(#[doc = $about:literal])+ $name:literal $(| $alias:literal)? => $verb:ident($flags:ty),)+) => {
+        #[derive(Debug)]
+        pub(crate) enum Command {
+            $($(#[doc = $about])+ $verb(Box<$flags>),)+
+        }
+
+        impl Subcommand for Command {
+            fn augment_subcommands(command: clap::Command) -> clap::Command {
+                command$(.subcommand(
+                    clap::Command::new($name)
+                        .about(concat!($($about),+).trim_start())
+                        $(.visible_alias($alias))?
+                        .defer(<$flags as clap::Args>::augment_args),
+                ))+
+            }
+
+            fn augment_subcommands_for_update(command: clap::Command) -> clap::Command {
+                Self::augment_subcommands(command)
+            }
+
+            fn has_subcommand(name: &str) -> bool {
+                matches!(name, $($name)|+)
+            }
+        }
+
+        impl FromArgMatches for Command {
+            fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+                match matches.subcommand() {
+                    $(Some(($name, flags)) => Ok(Self::$verb(Box::new(<$flags>::from_arg_matches(flags)?))),)+
+                    _ => Err(clap::Error::new(ErrorKind::MissingSubcommand)),
+                }
+            }
+
+            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+                *self = Self::from_arg_matches(matches)?;
+                Ok(())
+            }
+        }
+    };
+}
+
+verbs! {
     /// Download an image from a registry
-    Pull(pull::Pull),
+    "pull" => Pull(pull::Pull),
     /// Run a command in a new container
-    Run(Box<run::Run>),
+    "run" => Run(run::Run),
     /// List containers
-    #[command(visible_alias = "list")]
-    Ps(ps::Ps),
+    "ps" | "list" => Ps(ps::Ps),
     /// List images
-    Images(images::Images),
+    "images" => Images(images::Images),
     /// Remove containers
-    Rm(rm::Rm),
+    "rm" => Rm(rm::Rm),
     /// Remove images
-    Rmi(rmi::Rmi),
+    "rmi" => Rmi(rmi::Rmi),
     /// Show all that is known of containers or images
-    Inspect(inspect::Inspect),
+    "inspect" => Inspect(inspect::Inspect),
     /// Remove what no image and no container needs
-    Gc(gc::Gc),
+    "gc" => Gc(gc::Gc),
     /// Show how rbox is set up for this user
-    Info(info::Info),
+    "info" => Info(info::Info),
     /// Check what this host lets rbox do, and say how to mend what it does not
-    Doctor(info::Doctor),
+    "doctor" => Doctor(info::Doctor),
     /// Show the version
-    Version(info::Version),
+    "version" => Version(info::Version),
 }
 
 fn parse_choice(text: &str) -> Result<Choice, String> {
@@ -63,5 +108,20 @@ fn parse_choice(text: &str) -> Result<Choice, String> {
         "subid" => Ok(Choice::Subid),
         "single" => Ok(Choice::Single),
         _ => Err("expected auto, subid or single".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_verb_is_described_without_contradiction() {
+        use clap::CommandFactory;
+        let mut all = Args::command();
+        let verbs: Vec<String> = all.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+        assert!(verbs.len() >= 11 && verbs.iter().all(|verb| Command::has_subcommand(verb)));
+        all.build();
+        all.debug_assert();
     }
 }

@@ -34,6 +34,8 @@ impl Engine {
     pub fn run(&self, request: &RunRequest, explain: bool, output: &dyn PullOutput) -> Result<Ran, Error> {
         let mut trace = if explain { Trace::on("rbox") } else { Trace::off() };
         let terminal = if request.tty { Some(Terminal::of_caller()?) } else { None };
+        // First of all: it takes longest, and forks, which a process can only do before it has threads that pull.
+        let launch = Launch::begin(&self.identity, &mut trace)?;
         let image = self.image_for(request, output)?;
         trace.mark("find the image");
         let id = names::random_id().map_err(Error::io("get random bytes for", "the container's id"))?;
@@ -42,7 +44,6 @@ impl Engine {
         let volumes = request.volumes.iter().map(absolute).collect::<Result<Vec<_>, _>>()?;
         // Before anything that a signal could leave half-done: it waits, and is handed on to the workload.
         let signals = SignalFd::of_forwarded().map_err(Error::io("block", "signals"))?;
-        let launch = Launch::begin(&self.identity, &mut trace)?;
         let chain: Vec<ChainId> = image.layers.iter().map(|layer| layer.chain_id).collect();
         let refs = ContainerRefs { manifest: image.manifest, map_key: self.identity.maps.key(), layers: chain.clone() };
         let directory = self.store.create_container(&id, &name, &refs)?;

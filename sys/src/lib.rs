@@ -26,6 +26,7 @@ pub mod random;
 pub mod sched;
 pub mod signal;
 pub mod socket;
+pub mod start;
 pub mod syncfs;
 pub mod tty;
 pub mod usage;

@@ -8,7 +8,6 @@ use serde_json::json;
 use crate::failure::Failure;
 use crate::output::{self, Format};
 
-/// Remove what no image and no container needs
 #[derive(Debug, Args)]
 pub(crate) struct Gc {
     /// How to print

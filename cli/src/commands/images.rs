@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use crate::failure::Failure;
 use crate::output::{self, Format};
 
-/// List images
 #[derive(Debug, Args)]
 pub(crate) struct Images {
     /// Ids alone

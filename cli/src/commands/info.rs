@@ -11,7 +11,6 @@ use serde_json::json;
 use crate::failure::Failure;
 use crate::output::{self, Format};
 
-/// Show how rbox is set up for this user
 #[derive(Debug, Args)]
 pub(crate) struct Info {
     /// How to print
@@ -57,7 +56,6 @@ impl Info {
     }
 }
 
-/// Show the version
 #[derive(Debug, Args)]
 pub(crate) struct Version {
     /// How to print
@@ -75,7 +73,6 @@ impl Version {
     }
 }
 
-/// Check what this host lets rbox do, and say how to mend what it does not
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
     /// How to print

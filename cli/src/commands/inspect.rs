@@ -6,7 +6,6 @@ use rbox_container::Engine;
 use crate::failure::Failure;
 use crate::output;
 
-/// Show all that is known of containers or images
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
     /// Names, or ids or their beginnings; a container's comes before an image's

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use crate::failure::Failure;
 use crate::output::{self, Format};
 
-/// List containers
 #[derive(Debug, Args)]
 pub(crate) struct Ps {
     /// Those that have ended, too

@@ -7,7 +7,6 @@ use rbox_types::{Platform, Reference};
 use crate::failure::Failure;
 use crate::output;
 
-/// Download an image from a registry
 #[derive(Debug, Args)]
 pub(crate) struct Pull {
     /// Print the image's id alone

@@ -6,7 +6,6 @@ use rbox_container::Engine;
 use crate::failure::Failure;
 use crate::output;
 
-/// Remove containers
 #[derive(Debug, Args)]
 pub(crate) struct Rm {
     /// Kill those that run first; do not mind those that are not there

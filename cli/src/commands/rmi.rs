@@ -6,7 +6,6 @@ use rbox_container::Engine;
 use crate::failure::Failure;
 use crate::output;
 
-/// Remove images
 #[derive(Debug, Args)]
 pub(crate) struct Rmi {
     /// Remove containers of the image that do not run, too; do not mind images that are not there

@@ -8,7 +8,6 @@ use rbox_types::{ContainerName, InvalidReference, Platform, Reference};
 
 use crate::failure::Failure;
 
-/// Run a command in a new container
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// Give the command a terminal
