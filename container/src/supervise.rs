@@ -60,12 +60,10 @@ pub(crate) fn supervise(
 ) -> Result<Exit, Error> {
     let console = running.take_console().zip(terminal);
     let mut supervisor = Supervisor { running, signals, interrupts: 0, deadline: None };
-    match console {
-        None => supervisor.without_terminal().map_err(Error::io("supervise", "the workload"))?,
-        Some((master, terminal)) => {
-            supervisor.with_terminal(master, &terminal, interactive).map_err(Error::io("serve", "the terminal"))?;
-        }
+    if let Some((master, terminal)) = console {
+        supervisor.with_terminal(master, &terminal, interactive).map_err(Error::io("serve", "the terminal"))?;
     }
+    supervisor.without_terminal().map_err(Error::io("supervise", "the workload"))?;
     supervisor.running.wait().map_err(Error::io("wait for", "the workload"))
 }
 
@@ -92,6 +90,8 @@ impl Supervisor<'_> {
         }
     }
 
+    /// Until the workload has ended, or the caller's terminal is gone: then the workload's is closed too, which hangs it
+    /// up.
     fn with_terminal(&mut self, master: OwnedFd, terminal: &Terminal, interactive: bool) -> io::Result<()> {
         let stdin = io::stdin();
         let stdout = io::stdout();
@@ -115,7 +115,7 @@ impl Supervisor<'_> {
                 // One buffer at a time: a workload that does not read keeps us from reading, not our memory growing.
                 (stdin.as_fd(), interest(input.open && input.buffer.is_empty(), Interest::Read)),
             ];
-            let [ended, signalled, printed, takes_input, typed] = poll::wait(waited, self.remaining())?;
+            let [ended, signalled, printed, takes_input, typed] = poll::wait(waited, None)?;
             if signalled {
                 self.hand_on_signals(false, || {
                     if let Some(size) = terminal.winsize() {
@@ -123,6 +123,9 @@ impl Supervisor<'_> {
                         let _ = tty::set_size(master.as_fd(), size);
                     }
                 })?;
+                if self.deadline.is_some() {
+                    return Ok(());
+                }
             }
             if printed {
                 output_open = print(&mut master)?;
@@ -140,7 +143,6 @@ impl Supervisor<'_> {
                 }
                 return Ok(());
             }
-            self.keep_deadline()?;
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rbox_sys::flock;
@@ -129,11 +129,10 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(none()),
             lock => lock.at("open", &path)?,
         };
-        // Somebody who lists the containers holds it for microseconds.
-        let mut tries = 0;
+        // Somebody who lists the containers holds it for microseconds, or for as long as the machine lets him wait.
+        let asked = Instant::now();
         while !flock::try_lock(&lock, Mode::Exclusive).at("lock", &path)? {
-            tries += 1;
-            if tries > 20 {
+            if asked.elapsed() > Duration::from_millis(250) {
                 return Err(Error::Running(entry.id.clone()));
             }
             thread::sleep(Duration::from_millis(1));

@@ -197,7 +197,8 @@ fn names_and_files_of_the_host() -> Result<()> {
     assert!(seen.contains("127.0.0.1") && seen.contains("localhost"), "{seen}");
     let id = rbox.sh(&name, &[], "hostname");
     assert!(id.len() == 12 && id.chars().all(|c| c.is_ascii_hexdigit()), "{id}");
-    rbox.sh(&name, &[], "test -s /etc/resolv.conf");
+    // Without a network there is no resolver to wait for.
+    rbox.sh(&name, &[], "test -s /etc/resolv.conf && ! grep '^nameserver' /etc/resolv.conf");
     Ok(())
 }
 

@@ -66,8 +66,10 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let mut failed = Vec::new();
     if !only_end_to_end {
         step("Unit tests");
-        if run_command(&mut unit_tests(long, filter)).is_err() {
-            failed.push("unit tests".to_owned());
+        for (whose, mut tests) in unit_tests(long, filter) {
+            if run_command(&mut tests).is_err() {
+                failed.push(format!("tests of {whose}"));
+            }
         }
     }
     let options = [long.then_some("--include-ignored"), filter];
@@ -83,23 +85,27 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// All tests inside the crates, and those of the harness itself.
-fn unit_tests(long: bool, filter: Option<&str>) -> Command {
-    let mut command = cargo();
-    let nextest = exists("cargo-nextest");
-    if nextest {
-        command.args(["nextest", "run", "--no-tests=pass", "--cargo-quiet", "--status-level=fail"]);
-    } else {
-        command.args(["test", "--quiet"]);
-    }
-    command.args(["--workspace", "--lib", "--bins"]);
-    match (nextest, long) {
-        (true, true) => command.args(["--run-ignored", "all"]).args(filter),
-        (true, false) => command.args(filter),
-        (false, true) => command.args(filter).args(["--", "--include-ignored"]),
-        (false, false) => command.args(filter),
-    };
-    command
+/// All tests of the crates, and those inside the harness.
+fn unit_tests(long: bool, filter: Option<&str>) -> [(&'static str, Command); 2] {
+    let of_crates = ["--workspace", "--exclude=rbox-tests", "--lib", "--bins", "--tests"];
+    let of_harness = ["--package=rbox-tests", "--lib", "--bins"];
+    [("the crates", &of_crates[..]), ("the harness", &of_harness)].map(|(whose, targets)| {
+        let mut command = cargo();
+        let nextest = exists("cargo-nextest");
+        if nextest {
+            command.args(["nextest", "run", "--no-tests=pass", "--cargo-quiet", "--status-level=fail"]);
+        } else {
+            command.args(["test", "--quiet"]);
+        }
+        command.args(targets);
+        match (nextest, long) {
+            (true, true) => command.args(["--run-ignored", "all"]).args(filter),
+            (true, false) => command.args(filter),
+            (false, true) => command.args(filter).args(["--", "--include-ignored"]),
+            (false, false) => command.args(filter),
+        };
+        (whose, command)
+    })
 }
 
 /// Builds the end-to-end tests; gives the program of each file in `tests/tests/`.
