@@ -1,12 +1,13 @@
 //! The command line. Flags have Docker's and Podman's names wherever the thing is the same.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, FromArgMatches, Parser, Subcommand};
 use rbox_rootless::Choice;
 
-use crate::commands::{gc, images, info, inspect, ps, pull, rm, rmi, run};
+use crate::commands::{gc, images, info, inspect, oci, ps, pull, rm, rmi, run};
 
 /// Run containers without root, without a daemon.
 #[derive(Debug, Parser)]
@@ -98,8 +99,21 @@ verbs! {
     "info" => Info(info::Info),
     /// Check what this host lets rbox do, and say how to mend what it does not
     "doctor" => Doctor(info::Doctor),
+    /// Be a container runtime for an engine: the OCI runtime interface
+    "oci" => Oci(oci::Oci),
     /// Show the version
     "version" => Version(info::Version),
+}
+
+/// Engines call a runtime by its path, with the runtime's own verbs right behind it: called `rbox-oci`, this binary
+/// understands that.
+pub(crate) fn words(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = given.collect();
+    let name = words.first().and_then(|path| Path::new(path).file_name());
+    if name.is_some_and(|name| name == "rbox-oci") {
+        words.insert(1, "oci".into());
+    }
+    words
 }
 
 fn parse_choice(text: &str) -> Result<Choice, String> {

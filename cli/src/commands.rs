@@ -4,6 +4,7 @@ pub(crate) mod gc;
 pub(crate) mod images;
 pub(crate) mod info;
 pub(crate) mod inspect;
+pub(crate) mod oci;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod rm;
@@ -30,6 +31,7 @@ pub(crate) fn act(args: Args) -> Result<u8, Failure> {
         Command::Gc(gc) => return gc.act(&engine()?),
         Command::Info(info) => info.act(&engine()?)?,
         Command::Doctor(doctor) => return doctor.act(global.root, global.identity),
+        Command::Oci(oci) => return oci.act(global.root),
         Command::Version(version) => version.act()?,
     }
     Ok(0)

@@ -1,7 +1,6 @@
 //! How a failure is told.
 
-use std::error::Error as _;
-use std::io;
+use std::{fmt, io};
 
 use rbox_container::Error;
 use rbox_types::Exit;
@@ -34,20 +33,35 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let (hint, status) = (error.hint(), error.status());
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            // Errors that wrap others often say the same again.
-            if !message.ends_with(&text) {
-                message.push_str(": ");
-                message.push_str(&text);
-            }
-            cause = error.source();
-        }
-        Self { message: without_error_numbers(&message), hint, status }
+        Self { hint: error.hint(), status: error.status(), message: with_causes(&error) }
     }
+}
+
+impl From<rbox_runtime::oci::Error> for Failure {
+    fn from(error: rbox_runtime::oci::Error) -> Self {
+        Self { hint: error.hint(), status: Exit::RBOX_FAILED, message: with_causes(&error) }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Errors that wrap others often say the same again.
+        if !message.ends_with(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
+        cause = error.source();
+    }
+    without_error_numbers(&message)
 }
 
 /// Rust adds the number to the system's words, which says nothing more to a person.

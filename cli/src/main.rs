@@ -29,7 +29,7 @@ fn run() -> u8 {
     {
         return worker(words);
     }
-    let args = match Args::try_parse() {
+    let args = match Args::try_parse_from(args::words(std::env::args_os())) {
         Ok(args) => args,
         Err(error) => {
             // Nobody is left to be told of a closed output.

@@ -32,3 +32,4 @@ pub use pull::{LayerState, PullOutput, PullRequest, Pulled};
 pub use rbox_store::Collected;
 pub use request::{PullPolicy, RunRequest, Tmpfs, Volume};
 pub use run::Ran;
+pub use supervise::{Terminal, supervise};

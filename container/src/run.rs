@@ -6,7 +6,7 @@ use std::{fs, io};
 use jiff::Timestamp;
 use rbox_image::Image;
 use rbox_runtime::trace::{Step, Trace};
-use rbox_runtime::{Failure, Launch, Stdin, Workload};
+use rbox_runtime::{Failure, INIT_VERB, Launch, NamespacePlan, Stdin, Subject, Workload};
 use rbox_store::{ContainerDir, ContainerRefs};
 use rbox_sys::signal::SignalFd;
 use rbox_types::{ChainId, Exit};
@@ -35,7 +35,7 @@ impl Engine {
         let mut trace = if explain { Trace::on("rbox") } else { Trace::off() };
         let terminal = if request.tty { Some(Terminal::of_caller()?) } else { None };
         // First of all: it takes longest, and forks, which a process can only do before it has threads that pull.
-        let launch = Launch::begin(&self.identity, &mut trace)?;
+        let launch = Launch::begin(INIT_VERB, &NamespacePlan::new_container(), Some(&self.identity), &mut trace)?;
         let image = self.image_for(request, output)?;
         trace.mark("find the image");
         let id = names::random_id().map_err(Error::io("get random bytes for", "the container's id"))?;
@@ -69,6 +69,9 @@ impl Engine {
             let workload = Workload {
                 spec: &planned.spec,
                 stdin: if request.interactive { Stdin::Inherit } else { Stdin::Null },
+                preserved: 0,
+                subject: Subject::default(),
+                held: None,
                 root: &root.words().map_err(Error::io("describe", "the root filesystem"))?,
                 before: &mut record,
             };

@@ -25,13 +25,14 @@ const END_OF_FILE: u8 = 4;
 
 /// The caller's terminal, for a workload that has one of its own.
 #[derive(Debug)]
-pub(crate) struct Terminal {
+pub struct Terminal {
     /// Whichever standard stream is one; none when rbox runs in a pipeline or a job.
     caller: Option<OwnedFd>,
 }
 
 impl Terminal {
-    pub(crate) fn of_caller() -> Result<Self, Error> {
+    /// That of the standard streams, if any is one.
+    pub fn of_caller() -> Result<Self, Error> {
         let caller = [io::stdin().as_fd(), io::stdout().as_fd(), io::stderr().as_fd()]
             .into_iter()
             .find(|stream| tty::is_terminal(*stream))
@@ -52,7 +53,7 @@ impl Terminal {
 }
 
 /// Supervises a workload to its end. With a terminal, what is typed reaches it only if `interactive`.
-pub(crate) fn supervise(
+pub fn supervise(
     mut running: Running,
     signals: &SignalFd,
     terminal: Option<Terminal>,

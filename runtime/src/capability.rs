@@ -26,13 +26,11 @@ pub(crate) fn sets(spec: Option<&LinuxCapabilities>) -> Sets {
     let Some(spec) = spec else { return Sets::default() };
     let bits =
         |names: &Option<Names>| Capabilities(names.iter().flatten().fold(0, |bits, name| bits | 1 << number(*name)));
-    Sets {
-        bounding: bits(spec.bounding()),
-        effective: bits(spec.effective()),
-        permitted: bits(spec.permitted()),
-        inheritable: bits(spec.inheritable()),
-        ambient: bits(spec.ambient()),
-    }
+    let (permitted, inheritable) = (bits(spec.permitted()), bits(spec.inheritable()));
+    // The kernel takes only those as ambient that are in both (capabilities(7)). Specs often have others, crun's own
+    // example among them, and both runc and crun leave them out.
+    let ambient = Capabilities(bits(spec.ambient()).0 & permitted.0 & inheritable.0);
+    Sets { bounding: bits(spec.bounding()), effective: bits(spec.effective()), permitted, inheritable, ambient }
 }
 
 /// The number in include/uapi/linux/capability.h.

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd};
 
-use rbox_sys::clone::Namespaces;
 use rbox_sys::mount::{self, Propagation};
 use rbox_sys::socket::Channel;
 use rbox_sys::{caps, exec, fd};
@@ -13,21 +12,21 @@ use crate::error::{During, Failure};
 use crate::order::Order;
 use crate::own_exe;
 
-/// The hidden verb that makes the binary init.
+/// The hidden verb that makes the binary init, for a root filesystem that the caller knows how to mount.
 pub const VERB: &str = "__init";
 
-/// The namespaces without which nothing could begin; init makes the others when it knows what is asked for.
-pub(crate) const AT_CLONE: Namespaces = Namespaces::USER.and(Namespaces::PID).and(Namespaces::MOUNT);
+/// The one for a root filesystem that is a [directory](crate::DirectoryRoot).
+pub const BUNDLE_VERB: &str = "__init-bundle";
 
 /// Goes on as init, at the other end of the channel. Returns only to say what failed.
-pub(crate) fn run(channel: &Channel) -> Result<Infallible, Failure> {
+pub(crate) fn run(channel: &Channel, verb: &str) -> Result<Infallible, Failure> {
     Order::Begin.expect(channel).during(|| "wait for the word to begin")?;
     // Mounts made here must not appear on the host, and the host's must not appear in the container.
     mount::set_root_propagation(Propagation::Private).during(|| "make the mounts private")?;
     let exe = own_exe::read_only().during(|| "make a read-only clone of the rbox binary")?;
     // Without a mapped id this process is nobody's root, and execve(2) would leave it no capability but ambient ones.
     caps::raise_ambient().during(|| "keep the capabilities")?;
-    let mut words = vec!["rbox".to_owned(), VERB.to_owned()];
+    let mut words = vec!["rbox".to_owned(), verb.to_owned()];
     for descriptor in [channel.as_fd(), exe.as_fd()] {
         fd::keep_over_exec(descriptor).during(|| "hand a descriptor to init")?;
         words.push(descriptor.as_raw_fd().to_string());

@@ -28,6 +28,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A namespace to be joined cannot be opened.
+    #[error("cannot open the namespace {path}")]
+    Namespace {
+        /// Where the spec says it is.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A bind source cannot be shown with the container's ids.
     #[error("cannot show {path} with the container's ids")]
     IdMappedMount {

@@ -13,26 +13,28 @@ use rbox_sys::socket::Channel;
 use rbox_sys::{fd, process, tty};
 use rbox_types::Exit;
 
-use crate::entry::{AT_CLONE, VERB};
+use crate::entry::VERB;
 use crate::error::{During, Failure};
+use crate::namespaces::AT_CLONE;
 use crate::network::Network;
 use crate::order::Order;
 use crate::plan::InitPlan;
 use crate::report::Report;
 use crate::root::OpenRoot;
 use crate::sources::Sources;
+use crate::status::Status;
 use crate::trace::Trace;
-use crate::{exec, filesystems, rootfs};
+use crate::{exec, filesystems, hooks, rootfs};
 
 /// What `rbox __init CHANNEL EXE` does; the arguments are descriptors that the entry handed on. Returns only to give an
 /// exit status.
 pub fn main(mut arguments: impl Iterator<Item = String>, open_root: OpenRoot) -> u8 {
     let mut inherited = || arguments.next()?.parse().ok().and_then(|number| fd::inherited(number).ok());
-    let (Some(channel), Some(exe)) = (inherited().map(Channel::from), inherited()) else {
+    let (Some(mut channel), Some(exe)) = (inherited().map(Channel::from), inherited()) else {
         eprintln!("rbox: {VERB} is for rbox itself");
         return Exit::RBOX_FAILED;
     };
-    let Err(failure) = run(&channel, exe, open_root);
+    let Err(failure) = run(&mut channel, exe, open_root);
     let status = failure.status;
     if Report::Failed(failure.clone()).send(&channel, None).is_err() {
         eprintln!("rbox: cannot {failure}");
@@ -40,7 +42,8 @@ pub fn main(mut arguments: impl Iterator<Item = String>, open_root: OpenRoot) ->
     status
 }
 
-fn run(channel: &Channel, exe: OwnedFd, open_root: OpenRoot) -> Result<Infallible, Failure> {
+/// `channel` is the one to whoever waits for the workload: the launcher, and later perhaps who starts what was held.
+fn run(channel: &mut Channel, exe: OwnedFd, open_root: OpenRoot) -> Result<Infallible, Failure> {
     let mut plan = receive_plan(channel).during(|| "read the plan")?;
     let mut trace = if plan.traced { Trace::on("init") } else { Trace::off() };
     let network = plan.namespaces.has(Namespaces::NET).then(|| Network::begin(exe)).transpose()?;
@@ -93,20 +96,37 @@ fn run(channel: &Channel, exe: OwnedFd, open_root: OpenRoot) -> Result<Infallibl
         tty::replace_stdio(null.as_fd(), 0).during(|| "replace standard input")?;
     }
     // Whatever the caller of rbox had open is not for the workload (CVE-2024-21626 began with such a descriptor).
-    process::close_rest_on_exec().during(|| "close what the caller had open")?;
+    process::close_on_exec_from(3 + plan.preserved).during(|| "close what the caller had open")?;
     signal::unblock_all();
-    signal::reset_sigpipe();
+    signal::reset_all();
     let program = exec::prepare(&plan)?;
-    // After the change of ids, which clears it.
-    process::signal_at_parent_death(Signal::KILL).during(|| "ask for death with the supervisor")?;
+    if !plan.outlives {
+        // After the change of ids, which clears it.
+        process::signal_at_parent_death(Signal::KILL).during(|| "ask for death with the supervisor")?;
+    }
     trace.mark("become the workload's user");
-    Order::Go.expect(channel).during(|| "wait for the word to go")?;
-    trace.mark("wait for the word to go");
+    if plan.held {
+        hold(channel)?;
+    } else {
+        Order::Go.expect(channel).during(|| "wait for the word to go")?;
+        trace.mark("wait for the word to go");
+    }
+    hooks::run(&plan.start_container, &plan.subject.state(Status::Created, Some(std::process::id())))?;
     if plan.traced {
         // The workload does not fail for want of a listener.
         let _ = Report::Trace(trace.into_steps()).send(channel, None);
     }
     Err(program.execute())
+}
+
+/// Waits until somebody wants the workload to run, who is then the one to talk to.
+fn hold(channel: &mut Channel) -> Result<(), Failure> {
+    const WHAT: &str = "wait for the container's start";
+    let socket = Order::Hold.expect_with_fd(channel).during(|| WHAT)?;
+    Report::Created.send(channel, None).during(|| WHAT)?;
+    *channel = Channel::accept(&socket).during(|| WHAT)?;
+    Order::Go.expect(channel).during(|| WHAT)?;
+    Ok(())
 }
 
 fn receive_plan(channel: &Channel) -> io::Result<InitPlan> {

@@ -1,24 +1,27 @@
 //! The launcher's side: make the namespaces, give them ids, say what to run, wait until it runs.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use oci_spec::runtime::Spec;
 use rbox_rootless::{Identity, MapWriter};
-use rbox_sys::clone::{self, Forked};
+use rbox_sys::clone::{self, Child, Forked, Namespaces};
 use rbox_sys::socket::Channel;
 use rbox_sys::{clock, memfd};
 use rbox_types::Exit;
 
 use crate::Error;
-use crate::entry::{self, AT_CLONE};
+use crate::entry;
 use crate::error::Failure;
+use crate::hooks::{self, Hooks, Subject};
+use crate::namespaces::{AT_CLONE, Joins, NamespacePlan};
 use crate::order::Order;
 use crate::plan::InitPlan;
 use crate::report::Report;
 use crate::running::{FirstProcess, Running};
 use crate::sources::idmapped_clone;
+use crate::status::Status;
 use crate::trace::Trace;
 
 /// What is to be run.
@@ -27,8 +30,14 @@ pub struct Workload<'a> {
     pub spec: &'a Spec,
     /// Standard input.
     pub stdin: Stdin,
+    /// How many descriptors of this process, from 3 on, the workload gets too.
+    pub preserved: u32,
     /// The words for the [`OpenRoot`](crate::OpenRoot) that init calls.
     pub root: &'a [u8],
+    /// Where the hooks come in.
+    pub subject: Subject,
+    /// A listening socket: the workload then waits for somebody to [`start_held`] it, and outlives this process.
+    pub held: Option<OwnedFd>,
     /// What the caller has to do before the workload runs, such as writing down its process id, which is handed in. It
     /// runs beside init, which has more to do.
     pub before: &'a mut dyn FnMut(u32) -> Result<(), Failure>,
@@ -49,50 +58,69 @@ pub enum Stdin {
 pub struct Launch {
     // Before `maps`, whose helpers give up when it is gone.
     first: FirstProcess,
-    maps: MapWriter,
+    maps: Option<MapWriter>,
     channel: Channel,
     single_id: bool,
     cloned: Duration,
 }
 
 impl Launch {
-    /// Makes the namespaces that every container has, and begins to map ids.
-    pub fn begin(identity: &Identity, trace: &mut Trace) -> Result<Self, Error> {
+    /// Makes those of the namespaces that come first, joins those of others, and begins to map the ids of `identity`,
+    /// which belongs to a new user namespace.
+    ///
+    /// `verb` is the one whose [`OpenRoot`](crate::OpenRoot) knows the root filesystem.
+    pub fn begin(
+        verb: &str,
+        namespaces: &NamespacePlan,
+        identity: Option<&Identity>,
+        trace: &mut Trace,
+    ) -> Result<Self, Error> {
         let (ours, theirs) = Channel::pair().map_err(failed("make a channel to the container"))?;
-        let child = match clone::fork_into(AT_CLONE) {
-            Ok(Forked::Parent(child)) => child,
-            Ok(Forked::Child) => {
-                drop(ours);
-                let Err(failure) = entry::run(&theirs);
-                // If nobody listens any more, nobody is left to tell.
-                let _ = Report::Failed(failure).send(&theirs, None);
-                std::process::exit(i32::from(Exit::RBOX_FAILED));
+        let joins = namespaces.open()?;
+        let at_clone = namespaces.new.within(AT_CLONE);
+        let (child, ours) = if joins.is_empty() {
+            match clone::fork_into(at_clone) {
+                Ok(Forked::Parent(child)) => (child, ours),
+                Ok(Forked::Child) => {
+                    drop(ours);
+                    become_init(&theirs, verb)
+                }
+                Err(error) => return Err(rbox_rootless::Error::Userns(error).into()),
             }
-            Err(error) => return Err(rbox_rootless::Error::Userns(error).into()),
+        } else {
+            clone_in_joined(joins, at_clone, verb, ours, &theirs)?
         };
         // As with all that is sent to a child that is gone: it has said why, and `start` hears that.
         let _ = Order::Begin.send(&ours, None);
         trace.mark("clone into new namespaces");
-        let (first, cloned) = (FirstProcess(child), clock::monotonic());
-        let maps = MapWriter::begin(identity, first.0.pid())?;
+        let (first, cloned) = (FirstProcess::new(child), clock::monotonic());
+        let maps = identity.map(|identity| MapWriter::begin(identity, first.child().pid())).transpose()?;
         trace.mark("start newuidmap and newgidmap");
-        Ok(Self { first, maps, channel: ours, single_id: identity.is_single(), cloned })
+        Ok(Self { first, maps, channel: ours, single_id: identity.is_some_and(Identity::is_single), cloned })
     }
 
-    /// Has init run the workload; it does when this returns.
+    /// Has init run the workload, or hold it; that is so when this returns.
     pub fn start(self, workload: Workload<'_>, trace: &mut Trace) -> Result<Running, Error> {
+        let hooks = Hooks::of(workload.spec.hooks().as_ref());
         let mut plan = InitPlan::new(workload.spec)?;
         plan.single_id = self.single_id;
         plan.no_stdin = workload.stdin == Stdin::Null && plan.terminal.is_none();
         plan.traced = trace.is_on();
         plan.root = workload.root.to_owned();
+        plan.preserved = workload.preserved;
+        (plan.held, plan.outlives) = (workload.held.is_some(), workload.held.is_some());
+        plan.waits_for_hooks = !hooks.create_runtime.is_empty();
+        (plan.create_container, plan.start_container) = (hooks.create_container, hooks.start_container);
+        plan.subject = workload.subject;
         trace.mark("check the spec");
         let Self { first, maps, channel, cloned, .. } = self;
-        let pid = first.0.pid();
+        let pid = first.child().pid();
         let text = postcard::to_stdvec(&plan).map_err(io::Error::other).map_err(failed("write the plan"))?;
         let text = memfd::of("rbox-plan", &text).map_err(failed("write the plan"))?;
         let _ = Order::Plan.send(&channel, Some(text.as_fd()));
-        maps.finish()?;
+        if let Some(maps) = maps {
+            maps.finish()?;
+        }
         trace.mark("wait for newuidmap and newgidmap");
         for path in plan.mounts.iter().filter_map(|step| step.idmapped_source()) {
             let clone = idmapped_clone(path, pid);
@@ -102,19 +130,90 @@ impl Launch {
         let _ = Order::Mapped.send(&channel, None);
         (workload.before)(pid).map_err(Error::Inside)?;
         trace.mark("do what comes before the workload");
-        let _ = Order::Go.send(&channel, None);
+        let go = || match &workload.held {
+            Some(socket) => Order::Hold.send(&channel, Some(socket.as_fd())),
+            None => Order::Go.send(&channel, None),
+        };
+        if !plan.waits_for_hooks {
+            let _ = go();
+        }
         let mut console = None;
         loop {
             match Report::receive(&channel).map_err(failed("hear from the container"))? {
                 // The channel is closed by execve(2), or by a death that said nothing; waiting tells which.
-                None => break,
+                None | Some((Report::Created, _)) => break,
+                Some((Report::Cloned(_), _)) => {}
                 Some((Report::Console, master)) => console = master,
+                Some((Report::Built, _)) => {
+                    hooks::run(&hooks.create_runtime, &plan.subject.state(Status::Creating, Some(pid)))
+                        .map_err(Error::Inside)?;
+                    let _ = Order::Hooked.send(&channel, None);
+                    let _ = go();
+                }
                 Some((Report::Trace(steps), _)) => trace.take_in(("entry", "become init"), cloned, steps),
                 Some((Report::Failed(failure), _)) => return Err(Error::Inside(failure)),
             }
         }
         trace.mark("wait for the workload's start");
         Ok(Running::new(first, console))
+    }
+}
+
+/// Has a workload that is held run; it does when this returns. `socket` is connected to the one that init listens on.
+pub fn start_held(socket: &Channel) -> Result<(), Error> {
+    // One that is gone already has said why, or has been killed.
+    let _ = Order::Go.send(socket, None);
+    match Report::receive(socket).map_err(failed("hear from the container"))? {
+        Some((Report::Failed(failure), _)) => Err(Error::Inside(failure)),
+        _ => Ok(()),
+    }
+}
+
+fn become_init(theirs: &Channel, verb: &str) -> ! {
+    let Err(failure) = entry::run(theirs, verb);
+    // If nobody listens any more, nobody is left to tell.
+    let _ = Report::Failed(failure).send(theirs, None);
+    std::process::exit(i32::from(Exit::RBOX_FAILED));
+}
+
+/// A process that joins, and makes the first process beside itself: setns(2) into a pid namespace reaches only the
+/// children, and what is joined cannot be left any more.
+fn clone_in_joined(
+    joins: Joins,
+    at_clone: Namespaces,
+    verb: &str,
+    ours: Channel,
+    theirs: &Channel,
+) -> Result<(Child, Channel), Error> {
+    match clone::fork_into(Namespaces::NONE).map_err(failed("fork"))? {
+        Forked::Child => {
+            drop(ours);
+            let result = joins
+                .join()
+                .map_err(|(path, error)| Failure::new(format!("join the namespace {}", path.display()), &error));
+            let forked = result.and_then(|()| {
+                clone::fork_sibling_into(at_clone).map_err(|error| Failure::new("clone into new namespaces", &error))
+            });
+            match forked {
+                Ok(Forked::Child) => become_init(theirs, verb),
+                Ok(Forked::Parent(child)) => {
+                    let _ = Report::Cloned(child.pid()).send(theirs, Some(child.as_fd()));
+                }
+                Err(failure) => {
+                    let _ = Report::Failed(failure).send(theirs, None);
+                }
+            }
+            std::process::exit(i32::from(Exit::RBOX_FAILED));
+        }
+        Forked::Parent(joiner) => {
+            let heard = Report::receive(&ours).map_err(failed("hear from the container"))?;
+            joiner.wait().map_err(failed("wait for the process that joins namespaces"))?;
+            match heard {
+                Some((Report::Cloned(pid), Some(pidfd))) => Ok((Child::adopted(pid, pidfd), ours)),
+                Some((Report::Failed(failure), _)) => Err(Error::Inside(failure)),
+                _ => Err(failed("join namespaces")(io::ErrorKind::UnexpectedEof.into())),
+            }
+        }
     }
 }
 

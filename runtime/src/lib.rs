@@ -31,15 +31,19 @@
 //! openat2(2) inside the root, once, to a descriptor that is then used.
 
 mod capability;
+mod directory;
 mod entry;
 mod error;
 mod exec;
 mod filesystems;
+mod hooks;
 mod init;
 mod launch;
 mod mask;
 mod mount_options;
+mod namespaces;
 mod network;
+pub mod oci;
 mod order;
 mod own_exe;
 mod plan;
@@ -49,13 +53,18 @@ mod root;
 mod rootfs;
 mod running;
 mod sources;
+mod status;
 pub mod trace;
 
 pub use capability::DEFAULT_CAPABILITIES;
-pub use entry::VERB as INIT_VERB;
+pub use directory::{DirectoryRoot, open_directory};
+pub use entry::{BUNDLE_VERB, VERB as INIT_VERB};
 pub use error::{Error, Failure};
+pub use hooks::{Hooks, Subject};
 pub use init::main as init_main;
-pub use launch::{Launch, Stdin, Workload};
+pub use launch::{Launch, Stdin, Workload, start_held};
+pub use namespaces::NamespacePlan;
 pub use plan::{InitPlan, User};
 pub use root::{MountRoot, OpenRoot, Prepared};
 pub use running::Running;
+pub use status::Status;

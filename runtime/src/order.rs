@@ -18,6 +18,10 @@ pub(crate) enum Order {
     IdMapped = b'i',
     /// The ids are there.
     Mapped = b'm',
+    /// The workload is to wait for somebody who connects to the socket that comes with this, and says [`Go`](Self::Go).
+    Hold = b'h',
+    /// The hooks outside have run.
+    Hooked = b'k',
     /// Nothing is left to be done before the workload runs.
     Go = b'g',
 }

@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::Spec;
 use rbox_sys::caps::Sets;
 use rbox_sys::clone::Namespaces;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::capability;
+use crate::hooks::{Hook, Subject};
 use crate::mount_options::MountOptions;
+use crate::namespaces::NamespacePlan;
 
 /// All that init needs to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,6 +40,20 @@ pub struct InitPlan {
     pub(crate) no_new_privileges: bool,
     /// Whether init is to say what its steps took.
     pub(crate) traced: bool,
+    /// Whether the workload waits for somebody to connect to a socket.
+    pub(crate) held: bool,
+    /// Whether it goes on when the launcher dies.
+    pub(crate) outlives: bool,
+    /// How many descriptors of the caller's, from 3 on, are the workload's too.
+    pub(crate) preserved: u32,
+    /// Whether the launcher runs hooks while init waits.
+    pub(crate) waits_for_hooks: bool,
+    /// Hooks that init runs before the root changes, and after the word to go.
+    pub(crate) create_container: Vec<Hook>,
+    pub(crate) start_container: Vec<Hook>,
+    /// What they are told.
+    pub(crate) subject: Subject,
+    /// Those that are new.
     #[serde(with = "kinds")]
     pub(crate) namespaces: Namespaces,
 }
@@ -96,7 +112,6 @@ impl InitPlan {
             return refuse("process.cwd", "it is not an absolute path");
         }
         for (field, asked) in [
-            ("hooks", spec.hooks().is_some()),
             ("process.rlimits", process.rlimits().as_ref().is_some_and(|limits| !limits.is_empty())),
             ("process.apparmorProfile", process.apparmor_profile().is_some()),
             ("process.selinuxLabel", process.selinux_label().is_some()),
@@ -152,39 +167,16 @@ impl InitPlan {
             capabilities: capability::sets(process.capabilities().as_ref()),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             traced: false,
-            namespaces: namespaces(linux.namespaces().as_deref().unwrap_or_default())?,
+            held: false,
+            outlives: false,
+            preserved: 0,
+            waits_for_hooks: false,
+            create_container: Vec::new(),
+            start_container: Vec::new(),
+            subject: Subject::default(),
+            namespaces: NamespacePlan::of(linux.namespaces().as_deref().unwrap_or_default())?.new,
         })
     }
-}
-
-fn namespaces(asked: &[oci_spec::runtime::LinuxNamespace]) -> Result<Namespaces, Error> {
-    let refuse = |why: &str| Err(Error::Refused { field: "linux.namespaces", why: why.into() });
-    let mut namespaces = Namespaces::NONE;
-    for namespace in asked {
-        if namespace.path().is_some() {
-            return refuse("this version makes new namespaces only, and joins none by path yet");
-        }
-        namespaces = namespaces.and(match namespace.typ() {
-            LinuxNamespaceType::User => Namespaces::USER,
-            LinuxNamespaceType::Pid => Namespaces::PID,
-            LinuxNamespaceType::Mount => Namespaces::MOUNT,
-            LinuxNamespaceType::Network => Namespaces::NET,
-            LinuxNamespaceType::Uts => Namespaces::UTS,
-            LinuxNamespaceType::Ipc => Namespaces::IPC,
-            LinuxNamespaceType::Cgroup => Namespaces::CGROUP,
-            LinuxNamespaceType::Time => return refuse("this version makes no time namespace yet"),
-        });
-    }
-    for (needed, why) in [
-        (Namespaces::USER, "a user namespace is needed: this version runs no container without one"),
-        (Namespaces::MOUNT, "a mount namespace is needed"),
-        (Namespaces::PID, "a pid namespace is needed: this version runs no container without one"),
-    ] {
-        if !namespaces.has(needed) {
-            return refuse(why);
-        }
-    }
-    Ok(namespaces)
 }
 
 fn mount_step(mount: &oci_spec::runtime::Mount) -> Result<MountStep, Error> {

@@ -12,8 +12,14 @@ use crate::trace::Step;
 /// One message from inside.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
+    /// The first process has been made, in the namespaces of others; its pidfd comes with this.
+    Cloned(u32),
     /// The pty's master comes with this.
     Console,
+    /// Namespaces and mounts are there, and it waits for the hooks outside.
+    Built,
+    /// All is ready; the workload waits for its start.
+    Created,
     /// The steps so far, where they were asked for; nothing but execve(2) is left to do.
     Trace(Vec<Step>),
     /// It failed and ends.

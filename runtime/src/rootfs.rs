@@ -15,11 +15,13 @@ use rbox_sys::tty::{self, Winsize};
 use rbox_sys::{dir, in_root, process};
 
 use crate::error::{During, Failure};
-use crate::mask;
+use crate::order::Order;
 use crate::plan::{InitPlan, MountSource, MountStep};
 use crate::report::Report;
 use crate::sources::{Source, Sources};
+use crate::status::Status;
 use crate::trace::Trace;
+use crate::{hooks, mask};
 
 /// Links that every container has in /dev (runtime spec, "Dev symbolic links", and runc's).
 const DEV_LINKS: [(&str, &str); 5] = [
@@ -79,6 +81,11 @@ pub(crate) fn build(
         mount::set_attributes(root, Attributes::READ_ONLY, Attributes::default(), false)
             .during(|| "make the root filesystem read-only")?;
     }
+    if plan.waits_for_hooks {
+        Report::Built.send(channel, None).during(|| "call for the hooks")?;
+        Order::Hooked.expect(channel).during(|| "wait for the hooks")?;
+    }
+    hooks::run(&plan.create_container, &plan.subject.state(Status::Creating, Some(std::process::id())))?;
     process::change_directory_to(root).during(|| "enter the root filesystem")?;
     mount::pivot_to_current_directory().during(|| "pivot to the root filesystem")?;
     trace.mark("pivot_root");

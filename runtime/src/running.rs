@@ -14,15 +14,27 @@ pub struct Running {
     console: Option<OwnedFd>,
 }
 
-/// Killed and reaped when dropped.
+/// Killed and reaped when dropped, unless it was let go.
 #[derive(Debug)]
-pub(crate) struct FirstProcess(pub(crate) Child);
+pub(crate) struct FirstProcess(Option<Child>);
+
+impl FirstProcess {
+    pub(crate) fn new(child: Child) -> Self {
+        Self(Some(child))
+    }
+
+    pub(crate) fn child(&self) -> &Child {
+        self.0.as_ref().expect("only `release` takes the child, and it consumes this")
+    }
+}
 
 impl Drop for FirstProcess {
     fn drop(&mut self) {
-        // One that was waited for is no child any more; both calls then fail and do nothing.
-        let _ = self.0.signal(Signal::KILL);
-        let _ = self.0.wait();
+        if let Some(child) = &self.0 {
+            // One that was waited for is no child any more; both calls then fail and do nothing.
+            let _ = child.signal(Signal::KILL);
+            let _ = child.wait();
+        }
     }
 }
 
@@ -33,7 +45,12 @@ impl Running {
 
     /// The process id of the workload, as the host numbers it.
     pub fn pid(&self) -> u32 {
-        self.first.0.pid()
+        self.first.child().pid()
+    }
+
+    /// Whether the workload has a terminal whose master is still here.
+    pub fn has_console(&self) -> bool {
+        self.console.is_some()
     }
 
     /// The master of the workload's terminal, where it has one; given away once.
@@ -43,12 +60,19 @@ impl Running {
 
     /// Sends the workload a signal.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        self.first.0.signal(signal)
+        self.first.child().signal(signal)
+    }
+
+    /// Lets it go on without this process; gives its process id.
+    pub fn release(mut self) -> u32 {
+        let pid = self.pid();
+        self.first.0 = None;
+        pid
     }
 
     /// Waits for the end of the workload, and with it of everything in the container.
     pub fn wait(self) -> io::Result<Exit> {
-        Ok(match self.first.0.wait()? {
+        Ok(match self.first.child().wait()? {
             Ended::Exited(code) => Exit::Code(code),
             Ended::Signaled(signal) => Exit::Signal(signal),
         })
@@ -58,6 +82,6 @@ impl Running {
 /// Readable once the workload has ended.
 impl AsFd for Running {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.first.0.as_fd()
+        self.first.child().as_fd()
     }
 }

@@ -81,15 +81,26 @@ pub struct Child {
 /// The child goes on with the whole program, which is only sound in a process of a single thread: another thread
 /// may hold the allocator's lock, and nobody would give it back. With more threads this fails with `EDEADLK`.
 pub fn fork_into(namespaces: Namespaces) -> io::Result<Forked> {
+    fork(namespaces, 0, libc::SIGCHLD)
+}
+
+/// As [`fork_into`], but the child is one of the caller's parent, which learns of its end. In the namespaces that the
+/// caller's children get (setns(2), "CLONE_NEWPID").
+pub fn fork_sibling_into(namespaces: Namespaces) -> io::Result<Forked> {
+    // The signal is the one that the caller's own end has (clone(2), CLONE_PARENT).
+    fork(namespaces, libc::CLONE_PARENT, 0)
+}
+
+fn fork(namespaces: Namespaces, flags: libc::c_int, exit_signal: libc::c_int) -> io::Result<Forked> {
     if thread_count()? != 1 {
         return Err(io::Error::from_raw_os_error(libc::EDEADLK));
     }
     let mut pidfd: libc::c_int = -1;
     // SAFETY: a clone_args of zeros is valid.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = u64::from(namespaces.0) | libc::CLONE_PIDFD as u64;
+    args.flags = u64::from(namespaces.0) | libc::CLONE_PIDFD as u64 | flags as u64;
     args.pidfd = &raw mut pidfd as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    args.exit_signal = exit_signal as u64;
     // SAFETY: without CLONE_VM the child has its own copy of memory, as after fork(2), and runs on the same stack
     // addresses; there is one thread, so no lock is left held. The kernel writes `pidfd` before it returns.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
@@ -125,6 +136,11 @@ fn thread_count() -> io::Result<u64> {
 }
 
 impl Child {
+    /// A child that another process has made on this one's behalf ([`fork_sibling_into`]).
+    pub fn adopted(pid: u32, pidfd: OwnedFd) -> Self {
+        Self { pid, pidfd }
+    }
+
     /// The process id, as the caller's pid namespace numbers it.
     pub fn pid(&self) -> u32 {
         self.pid

@@ -51,10 +51,11 @@ pub fn change_directory_to(dir: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::process::fchdir(dir)?)
 }
 
-/// Marks every descriptor from 3 on to be closed by the next execve(2) (close_range(2); the flag is of Linux 5.11).
-pub fn close_rest_on_exec() -> io::Result<()> {
+/// Marks every descriptor from `first` on to be closed by the next execve(2) (close_range(2); the flag is of Linux
+/// 5.11).
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: only sets a flag; no descriptor is closed under its owner.
-    match unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } {
+    match unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

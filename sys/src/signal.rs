@@ -21,11 +21,67 @@ impl Signal {
     /// The terminal's size changed.
     pub const WINCH: Self = Self(libc::SIGWINCH);
 
+    /// The signal of this number or name: `9`, `KILL`, `SIGKILL`, `RTMIN+1`.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Ok(number) = text.parse() {
+            return (1..=libc::SIGRTMAX()).contains(&number).then_some(Self(number));
+        }
+        let upper = text.to_ascii_uppercase();
+        let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+        if let Some((_, number)) = NAMES.iter().find(|(known, _)| *known == name) {
+            return Some(Self(*number));
+        }
+        let real_time = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
+            (Some(""), _) => libc::SIGRTMIN(),
+            (Some(plus), _) => libc::SIGRTMIN() + plus.strip_prefix('+')?.parse::<i32>().ok()?,
+            (_, Some("")) => libc::SIGRTMAX(),
+            (_, Some(minus)) => libc::SIGRTMAX() - minus.strip_prefix('-')?.parse::<i32>().ok()?,
+            _ => return None,
+        };
+        (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&real_time).then_some(Self(real_time))
+    }
+
     /// As kill(2) takes it.
     pub const fn number(self) -> i32 {
         self.0
     }
 }
+
+/// signal(7), without the prefix.
+const NAMES: [(&str, i32); 32] = [
+    ("HUP", libc::SIGHUP),
+    ("INT", libc::SIGINT),
+    ("QUIT", libc::SIGQUIT),
+    ("ILL", libc::SIGILL),
+    ("TRAP", libc::SIGTRAP),
+    ("ABRT", libc::SIGABRT),
+    ("IOT", libc::SIGABRT),
+    ("BUS", libc::SIGBUS),
+    ("FPE", libc::SIGFPE),
+    ("KILL", libc::SIGKILL),
+    ("USR1", libc::SIGUSR1),
+    ("SEGV", libc::SIGSEGV),
+    ("USR2", libc::SIGUSR2),
+    ("PIPE", libc::SIGPIPE),
+    ("ALRM", libc::SIGALRM),
+    ("TERM", libc::SIGTERM),
+    ("STKFLT", libc::SIGSTKFLT),
+    ("CHLD", libc::SIGCHLD),
+    ("CONT", libc::SIGCONT),
+    ("STOP", libc::SIGSTOP),
+    ("TSTP", libc::SIGTSTP),
+    ("TTIN", libc::SIGTTIN),
+    ("TTOU", libc::SIGTTOU),
+    ("URG", libc::SIGURG),
+    ("XCPU", libc::SIGXCPU),
+    ("XFSZ", libc::SIGXFSZ),
+    ("VTALRM", libc::SIGVTALRM),
+    ("PROF", libc::SIGPROF),
+    ("WINCH", libc::SIGWINCH),
+    ("IO", libc::SIGIO),
+    ("PWR", libc::SIGPWR),
+    ("SYS", libc::SIGSYS),
+];
 
 /// The signals that a supervisor hands on to its workload: all that can be caught, but for those that report a
 /// fault of the supervisor itself, its children, or its own terminal's job control.
@@ -50,6 +106,16 @@ fn is_forwarded(number: i32) -> bool {
     )
 }
 
+/// Whether this process was started with the signal ignored, as nohup(1) does it with SIGHUP.
+fn is_ignored(number: i32) -> bool {
+    let mut now = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: without a new action sigaction only writes the present one; where it fails, nothing is read.
+    unsafe {
+        libc::sigaction(number, std::ptr::null(), now.as_mut_ptr()) == 0
+            && now.assume_init_ref().sa_sigaction == libc::SIG_IGN
+    }
+}
+
 /// The forwarded signals, blocked and readable here instead, until this is dropped.
 pub struct SignalFd {
     fd: OwnedFd,
@@ -64,7 +130,7 @@ impl SignalFd {
         // SAFETY: sigemptyset initialises the set that sigaddset fills; both pointers are valid.
         let (fd, before) = unsafe {
             libc::sigemptyset(set.as_mut_ptr());
-            for number in (1..=libc::SIGRTMAX()).filter(|number| is_forwarded(*number)) {
+            for number in (1..=libc::SIGRTMAX()).filter(|number| is_forwarded(*number) && !is_ignored(*number)) {
                 // The two numbers that glibc keeps for itself are refused; nobody sends them.
                 libc::sigaddset(set.as_mut_ptr(), number);
             }
@@ -109,10 +175,13 @@ impl AsFd for SignalFd {
     }
 }
 
-/// Gives SIGPIPE its default action back: Rust's runtime ignores it, and an ignored signal stays so over execve(2).
-pub fn reset_sigpipe() {
-    // SAFETY: installs no handler.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+/// Gives all signals their default action back: those that were ignored would stay so over execve(2), be it SIGPIPE,
+/// which this program ignores, or SIGHUP after nohup(1).
+pub fn reset_all() {
+    for number in 1..=libc::SIGRTMAX() {
+        // SAFETY: installs no handler. SIGKILL, SIGSTOP and glibc's own two are refused, and have their default.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
 }
 
 /// Blocks no signal any more: a blocked one would stay so over execve(2).
@@ -122,5 +191,21 @@ pub fn unblock_all() {
     unsafe {
         libc::sigemptyset(none.as_mut_ptr());
         libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_number_and_by_name() {
+        for (text, number) in [("9", 9), ("KILL", 9), ("SIGKILL", 9), ("sigterm", 15), ("WINCH", libc::SIGWINCH)] {
+            assert_eq!(Signal::parse(text).map(Signal::number), Some(number), "{text}");
+        }
+        assert_eq!(Signal::parse("SIGRTMIN+2").map(Signal::number), Some(libc::SIGRTMIN() + 2));
+        for text in ["", "0", "65", "-1", "SIG", "NOPE", "RTMIN+99", "RTMIN-1", "KILL "] {
+            assert_eq!(Signal::parse(text), None, "{text:?}");
+        }
     }
 }

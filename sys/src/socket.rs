@@ -3,12 +3,13 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType,
+    SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 
 /// One end of a pair. A message of no bytes cannot be told from the other end's being closed, so none is sent.
@@ -23,6 +24,31 @@ impl Channel {
     pub fn pair() -> io::Result<(Self, Self)> {
         let (a, b) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         Ok((Self(a), Self(b)))
+    }
+
+    /// A socket at `name` in `dir` that others can [`connect`](Self::connect) to, closed by execve(2).
+    pub fn listen(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        rustix::net::bind(&socket, &address(dir, name)?)?;
+        rustix::net::listen(&socket, 1)?;
+        Ok(socket)
+    }
+
+    /// Connects to the socket at `name` in `dir`.
+    pub fn connect(dir: BorrowedFd<'_>, name: &str) -> io::Result<Self> {
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        rustix::net::connect(&socket, &address(dir, name)?)?;
+        Ok(Self(socket))
+    }
+
+    /// Waits until somebody connects to a socket that [`listen`](Self::listen) made.
+    pub fn accept(listening: impl AsFd) -> io::Result<Self> {
+        loop {
+            match rustix::net::accept_with(&listening, SocketFlags::CLOEXEC) {
+                Err(Errno::INTR) => {}
+                result => return Ok(Self(result?)),
+            }
+        }
     }
 
     /// Sends one message. Where the other end is closed, this fails with EPIPE (and no signal).
@@ -69,6 +95,18 @@ impl Channel {
         }
         Ok((received.bytes, fds))
     }
+}
+
+/// Sends a message with a descriptor to whoever listens on the stream socket at `path`.
+pub fn send_to_stream(path: &Path, message: &[u8], fd: BorrowedFd<'_>) -> io::Result<()> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Channel(socket).send(message, &[fd])
+}
+
+/// By way of the directory's descriptor: an address has 108 bytes (unix(7)), and paths may be longer.
+fn address(dir: BorrowedFd<'_>, name: &str) -> io::Result<SocketAddrUnix> {
+    Ok(SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()))?)
 }
 
 impl From<OwnedFd> for Channel {

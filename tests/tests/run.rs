@@ -129,11 +129,28 @@ fn signals_are_forwarded() -> Result<()> {
     let (rbox, name) = small()?;
     for (signal, status) in [("TERM", 40), ("INT", 41), ("HUP", 42), ("USR1", 43)] {
         let script = format!("trap 'exit {status}' {signal}; echo ready; while :; do sleep 0.05; done");
-        let mut running = rbox.start(["run", "--rm", &name, "sh", "-c", &script]);
+        // However the tests are started: a signal that rbox is to ignore is not handed on.
+        let mut command = rbox.command_under(&["env", "--default-signal"], ["run", "--rm", &name, "sh", "-c", &script]);
+        let mut running = Running::start(&mut command)?;
         running.expect("ready");
         running.signal(signal)?;
         assert_eq!(running.wait(), status, "{signal}");
     }
+    Ok(())
+}
+
+#[test]
+fn under_nohup_a_hang_up_ends_nothing_and_the_workload_is_spared_the_inheritance() -> Result<()> {
+    let (rbox, name) = small()?;
+    let script = "trap 'exit 7' HUP; echo ready; kill -HUP $$; sleep 600";
+    let mut command = rbox.command_under(&["env", "--ignore-signal=HUP"], ["run", "--rm", &name, "sh", "-c", script]);
+    assert_eq!(Running::start(&mut command)?.wait(), 7, "the workload can trap it");
+    let script = "trap 'exit 7' HUP; echo ready; sleep 1; exit 0";
+    let mut command = rbox.command_under(&["env", "--ignore-signal=HUP"], ["run", "--rm", &name, "sh", "-c", script]);
+    let mut running = Running::start(&mut command)?;
+    running.expect("ready");
+    running.signal("HUP")?;
+    assert_eq!(running.wait(), 0, "nobody told it of the hang-up");
     Ok(())
 }
 

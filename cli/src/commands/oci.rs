@@ -1,0 +1,197 @@
+//! `rbox oci`: the OCI runtime interface, with the verbs and flags that engines use with runc and crun.
+
+mod console;
+mod log;
+mod run;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use rbox_runtime::oci::{Bundle, Container, Creation, States, parse_signal};
+use serde_json::json;
+
+use crate::commands::oci::log::{Format, Log};
+use crate::failure::Failure;
+use crate::output;
+
+/// Flags before the verb, and the verb.
+#[derive(Debug, Args)]
+pub(crate) struct Oci {
+    /// Also write failures to this file
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+
+    /// How failures stand there
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: Format,
+
+    /// Tell more
+    #[arg(long)]
+    #[allow(dead_code, reason = "there is nothing more to tell: failures tell all")]
+    debug: bool,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Create a container from a bundle; its workload waits for `start`
+    Create(Create),
+    /// Run the workload of a container that was created
+    Start(OneId),
+    /// Create and start
+    Run(run::Run),
+    /// Print a container's state
+    State(OneId),
+    /// Send a signal to a container's first process
+    Kill(Kill),
+    /// Remove a container
+    Delete(Delete),
+    /// Print all containers
+    List(List),
+}
+
+/// How to create.
+#[derive(Debug, Args)]
+struct Create {
+    /// The container's id
+    id: String,
+
+    /// The bundle's directory
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    bundle: PathBuf,
+
+    /// Write the first process's id to this file
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+
+    /// Send the terminal's master to this socket
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
+
+    /// Hand this many descriptors, from 3 on, to the workload
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    preserve_fds: u32,
+}
+
+#[derive(Debug, Args)]
+struct OneId {
+    /// The container's id
+    id: String,
+}
+
+#[derive(Debug, Args)]
+struct Kill {
+    /// The container's id
+    id: String,
+
+    /// A signal's name or number
+    #[arg(default_value = "TERM")]
+    signal: String,
+}
+
+#[derive(Debug, Args)]
+struct Delete {
+    /// The container's id
+    id: String,
+
+    /// Kill it if it runs; that there is none is no failure
+    #[arg(short, long)]
+    force: bool,
+}
+
+#[derive(Debug, Args)]
+struct List {
+    /// table or json
+    #[arg(short, long, default_value = "table")]
+    format: output::Format,
+
+    /// Print ids alone
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// runc's and crun's status for a failure of their own.
+const FAILED: u8 = 1;
+
+impl Oci {
+    /// `root` is where the states are.
+    pub(crate) fn act(self, root: Option<PathBuf>) -> Result<u8, Failure> {
+        let states = root.map_or_else(States::of_this_user, States::at);
+        let log = Log::new(self.log, self.log_format);
+        self.verb.act(&states).map_err(|mut failure| {
+            failure.status = FAILED;
+            log.write(&failure);
+            failure
+        })
+    }
+}
+
+impl Verb {
+    fn act(self, states: &States) -> Result<u8, Failure> {
+        match self {
+            Self::Create(create) => {
+                let (created, console) = create.act(states)?;
+                console::hand_over(console, created)?.running.release();
+            }
+            Self::Start(one) => states.find(&one.id)?.start(&mut warn)?,
+            Self::Run(run) => return run.act(states),
+            Self::State(one) => output::json(&states.find(&one.id)?.state())?,
+            Self::Kill(kill) => states.find(&kill.id)?.kill(parse_signal(&kill.signal)?)?,
+            Self::Delete(delete) => match states.find(&delete.id) {
+                Err(rbox_runtime::oci::Error::Missing(_)) if delete.force => {}
+                container => container?.delete(delete.force, &mut warn)?,
+            },
+            Self::List(list) => list.print(&states.list()?)?,
+        }
+        Ok(0)
+    }
+}
+
+impl Create {
+    /// Gives also the socket that waits for a terminal.
+    fn act(self, states: &States) -> Result<(rbox_runtime::oci::Created, Option<PathBuf>), Failure> {
+        let bundle = Bundle::read(&self.bundle)?;
+        let terminal = bundle.spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
+        if !terminal && self.console_socket.is_some() {
+            return Err(Failure::new("--console-socket is for a bundle whose process has a terminal"));
+        }
+        let creation = Creation {
+            id: self.id,
+            bundle,
+            pid_file: self.pid_file,
+            preserve_fds: self.preserve_fds,
+            now: Timestamp::now().to_string(),
+        };
+        Ok((states.create(&creation)?, self.console_socket))
+    }
+}
+
+impl List {
+    fn print(&self, containers: &[Container]) -> Result<(), Failure> {
+        if self.quiet {
+            return Ok(containers.iter().try_for_each(|container| output::line(container.id()))?);
+        }
+        if self.format == output::Format::Json {
+            let states: Vec<_> = containers.iter().map(Container::state).collect();
+            return Ok(output::json(&json!(states))?);
+        }
+        let rows = containers.iter().map(|container| {
+            [
+                container.id().to_owned(),
+                container.pid().unwrap_or(0).to_string(),
+                container.status().to_string(),
+                container.bundle().display().to_string(),
+                container.created().to_owned(),
+                container.owner().to_string(),
+            ]
+        });
+        Ok(output::table(["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"], &rows.collect::<Vec<_>>())?)
+    }
+}
+
+fn warn(message: String) {
+    eprintln!("rbox: warning: cannot {message}");
+}

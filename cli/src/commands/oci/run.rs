@@ -1,0 +1,55 @@
+//! `rbox oci run`: create and start; in the foreground, wait.
+
+use clap::Args;
+use rbox_container::{Terminal, supervise};
+use rbox_runtime::oci::{Created, States};
+use rbox_sys::signal::SignalFd;
+
+use super::{Create, console, warn};
+use crate::failure::Failure;
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    create: Create,
+
+    /// Do not wait for the end
+    #[arg(short, long)]
+    detach: bool,
+
+    /// Leave the container there when it has ended
+    #[arg(long)]
+    keep: bool,
+}
+
+impl Run {
+    pub(super) fn act(self, states: &States) -> Result<u8, Failure> {
+        let signals =
+            SignalFd::of_forwarded().map_err(|error| Failure::new(format!("cannot block signals: {error}")))?;
+        let (created, socket) = self.create.act(states)?;
+        if self.detach && socket.is_none() && created.running.has_console() {
+            created.container.delete(true, &mut warn)?;
+            return Err(Failure::new(
+                "the bundle's process has a terminal: without --console-socket it needs this one",
+            ));
+        }
+        let Created { container, running } = match socket {
+            Some(_) => console::hand_over(socket, created)?,
+            None => created,
+        };
+        if let Err(error) = container.start(&mut warn) {
+            drop(running);
+            container.delete(true, &mut warn)?;
+            return Err(error.into());
+        }
+        if self.detach {
+            running.release();
+            return Ok(0);
+        }
+        let exit = supervise(running, &signals, Some(Terminal::of_caller()?), true)?;
+        if !self.keep {
+            container.delete(true, &mut warn)?;
+        }
+        Ok(exit.status())
+    }
+}

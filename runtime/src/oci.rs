@@ -1,0 +1,85 @@
+//! The OCI runtime interface: what engines such as Podman and containerd ask of a runtime, as functions. The command line
+//! is elsewhere.
+//!
+//! ```text
+//! create  bundle → state directory, namespaces, mounts; init waits ──▶ created
+//! start   connects to the socket that init listens on              ──▶ running
+//! kill    a signal to the first process
+//! delete  what is left of it goes                                  (stopped ──▶ gone)
+//! ```
+//!
+//! No process of rbox stays: a container's status is what its first process and its state directory say.
+
+mod bundle;
+mod create;
+mod delete;
+mod error;
+mod ids;
+mod kill;
+mod start;
+mod state;
+
+use std::path::{Path, PathBuf};
+
+pub use bundle::Bundle;
+pub use create::{Created, Creation};
+pub use error::Error;
+pub use kill::parse_signal;
+pub use state::Container;
+
+/// Where containers' states are kept: a directory each.
+#[derive(Debug, Clone)]
+pub struct States {
+    root: PathBuf,
+}
+
+impl States {
+    /// Those at `root`.
+    pub fn at(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// Where this user's are: `$XDG_RUNTIME_DIR/rbox-oci`, or `/run/rbox-oci` for root.
+    pub fn of_this_user() -> Self {
+        let base = match std::env::var_os("XDG_RUNTIME_DIR") {
+            Some(dir) if !dir.is_empty() => PathBuf::from(dir),
+            _ if rbox_sys::ids::uid() == 0 => PathBuf::from("/run"),
+            _ => std::env::temp_dir().join(format!("rbox-{}", rbox_sys::ids::uid())),
+        };
+        Self { root: base.join("rbox-oci") }
+    }
+
+    fn directory(&self, id: &str) -> Result<PathBuf, Error> {
+        check_id(id)?;
+        Ok(self.root.join(id))
+    }
+
+    /// The directory of them all.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+}
+
+/// An id becomes a file's name: letters, digits and `_+-.`, as in runc, and no name of a directory itself.
+fn check_id(id: &str) -> Result<(), Error> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
+    if id.is_empty() || id.len() > 255 || !id.chars().all(fine) || id == "." || id == ".." {
+        return Err(Error::InvalidId(id.to_owned()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids() {
+        for id in ["a", "A-1_2.3+4", "..."] {
+            check_id(id).expect(id);
+        }
+        for id in ["", ".", "..", "a/b", "a b", "ä"] {
+            assert!(check_id(id).is_err(), "{id:?}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! `delete`: what is left of a container goes.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rbox_sys::clone::signal_pidfd;
+use rbox_sys::poll::{self, Interest};
+use rbox_sys::signal::Signal;
+
+use super::{Container, Error};
+use crate::Status;
+use crate::hooks;
+
+/// How long a killed first process may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Container {
+    /// Removes a container that has stopped, or with `force` one in any state, whose processes are killed. One that was
+    /// created and never started goes as well. Gives the failure of a `poststop` hook to `warn`.
+    pub fn delete(self, force: bool, warn: &mut dyn FnMut(String)) -> Result<(), Error> {
+        self.lock()?;
+        let status = self.status();
+        if status == Status::Running && !force {
+            return Err(Error::Status { operation: "delete", id: self.id().to_owned(), status });
+        }
+        if let Some(process) = self.record.process {
+            let failed = || Error::io("end", format!("the process {}", process.pid));
+            if let Some(pidfd) = process.open().map_err(failed())? {
+                signal_pidfd(&pidfd, Signal::KILL).map_err(failed())?;
+                let [ended] = poll::wait([(pidfd.as_fd(), Interest::Read)], Some(PATIENCE)).map_err(failed())?;
+                if !ended {
+                    return Err(failed()(std::io::ErrorKind::TimedOut.into()));
+                }
+            }
+        }
+        let (poststop, state) = (self.record.hooks.poststop.clone(), self.record.subject.state(Status::Stopped, None));
+        self.forget()?;
+        if let Err(failure) = hooks::run(&poststop, &state) {
+            warn(failure.to_string());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,218 @@
+//! What is known of a container between one command and the next.
+//!
+//! ```text
+//! <root>/<id>/
+//! ├─ state.json    [`Record`]: written while the container is created
+//! └─ start         the socket that init listens on, until the container is started
+//! ```
+//!
+//! The directory's lock is held by whoever changes the container.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rbox_sys::clone::open_pidfd;
+use rbox_sys::flock::{self, Mode};
+use serde::{Deserialize, Serialize};
+
+use super::{Error, States};
+use crate::Status;
+use crate::hooks::{Hooks, Subject};
+
+const RECORD: &str = "state.json";
+pub(super) const SOCKET: &str = "start";
+
+/// What was written down when it was created.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) subject: Subject,
+    pub(super) hooks: Hooks,
+    pub(super) rootfs: PathBuf,
+    /// RFC 3339.
+    pub(super) created: String,
+    /// The first process, where it is known already.
+    pub(super) process: Option<Process>,
+    /// The user who created it.
+    pub(super) owner: u32,
+}
+
+/// A process that cannot be taken for a later one with the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Process {
+    pub(super) pid: u32,
+    /// In clock ticks since boot (proc_pid_stat(5), field 22).
+    pub(super) started: u64,
+}
+
+/// A container that exists.
+#[derive(Debug)]
+pub struct Container {
+    pub(super) directory: PathBuf,
+    pub(super) record: Record,
+    /// The directory, open and perhaps locked.
+    pub(super) file: File,
+}
+
+impl Process {
+    pub(super) fn of(pid: u32) -> io::Result<Self> {
+        let started = started(pid)?.ok_or(io::ErrorKind::NotFound)?;
+        Ok(Self { pid, started })
+    }
+
+    pub(super) fn lives(self) -> bool {
+        started(self.pid).ok().flatten() == Some(self.started)
+    }
+
+    /// A descriptor of it, if it lives.
+    pub(super) fn open(self) -> io::Result<Option<std::os::fd::OwnedFd>> {
+        let pidfd = match open_pidfd(self.pid) {
+            Err(error) if error.raw_os_error() == Some(rbox_sys::Errno::SRCH.raw_os_error()) => return Ok(None),
+            pidfd => pidfd?,
+        };
+        // Asked after it was opened: from here on the number is his.
+        Ok(self.lives().then_some(pidfd))
+    }
+}
+
+/// When the process `pid` began; none if it is gone or only waits to be reaped.
+fn started(pid: u32) -> io::Result<Option<u64>> {
+    let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(rbox_sys::Errno::SRCH.raw_os_error()) => return Ok(None),
+        stat => stat?,
+    };
+    // The second field is the program's name in parentheses, and may hold anything.
+    let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+    let (Some(state), Some(started)) = (fields.first(), fields.get(19)) else { return Ok(None) };
+    Ok(if matches!(*state, "Z" | "X") { None } else { started.parse().ok() })
+}
+
+impl States {
+    /// Makes the directory of a new container, and locks it.
+    pub(super) fn make(&self, id: &str, record: Record) -> Result<Container, Error> {
+        use std::os::unix::fs::DirBuilderExt;
+        let directory = self.directory(id)?;
+        let mut private = fs::DirBuilder::new();
+        private.mode(0o700).recursive(true).create(&self.root).map_err(Error::io("create", &self.root))?;
+        match private.recursive(false).create(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(Error::Exists(id.to_owned())),
+            result => result.map_err(Error::io("create", &directory))?,
+        }
+        let file = File::open(&directory).map_err(Error::io("open", &directory))?;
+        let container = Container { directory, record, file };
+        container.lock()?;
+        container.write()?;
+        Ok(container)
+    }
+
+    /// The container with this id.
+    pub fn find(&self, id: &str) -> Result<Container, Error> {
+        let directory = self.directory(id)?;
+        let missing = |error: io::Error, operation, path: &Path| match error.kind() {
+            io::ErrorKind::NotFound => Error::Missing(id.to_owned()),
+            _ => Error::io(operation, path)(error),
+        };
+        let file = File::open(&directory).map_err(|error| missing(error, "open", &directory))?;
+        let path = directory.join(RECORD);
+        let text = fs::read(&path).map_err(|error| missing(error, "read", &path))?;
+        let record = serde_json::from_slice(&text).map_err(io::Error::other).map_err(Error::io("read", &path))?;
+        Ok(Container { directory, record, file })
+    }
+
+    /// All containers, by id.
+    pub fn list(&self) -> Result<Vec<Container>, Error> {
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(Error::io("list", &self.root))?,
+        };
+        let mut ids: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        ids.sort();
+        let mut found = Vec::new();
+        for id in ids {
+            match self.find(&id) {
+                // One that is being made, or removed, meanwhile.
+                Err(Error::Missing(_) | Error::InvalidId(_)) => {}
+                container => found.push(container?),
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Container {
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.record.subject.id
+    }
+
+    /// Its first process, if it lives.
+    pub fn pid(&self) -> Option<u32> {
+        self.record.process.filter(|process| process.lives()).map(|process| process.pid)
+    }
+
+    /// Where it is in its life.
+    pub fn status(&self) -> Status {
+        match self.record.process {
+            None => Status::Creating,
+            Some(process) if !process.lives() => Status::Stopped,
+            Some(_) if self.directory.join(SOCKET).exists() => Status::Created,
+            Some(_) => Status::Running,
+        }
+    }
+
+    /// The bundle that it was made from.
+    pub fn bundle(&self) -> &Path {
+        &self.record.subject.bundle
+    }
+
+    /// When it was created, in RFC 3339's form.
+    pub fn created(&self) -> &str {
+        &self.record.created
+    }
+
+    /// The user who created it.
+    pub fn owner(&self) -> u32 {
+        self.record.owner
+    }
+
+    /// The spec's annotations.
+    pub fn annotations(&self) -> &BTreeMap<String, String> {
+        &self.record.subject.annotations
+    }
+
+    /// The state as the runtime spec has it, and what other runtimes tell besides.
+    pub fn state(&self) -> serde_json::Value {
+        let status = self.status();
+        let mut state = self.record.subject.state(status, Some(self.pid().unwrap_or(0)));
+        state["rootfs"] = self.record.rootfs.display().to_string().into();
+        state["created"] = self.record.created.clone().into();
+        state["owner"] = self.record.owner.to_string().into();
+        state
+    }
+
+    /// Waits for the lock; it is held until this is dropped.
+    pub(super) fn lock(&self) -> Result<(), Error> {
+        flock::lock(&self.file, Mode::Exclusive).map_err(Error::io("lock", &self.directory))
+    }
+
+    pub(super) fn write(&self) -> Result<(), Error> {
+        let (path, new) = (self.directory.join(RECORD), self.directory.join(".state.json"));
+        let text = serde_json::to_vec(&self.record).map_err(io::Error::other).map_err(Error::io("write", &path))?;
+        fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).map_err(Error::io("write", &path))
+    }
+
+    /// Removes what is known of it.
+    pub(super) fn forget(self) -> Result<(), Error> {
+        // The record first: a container without one is not there.
+        for name in [RECORD, SOCKET, ".state.json"] {
+            let path = self.directory.join(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result.map_err(Error::io("remove", &path))?,
+            }
+        }
+        fs::remove_dir(&self.directory).map_err(Error::io("remove", &self.directory))
+    }
+}
