@@ -7,11 +7,18 @@ use rbox_types::{IdMap, IdMaps, IdRange};
 
 use super::Error;
 
-/// The maps for a new user namespace, and how this caller can write them.
+/// The maps for a new user namespace, and how this caller can write them. A spec that has none, such as crun's own
+/// example for users without root, gets the caller's id as its root.
 pub(super) fn identity(spec: &Spec) -> Result<Identity, Error> {
     let linux = spec.linux().as_ref();
-    let uid = map("linux.uidMappings", linux.and_then(|linux| linux.uid_mappings().as_deref()))?;
-    let gid = map("linux.gidMappings", linux.and_then(|linux| linux.gid_mappings().as_deref()))?;
+    let mappings = |of: fn(&oci_spec::runtime::Linux) -> &Option<Vec<LinuxIdMapping>>| {
+        linux.and_then(|linux| of(linux).as_deref()).unwrap_or_default()
+    };
+    let (uids, gids) = (mappings(|linux| linux.uid_mappings()), mappings(|linux| linux.gid_mappings()));
+    let (uid, gid) = match (uids, gids) {
+        ([], []) => (IdMap::single(ids::uid()), IdMap::single(ids::gid())),
+        _ => (map("linux.uidMappings", uids)?, map("linux.gidMappings", gids)?),
+    };
     let own = |map: &IdMap, own: u32| map.is_single() && map.root() == own;
     let kind = if ids::uid() == 0 {
         Kind::Privileged
@@ -23,9 +30,8 @@ pub(super) fn identity(spec: &Spec) -> Result<Identity, Error> {
     Ok(Identity { maps: IdMaps { uid, gid }, kind })
 }
 
-fn map(field: &str, mappings: Option<&[LinuxIdMapping]>) -> Result<IdMap, Error> {
+fn map(field: &str, mappings: &[LinuxIdMapping]) -> Result<IdMap, Error> {
     let ranges: Vec<IdRange> = mappings
-        .unwrap_or_default()
         .iter()
         .map(|mapping| IdRange { inside: mapping.container_id(), outside: mapping.host_id(), length: mapping.size() })
         .collect();
