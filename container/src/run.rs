@@ -71,6 +71,7 @@ impl Engine {
                 stdin: if request.interactive { Stdin::Inherit } else { Stdin::Null },
                 preserved: 0,
                 subject: Subject::default(),
+                outlives: false,
                 held: None,
                 root: &root.words().map_err(Error::io("describe", "the root filesystem"))?,
                 before: &mut record,

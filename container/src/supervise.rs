@@ -43,7 +43,7 @@ impl Terminal {
     }
 
     /// Rows and columns; zeros where there is no terminal to ask.
-    pub(crate) fn size(&self) -> (u16, u16) {
+    pub fn size(&self) -> (u16, u16) {
         self.winsize().map_or((0, 0), |size| (size.ws_row, size.ws_col))
     }
 

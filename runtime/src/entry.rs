@@ -9,6 +9,7 @@ use rbox_sys::socket::Channel;
 use rbox_sys::{caps, exec, fd};
 
 use crate::error::{During, Failure};
+use crate::namespaces::Joins;
 use crate::order::Order;
 use crate::own_exe;
 
@@ -18,11 +19,14 @@ pub const VERB: &str = "__init";
 /// The one for a root filesystem that is a [directory](crate::DirectoryRoot).
 pub const BUNDLE_VERB: &str = "__init-bundle";
 
-/// Goes on as init, at the other end of the channel. Returns only to say what failed.
-pub(crate) fn run(channel: &Channel, verb: &str) -> Result<Infallible, Failure> {
+/// Goes on as init, at the other end of the channel: in the new namespaces already, or with `joins` still outside.
+/// Returns only to say what failed.
+pub(crate) fn run(channel: &Channel, verb: &str, joins: &Joins) -> Result<Infallible, Failure> {
     Order::Begin.expect(channel).during(|| "wait for the word to begin")?;
-    // Mounts made here must not appear on the host, and the host's must not appear in the container.
-    mount::set_root_propagation(Propagation::Private).during(|| "make the mounts private")?;
+    if joins.is_empty() {
+        // Mounts made here must not appear on the host, and the host's must not appear in the container.
+        mount::set_root_propagation(Propagation::Private).during(|| "make the mounts private")?;
+    }
     let exe = own_exe::read_only().during(|| "make a read-only clone of the rbox binary")?;
     // Without a mapped id this process is nobody's root, and execve(2) would leave it no capability but ambient ones.
     caps::raise_ambient().during(|| "keep the capabilities")?;
@@ -31,6 +35,7 @@ pub(crate) fn run(channel: &Channel, verb: &str) -> Result<Infallible, Failure> 
         fd::keep_over_exec(descriptor).during(|| "hand a descriptor to init")?;
         words.push(descriptor.as_raw_fd().to_string());
     }
+    words.extend(joins.hand_on().during(|| "hand a namespace to init")?);
     let argv: Vec<CString> = words.into_iter().filter_map(|word| CString::new(word).ok()).collect();
     let error = exec::execve_fd(exe.as_fd(), &argv, &[]);
     Err(Failure::new("execute init", &error))

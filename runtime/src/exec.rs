@@ -103,10 +103,15 @@ impl Program {
             Some(failure) if failure.hint.is_some() => failure.status(Exit::NOT_FOUND),
             Some(failure) => failure.status(Exit::NOT_EXECUTABLE),
             None => {
-                let place = if self.name.contains('/') { "in the container" } else { "in $PATH of the container" };
+                // In the words that engines look for.
+                let why = if self.name.contains('/') {
+                    "no such file or directory in the container"
+                } else {
+                    "executable file not found in $PATH of the container"
+                };
                 let mut failure = Failure::new(format!("execute {:?}", self.name), &ErrorKind::NotFound.into())
                     .status(Exit::NOT_FOUND);
-                failure.why = Some(format!("no such file {place}"));
+                failure.why = Some(why.into());
                 failure
             }
         }

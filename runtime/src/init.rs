@@ -15,7 +15,7 @@ use rbox_types::Exit;
 
 use crate::entry::VERB;
 use crate::error::{During, Failure};
-use crate::namespaces::AT_CLONE;
+use crate::namespaces::{AT_CLONE, Joins};
 use crate::network::Network;
 use crate::order::Order;
 use crate::plan::InitPlan;
@@ -26,7 +26,7 @@ use crate::status::Status;
 use crate::trace::Trace;
 use crate::{exec, filesystems, hooks, rootfs};
 
-/// What `rbox __init CHANNEL EXE` does; the arguments are descriptors that the entry handed on. Returns only to give an
+/// What `rbox __init CHANNEL EXE [NEW JOIN…]` does; the arguments are descriptors that the entry handed on. Returns only to give an
 /// exit status.
 pub fn main(mut arguments: impl Iterator<Item = String>, open_root: OpenRoot) -> u8 {
     let mut inherited = || arguments.next()?.parse().ok().and_then(|number| fd::inherited(number).ok());
@@ -34,7 +34,14 @@ pub fn main(mut arguments: impl Iterator<Item = String>, open_root: OpenRoot) ->
         eprintln!("rbox: {VERB} is for rbox itself");
         return Exit::RBOX_FAILED;
     };
-    let Err(failure) = run(&mut channel, exe, open_root);
+    let joins = Joins::inherited(arguments);
+    let joined = joins.map_or(Ok(()), |joins| {
+        joins.join(|child| {
+            // Who is not listening any more has died, and with that the child ends.
+            let _ = Report::Cloned(child.pid()).send(&channel, Some(child.as_fd()));
+        })
+    });
+    let Err(failure) = joined.and_then(|()| run(&mut channel, exe, open_root));
     let status = failure.status;
     if Report::Failed(failure.clone()).send(&channel, None).is_err() {
         eprintln!("rbox: cannot {failure}");
@@ -46,50 +53,10 @@ pub fn main(mut arguments: impl Iterator<Item = String>, open_root: OpenRoot) ->
 fn run(channel: &mut Channel, exe: OwnedFd, open_root: OpenRoot) -> Result<Infallible, Failure> {
     let mut plan = receive_plan(channel).during(|| "read the plan")?;
     let mut trace = if plan.traced { Trace::on("init") } else { Trace::off() };
-    let network = plan.namespaces.has(Namespaces::NET).then(|| Network::begin(exe)).transpose()?;
-    let others = plan.namespaces.without(AT_CLONE).without(Namespaces::NET);
-    clone::unshare(others).during(|| "make the other namespaces")?;
-    trace.mark("make the other namespaces");
-    let mut sources = Sources::open(&plan.mounts)?;
-    let root = open_root(&plan.root)?;
-    trace.mark("open bind sources and the root filesystem");
-    sources.receive(&plan.mounts, channel)?;
-    Order::Mapped.expect(channel).during(|| "wait for the id maps")?;
-    trace.mark("wait for the id maps");
-    // Nothing of this process is for the container's eyes (it holds host descriptors). Not earlier: /proc/<pid> of an
-    // undumpable process belongs to root, and newuidmap writes maps only for processes of its caller.
-    process::set_undumpable().during(|| "hide from the container")?;
-    worker::become_root().during(|| "become root in the user namespace")?;
-    process::set_umask(0o022);
-    process::new_session().during(|| "begin a session")?;
-    let (prepared, filesystems) = thread::scope(|scope| {
-        let filesystems = scope.spawn(|| filesystems::make(&plan.mounts, network));
-        let prepared = root.mount()?;
-        trace.mark("mount the root filesystem");
-        rootfs::attach(&plan, &prepared.rootfs, &prepared.files)?;
-        trace.mark("attach it, and show files in /etc");
-        let filesystems = filesystems.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok((prepared, filesystems))
-    })?;
-    if let Some(network) = &filesystems.network {
-        clone::enter(network, Namespaces::NET).during(|| "enter the network namespace")?;
-    }
-    sources.add(filesystems.mounts);
-    trace.mark("wait for the network namespace and the other filesystems");
-    if let Some(user) = prepared.user {
-        plan.user = user;
-    }
-    if plan.single_id {
-        // There is no other group to be in, and setgroups(2) is forbidden (user_namespaces(7)).
-        plan.user.additional_gids.clear();
-    }
-    plan.env.extend(prepared.env);
-    rootfs::build(&plan, sources, channel, &prepared.rootfs, &mut trace)?;
-    if let Some(name) = &plan.hostname {
-        process::set_hostname(name).during(|| format!("set the host name {name:?}"))?;
-    }
-    if let Some(name) = &plan.domainname {
-        process::set_domainname(name).during(|| format!("set the domain name {name:?}"))?;
+    if plan.enters {
+        enter(&plan, channel)?;
+    } else {
+        furnish(&mut plan, channel, exe, open_root, &mut trace)?;
     }
     if plan.no_stdin {
         let null = File::open("/dev/null").during(|| "open /dev/null")?;
@@ -117,6 +84,73 @@ fn run(channel: &mut Channel, exe: OwnedFd, open_root: OpenRoot) -> Result<Infal
         let _ = Report::Trace(trace.into_steps()).send(channel, None);
     }
     Err(program.execute())
+}
+
+/// Makes the rest of the namespaces and what is in them.
+fn furnish(
+    plan: &mut InitPlan,
+    channel: &Channel,
+    exe: OwnedFd,
+    open_root: OpenRoot,
+    trace: &mut Trace,
+) -> Result<(), Failure> {
+    let network = plan.namespaces.has(Namespaces::NET).then(|| Network::begin(exe)).transpose()?;
+    let others = plan.namespaces.without(AT_CLONE).without(Namespaces::NET);
+    clone::unshare(others).during(|| "make the other namespaces")?;
+    trace.mark("make the other namespaces");
+    let mut sources = Sources::open(&plan.mounts)?;
+    let root = open_root(&plan.root)?;
+    trace.mark("open bind sources and the root filesystem");
+    sources.receive(&plan.mounts, channel)?;
+    Order::Mapped.expect(channel).during(|| "wait for the id maps")?;
+    trace.mark("wait for the id maps");
+    // Nothing of this process is for the container's eyes (it holds host descriptors). Not earlier: /proc/<pid> of an
+    // undumpable process belongs to root, and newuidmap writes maps only for processes of its caller.
+    process::set_undumpable().during(|| "hide from the container")?;
+    worker::become_root().during(|| "become root in the user namespace")?;
+    process::set_umask(0o022);
+    process::new_session().during(|| "begin a session")?;
+    let (prepared, filesystems) = thread::scope(|scope| {
+        let filesystems = scope.spawn(|| filesystems::make(&plan.mounts, network));
+        let prepared = root.mount()?;
+        trace.mark("mount the root filesystem");
+        rootfs::attach(plan, &prepared.rootfs, &prepared.files)?;
+        trace.mark("attach it, and show files in /etc");
+        let filesystems = filesystems.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok((prepared, filesystems))
+    })?;
+    if let Some(network) = &filesystems.network {
+        clone::enter(network, Namespaces::NET).during(|| "enter the network namespace")?;
+    }
+    sources.add(filesystems.mounts);
+    trace.mark("wait for the network namespace and the other filesystems");
+    if let Some(user) = prepared.user {
+        plan.user = user;
+    }
+    if plan.single_id {
+        // There is no other group to be in, and setgroups(2) is forbidden (user_namespaces(7)).
+        plan.user.additional_gids.clear();
+    }
+    plan.env.extend(prepared.env);
+    rootfs::build(plan, sources, channel, &prepared.rootfs, trace)?;
+    if let Some(name) = &plan.hostname {
+        process::set_hostname(name).during(|| format!("set the host name {name:?}"))?;
+    }
+    if let Some(name) = &plan.domainname {
+        process::set_domainname(name).during(|| format!("set the domain name {name:?}"))?;
+    }
+    Ok(())
+}
+
+/// Comes into a container as one more process; what could see it there was kept from doing so before.
+fn enter(plan: &InitPlan, channel: &Channel) -> Result<(), Failure> {
+    Order::Mapped.expect(channel).during(|| "wait for the word that all is there")?;
+    worker::become_root().during(|| "become root in the user namespace")?;
+    process::new_session().during(|| "begin a session")?;
+    match plan.terminal {
+        Some(size) => rootfs::take_terminal(channel, size, plan.user.uid),
+        None => Ok(()),
+    }
 }
 
 /// Waits until somebody wants the workload to run, who is then the one to talk to.

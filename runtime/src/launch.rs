@@ -15,7 +15,7 @@ use crate::Error;
 use crate::entry;
 use crate::error::Failure;
 use crate::hooks::{self, Hooks, Subject};
-use crate::namespaces::{AT_CLONE, Joins, NamespacePlan};
+use crate::namespaces::{AT_CLONE, NamespacePlan};
 use crate::order::Order;
 use crate::plan::InitPlan;
 use crate::report::Report;
@@ -36,7 +36,9 @@ pub struct Workload<'a> {
     pub root: &'a [u8],
     /// Where the hooks come in.
     pub subject: Subject,
-    /// A listening socket: the workload then waits for somebody to [`start_held`] it, and outlives this process.
+    /// Whether it goes on when this process dies.
+    pub outlives: bool,
+    /// A listening socket: the workload then waits for somebody to [`start_held`] it.
     pub held: Option<OwnedFd>,
     /// What the caller has to do before the workload runs, such as writing down its process id, which is handed in. It
     /// runs beside init, which has more to do.
@@ -60,6 +62,7 @@ pub struct Launch {
     first: FirstProcess,
     maps: Option<MapWriter>,
     channel: Channel,
+    enters: bool,
     single_id: bool,
     cloned: Duration,
 }
@@ -77,26 +80,31 @@ impl Launch {
     ) -> Result<Self, Error> {
         let (ours, theirs) = Channel::pair().map_err(failed("make a channel to the container"))?;
         let joins = namespaces.open()?;
-        let at_clone = namespaces.new.within(AT_CLONE);
-        let (child, ours) = if joins.is_empty() {
-            match clone::fork_into(at_clone) {
-                Ok(Forked::Parent(child)) => (child, ours),
-                Ok(Forked::Child) => {
-                    drop(ours);
-                    become_init(&theirs, verb)
-                }
-                Err(error) => return Err(rbox_rootless::Error::Userns(error).into()),
+        let outside = !joins.is_empty();
+        let at_clone = if outside { Namespaces::NONE } else { namespaces.new.within(AT_CLONE) };
+        let mut child = match clone::fork_into(at_clone) {
+            Ok(Forked::Parent(child)) => child,
+            Ok(Forked::Child) => {
+                drop(ours);
+                let Err(failure) = entry::run(&theirs, verb, &joins);
+                // If nobody listens any more, nobody is left to tell.
+                let _ = Report::Failed(failure).send(&theirs, None);
+                std::process::exit(i32::from(Exit::RBOX_FAILED));
             }
-        } else {
-            clone_in_joined(joins, at_clone, verb, ours, &theirs)?
+            Err(error) => return Err(rbox_rootless::Error::Userns(error).into()),
         };
+        drop(theirs);
         // As with all that is sent to a child that is gone: it has said why, and `start` hears that.
         let _ = Order::Begin.send(&ours, None);
+        if outside {
+            child = joined_by(FirstProcess::new(child), &ours)?;
+        }
         trace.mark("clone into new namespaces");
         let (first, cloned) = (FirstProcess::new(child), clock::monotonic());
         let maps = identity.map(|identity| MapWriter::begin(identity, first.child().pid())).transpose()?;
         trace.mark("start newuidmap and newgidmap");
-        Ok(Self { first, maps, channel: ours, single_id: identity.is_some_and(Identity::is_single), cloned })
+        let enters = namespaces.enters();
+        Ok(Self { first, maps, channel: ours, enters, single_id: identity.is_some_and(Identity::is_single), cloned })
     }
 
     /// Has init run the workload, or hold it; that is so when this returns.
@@ -108,7 +116,8 @@ impl Launch {
         plan.traced = trace.is_on();
         plan.root = workload.root.to_owned();
         plan.preserved = workload.preserved;
-        (plan.held, plan.outlives) = (workload.held.is_some(), workload.held.is_some());
+        (plan.held, plan.outlives) = (workload.held.is_some(), workload.outlives);
+        plan.enters = self.enters;
         plan.waits_for_hooks = !hooks.create_runtime.is_empty();
         (plan.create_container, plan.start_container) = (hooks.create_container, hooks.start_container);
         plan.subject = workload.subject;
@@ -169,51 +178,16 @@ pub fn start_held(socket: &Channel) -> Result<(), Error> {
     }
 }
 
-fn become_init(theirs: &Channel, verb: &str) -> ! {
-    let Err(failure) = entry::run(theirs, verb);
-    // If nobody listens any more, nobody is left to tell.
-    let _ = Report::Failed(failure).send(theirs, None);
-    std::process::exit(i32::from(Exit::RBOX_FAILED));
-}
-
-/// A process that joins, and makes the first process beside itself: setns(2) into a pid namespace reaches only the
-/// children, and what is joined cannot be left any more.
-fn clone_in_joined(
-    joins: Joins,
-    at_clone: Namespaces,
-    verb: &str,
-    ours: Channel,
-    theirs: &Channel,
-) -> Result<(Child, Channel), Error> {
-    match clone::fork_into(Namespaces::NONE).map_err(failed("fork"))? {
-        Forked::Child => {
-            drop(ours);
-            let result = joins
-                .join()
-                .map_err(|(path, error)| Failure::new(format!("join the namespace {}", path.display()), &error));
-            let forked = result.and_then(|()| {
-                clone::fork_sibling_into(at_clone).map_err(|error| Failure::new("clone into new namespaces", &error))
-            });
-            match forked {
-                Ok(Forked::Child) => become_init(theirs, verb),
-                Ok(Forked::Parent(child)) => {
-                    let _ = Report::Cloned(child.pid()).send(theirs, Some(child.as_fd()));
-                }
-                Err(failure) => {
-                    let _ = Report::Failed(failure).send(theirs, None);
-                }
-            }
-            std::process::exit(i32::from(Exit::RBOX_FAILED));
+/// The process that has joined makes the container's first one beside itself, and is done.
+fn joined_by(joiner: FirstProcess, channel: &Channel) -> Result<Child, Error> {
+    let heard = Report::receive(channel).map_err(failed("hear from the container"))?;
+    match heard {
+        Some((Report::Cloned(pid), Some(pidfd))) => {
+            joiner.child().wait().map_err(failed("wait for the process that joins namespaces"))?;
+            Ok(Child::adopted(pid, pidfd))
         }
-        Forked::Parent(joiner) => {
-            let heard = Report::receive(&ours).map_err(failed("hear from the container"))?;
-            joiner.wait().map_err(failed("wait for the process that joins namespaces"))?;
-            match heard {
-                Some((Report::Cloned(pid), Some(pidfd))) => Ok((Child::adopted(pid, pidfd), ours)),
-                Some((Report::Failed(failure), _)) => Err(Error::Inside(failure)),
-                _ => Err(failed("join namespaces")(io::ErrorKind::UnexpectedEof.into())),
-            }
-        }
+        Some((Report::Failed(failure), _)) => Err(Error::Inside(failure)),
+        _ => Err(failed("join namespaces")(io::ErrorKind::UnexpectedEof.into())),
     }
 }
 

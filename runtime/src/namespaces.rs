@@ -1,13 +1,17 @@
 //! Which namespaces a container gets, and how it comes into those of others.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
-use rbox_sys::clone::{self, Namespaces};
+use rbox_sys::clone::{self, Child, Forked, Namespaces};
+use rbox_sys::mount::{self, Propagation};
+use rbox_sys::{fd, process};
 
 use crate::Error;
+use crate::error::{During, Failure};
 
 /// A spec's `linux.namespaces`: a kind that is not there is the caller's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,50 +58,135 @@ impl NamespacePlan {
         Ok(plan)
     }
 
+    /// Those of the process `pid`, as far as they are not the caller's already.
+    pub fn of_process(pid: u32) -> Result<Self, Error> {
+        let mut joined = Vec::new();
+        for (kind, name) in KINDS {
+            let path = PathBuf::from(format!("/proc/{pid}/ns/{name}"));
+            let read =
+                |path: &Path| fs::read_link(path).map_err(|source| Error::Namespace { path: path.into(), source });
+            if read(&path)? != read(&Path::new("/proc/self/ns").join(name))? {
+                joined.push((kind, path));
+            }
+        }
+        Ok(Self { new: Namespaces::NONE, joined })
+    }
+
+    /// Whether it comes into a file tree that is there already.
+    pub(crate) fn enters(&self) -> bool {
+        !self.new.has(Namespaces::MOUNT)
+    }
+
     /// Opens those of others.
     pub(crate) fn open(&self) -> Result<Joins, Error> {
         let open = |(kind, path): &(Namespaces, PathBuf)| {
             let file = File::open(path).map_err(|source| Error::Namespace { path: path.clone(), source })?;
-            Ok(Join { kind: *kind, path: path.clone(), file })
+            Ok(Join { kind: *kind, path: path.clone(), file: file.into() })
         };
-        self.joined.iter().map(open).collect::<Result<_, _>>().map(Joins)
+        let joins = self.joined.iter().map(open).collect::<Result<_, Error>>()?;
+        Ok(Joins { new: self.new.within(AT_CLONE), joins })
     }
 }
+
+/// As /proc/self/ns calls them (namespaces(7)).
+const KINDS: [(Namespaces, &str); 7] = [
+    (Namespaces::USER, "user"),
+    (Namespaces::PID, "pid"),
+    (Namespaces::MOUNT, "mnt"),
+    (Namespaces::NET, "net"),
+    (Namespaces::UTS, "uts"),
+    (Namespaces::IPC, "ipc"),
+    (Namespaces::CGROUP, "cgroup"),
+];
 
 /// The namespaces that clone3 makes; init makes the others when it knows what is asked for.
 pub(crate) const AT_CLONE: Namespaces = Namespaces::USER.and(Namespaces::PID).and(Namespaces::MOUNT);
 
-/// Open namespaces that are to be joined.
+/// Open namespaces that are to be joined, and those that are then to be made.
 #[derive(Debug)]
-pub(crate) struct Joins(Vec<Join>);
+pub(crate) struct Joins {
+    new: Namespaces,
+    joins: Vec<Join>,
+}
 
 #[derive(Debug)]
 struct Join {
     kind: Namespaces,
     path: PathBuf,
-    file: File,
+    file: OwnedFd,
 }
 
 impl Joins {
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.joins.is_empty()
     }
 
-    /// Joins all of them, in a process of one thread. Whether that may be done before the user namespace is joined or
-    /// only by its root depends on which of the two owns the others; so what is refused is tried again afterwards.
-    pub(crate) fn join(mut self) -> Result<(), (PathBuf, io::Error)> {
-        self.0.sort_by_key(|join| join.kind == Namespaces::USER);
-        let mut refused = Vec::new();
-        for join in self.0 {
-            match clone::enter(&join.file, join.kind) {
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && join.kind != Namespaces::USER => {
-                    refused.push(join);
-                }
-                result => result.map_err(|error| (join.path, error))?,
-            }
+    /// Keeps them open over the coming execve(2); gives the words for [`inherited`](Self::inherited).
+    pub(crate) fn hand_on(&self) -> io::Result<Vec<String>> {
+        if self.is_empty() {
+            return Ok(Vec::new());
         }
-        refused.into_iter().try_for_each(|join| clone::enter(&join.file, join.kind).map_err(|error| (join.path, error)))
+        let mut words = vec![self.new.bits().to_string()];
+        for join in &self.joins {
+            fd::keep_over_exec(&join.file)?;
+            words.push(format!("{}:{}:{}", join.kind.bits(), join.file.as_raw_fd(), join.path.display()));
+        }
+        Ok(words)
     }
+
+    /// Takes over what the program before this one handed on; none where there are no words.
+    pub(crate) fn inherited(mut words: impl Iterator<Item = String>) -> Option<Self> {
+        let new = Namespaces::from_bits(words.next()?.parse().ok()?);
+        let join = |word: String| {
+            let mut fields = word.splitn(3, ':');
+            let kind = Namespaces::from_bits(fields.next()?.parse().ok()?);
+            let file = fd::inherited(fields.next()?.parse().ok()?).ok()?;
+            Some(Join { kind, path: fields.next()?.into(), file })
+        };
+        Some(Self { new, joins: words.map(join).collect::<Option<_>>()? })
+    }
+
+    /// Joins all of them and makes the new ones: this process goes on as a sibling of itself, because setns(2) into a
+    /// pid namespace reaches only the children, and ends with `report` of that one.
+    pub(crate) fn join(self, report: impl FnOnce(&Child)) -> Result<(), Failure> {
+        if !self.new.has(Namespaces::USER) {
+            // Before a process of the container can see this one. With ids still to be mapped it would be too early:
+            // newuidmap writes maps only for what is its caller's to look at.
+            process::set_undumpable().during(|| "hide from the container")?;
+        }
+        // Last: behind it, this process no longer finds itself in /proc.
+        let (mounts, others): (Vec<Join>, Vec<Join>) =
+            self.joins.into_iter().partition(|join| join.kind == Namespaces::MOUNT);
+        enter(others)?;
+        match clone::fork_sibling_into(self.new).during(|| "clone into new namespaces")? {
+            Forked::Parent(child) => {
+                report(&child);
+                std::process::exit(0)
+            }
+            Forked::Child if self.new.has(Namespaces::MOUNT) => {
+                mount::set_root_propagation(Propagation::Private).during(|| "make the mounts private")
+            }
+            Forked::Child => enter(mounts),
+        }
+    }
+}
+
+/// Whether something may be joined before the user namespace is, or only by that one's root, depends on which of the two
+/// owns it; so what is refused is tried again afterwards.
+fn enter(mut joins: Vec<Join>) -> Result<(), Failure> {
+    joins.sort_by_key(|join| join.kind == Namespaces::USER);
+    let mut refused = Vec::new();
+    for join in joins {
+        match clone::enter(&join.file, join.kind) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && join.kind != Namespaces::USER => {
+                refused.push(join);
+            }
+            result => result.during(|| format!("join the namespace {}", join.path.display()))?,
+        }
+    }
+    refused.into_iter().try_for_each(|join| {
+        clone::enter(&join.file, join.kind).during(|| format!("join the namespace {}", join.path.display()))
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! ```text
 //! create  bundle → state directory, namespaces, mounts; init waits ──▶ created
 //! start   connects to the socket that init listens on              ──▶ running
+//! exec    one more process                                             (running)
 //! kill    a signal to the first process
 //! delete  what is left of it goes                                  (stopped ──▶ gone)
 //! ```
@@ -14,6 +15,7 @@ mod bundle;
 mod create;
 mod delete;
 mod error;
+mod exec;
 mod ids;
 mod kill;
 mod start;
@@ -24,6 +26,7 @@ use std::path::{Path, PathBuf};
 pub use bundle::Bundle;
 pub use create::{Created, Creation};
 pub use error::Error;
+pub use exec::Execution;
 pub use kill::parse_signal;
 pub use state::Container;
 

@@ -2,10 +2,12 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
+use rbox_sys::clone::{self, Forked, Namespaces};
 use rbox_sys::mount::{self, Attributes};
+use rbox_sys::socket::Channel;
 use rbox_sys::{dir, memfd};
 
 /// A descriptor to execute: a detached, read-only clone of the mount that the binary lies on.
@@ -15,10 +17,32 @@ use rbox_sys::{dir, memfd};
 /// replaced or deleted, or its directory is out of reach) a sealed copy in memory serves as well and costs
 /// milliseconds.
 pub(crate) fn read_only() -> io::Result<OwnedFd> {
-    clone_of_mount().or_else(|_| {
-        let content = fs::read("/proc/self/exe")?;
-        memfd::sealed("rbox", &content)
-    })
+    clone_of_mount()
+        .or_else(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => clone_by_a_child(),
+            _ => Err(error),
+        })
+        .or_else(|_| {
+            let content = fs::read("/proc/self/exe")?;
+            memfd::sealed("rbox", &content)
+        })
+}
+
+/// Who has no power over his own mount namespace has it over a copy, in a user namespace for just that.
+fn clone_by_a_child() -> io::Result<OwnedFd> {
+    let (ours, theirs) = Channel::pair()?;
+    match clone::fork_into(Namespaces::USER.and(Namespaces::MOUNT))? {
+        Forked::Child => {
+            let sent = clone_of_mount().and_then(|clone| theirs.send(b"exe", &[clone.as_fd()]));
+            std::process::exit(i32::from(sent.is_err()));
+        }
+        Forked::Parent(child) => {
+            drop(theirs);
+            let received = ours.receive(&mut [0; 3]);
+            child.wait()?;
+            received?.1.into_iter().next().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        }
+    }
 }
 
 fn clone_of_mount() -> io::Result<OwnedFd> {
@@ -29,6 +53,6 @@ fn clone_of_mount() -> io::Result<OwnedFd> {
         return Err(io::ErrorKind::NotFound.into());
     }
     let protect = Attributes::READ_ONLY.and(Attributes::NOSUID).and(Attributes::NODEV);
-    mount::set_attributes(std::os::fd::AsFd::as_fd(&clone), protect, Attributes::default(), false)?;
+    mount::set_attributes(clone.as_fd(), protect, Attributes::default(), false)?;
     Ok(clone)
 }

@@ -40,6 +40,8 @@ pub struct InitPlan {
     pub(crate) no_new_privileges: bool,
     /// Whether init is to say what its steps took.
     pub(crate) traced: bool,
+    /// Whether the file tree is there already, and only a process comes into it.
+    pub(crate) enters: bool,
     /// Whether the workload waits for somebody to connect to a socket.
     pub(crate) held: bool,
     /// Whether it goes on when the launcher dies.
@@ -167,6 +169,7 @@ impl InitPlan {
             capabilities: capability::sets(process.capabilities().as_ref()),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             traced: false,
+            enters: false,
             held: false,
             outlives: false,
             preserved: 0,

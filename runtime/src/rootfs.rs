@@ -62,11 +62,9 @@ pub(crate) fn build(
     }
     trace.mark("mount");
     if let Some(size) = plan.terminal {
-        let slave = open_console(root, channel, size, plan.user.uid)?;
-        tty::take_as_controlling(slave.as_fd()).during(|| "take the terminal as the controlling one")?;
-        for place in 0..3 {
-            tty::replace_stdio(slave.as_fd(), place).during(|| "put the terminal in place of the standard streams")?;
-        }
+        let slave = open_terminal(root, channel, size, plan.user.uid)?;
+        show_console(root, &slave)?;
+        use_terminal(&slave)?;
         trace.mark("make the terminal");
     }
     // The workload's directory is made while the root can still be written.
@@ -143,8 +141,14 @@ fn show_files(root: BorrowedFd<'_>, files: &[(PathBuf, String)], cover: &Path) -
     Ok(())
 }
 
-/// A pseudo-terminal of the container's own devpts, also shown as /dev/console. Gives the workload's end.
-fn open_console(root: BorrowedFd<'_>, channel: &Channel, size: (u16, u16), uid: u32) -> Result<OwnedFd, Failure> {
+/// Gives this process, in a container that is there already, a terminal of the container's.
+pub(crate) fn take_terminal(channel: &Channel, size: (u16, u16), uid: u32) -> Result<(), Failure> {
+    let root = dir::open(Path::new("/")).during(|| "open the root")?;
+    use_terminal(&open_terminal(root.as_fd(), channel, size, uid)?)
+}
+
+/// A pseudo-terminal of the container's own devpts; its master goes to the launcher. Gives the workload's end.
+fn open_terminal(root: BorrowedFd<'_>, channel: &Channel, size: (u16, u16), uid: u32) -> Result<OwnedFd, Failure> {
     let pts = in_root::open_path(root, Path::new("/dev/pts")).during(|| "open /dev/pts")?;
     let (master, slave) = tty::open_pty_at(pts.as_fd(), "ptmx").during(|| "open a pseudo-terminal")?;
     if size != (0, 0) {
@@ -152,9 +156,20 @@ fn open_console(root: BorrowedFd<'_>, channel: &Channel, size: (u16, u16), uid: 
         tty::set_size(slave.as_fd(), size).during(|| "set the terminal's size")?;
     }
     std::os::unix::fs::fchown(&slave, Some(uid), None).during(|| "give the terminal to the workload's user")?;
-    let console = in_root::create_file(root, Path::new("/dev/console"), 0o600).during(|| "make /dev/console")?;
-    let clone = mount::clone_tree(slave.as_fd(), Path::new(""), false).during(|| "clone the terminal's node")?;
-    mount::attach(clone.as_fd(), console.as_fd()).during(|| "mount on /dev/console")?;
     Report::Console.send(channel, Some(master.as_fd())).during(|| "hand the terminal to the supervisor")?;
     Ok(slave)
+}
+
+/// The terminal also as /dev/console.
+fn show_console(root: BorrowedFd<'_>, slave: &OwnedFd) -> Result<(), Failure> {
+    let console = in_root::create_file(root, Path::new("/dev/console"), 0o600).during(|| "make /dev/console")?;
+    let clone = mount::clone_tree(slave.as_fd(), Path::new(""), false).during(|| "clone the terminal's node")?;
+    mount::attach(clone.as_fd(), console.as_fd()).during(|| "mount on /dev/console")
+}
+
+fn use_terminal(slave: &OwnedFd) -> Result<(), Failure> {
+    tty::take_as_controlling(slave.as_fd()).during(|| "take the terminal as the controlling one")?;
+    (0..3).try_for_each(|place| {
+        tty::replace_stdio(slave.as_fd(), place).during(|| "put the terminal in place of the standard streams")
+    })
 }

@@ -1,6 +1,7 @@
 //! `rbox oci`: the OCI runtime interface, with the verbs and flags that engines use with runc and crun.
 
 mod console;
+mod exec;
 mod log;
 mod run;
 
@@ -45,6 +46,8 @@ enum Verb {
     Run(run::Run),
     /// Print a container's state
     State(OneId),
+    /// Run one more process in a container
+    Exec(exec::Exec),
     /// Send a signal to a container's first process
     Kill(Kill),
     /// Remove a container
@@ -138,6 +141,7 @@ impl Verb {
             }
             Self::Start(one) => states.find(&one.id)?.start(&mut warn)?,
             Self::Run(run) => return run.act(states),
+            Self::Exec(exec) => return exec.act(states),
             Self::State(one) => output::json(&states.find(&one.id)?.state())?,
             Self::Kill(kill) => states.find(&kill.id)?.kill(parse_signal(&kill.signal)?)?,
             Self::Delete(delete) => match states.find(&delete.id) {

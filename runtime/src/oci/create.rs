@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rbox_sys::clone::Namespaces;
 use rbox_sys::ids;
@@ -58,6 +58,7 @@ impl States {
                 annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
             },
             hooks: Hooks::of(spec.hooks().as_ref()),
+            spec: spec.clone(),
             rootfs: root.path.clone(),
             created: creation.now.clone(),
             process: None,
@@ -107,17 +108,20 @@ impl States {
             preserved: creation.preserve_fds,
             root,
             subject,
+            outlives: true,
             held: Some(socket),
             before: &mut write_down,
         };
         let running = launch.start(workload, &mut Trace::off())?;
         if let Some(path) = &creation.pid_file {
-            // By rename: whoever waits for the file finds the number in it.
-            let new = path.with_extension("new");
-            fs::write(&new, running.pid().to_string())
-                .and_then(|()| fs::rename(&new, path))
-                .map_err(Error::io("write", path))?;
+            write_pid(path, running.pid())?;
         }
         Ok(running)
     }
+}
+
+/// By rename: whoever waits for the file finds the number in it.
+pub(super) fn write_pid(path: &Path, pid: u32) -> Result<(), Error> {
+    let new = path.with_extension("new");
+    fs::write(&new, pid.to_string()).and_then(|()| fs::rename(&new, path)).map_err(Error::io("write", path))
 }

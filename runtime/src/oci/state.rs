@@ -13,6 +13,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::Spec;
 use rbox_sys::clone::open_pidfd;
 use rbox_sys::flock::{self, Mode};
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,8 @@ pub(super) const SOCKET: &str = "start";
 pub(super) struct Record {
     pub(super) subject: Subject,
     pub(super) hooks: Hooks,
+    /// The bundle's config.json as it was then.
+    pub(super) spec: Spec,
     pub(super) rootfs: PathBuf,
     /// RFC 3339.
     pub(super) created: String,

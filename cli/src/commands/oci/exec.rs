@@ -1,0 +1,144 @@
+//! `rbox oci exec`: one more process in a container.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use oci_spec::runtime::{BoxBuilder, Capabilities, Capability, Process};
+use rbox_container::{Terminal, supervise};
+use rbox_runtime::oci::{Execution, States};
+use rbox_sys::signal::SignalFd;
+
+use super::console;
+use crate::failure::Failure;
+
+#[derive(Debug, Args)]
+pub(super) struct Exec {
+    /// Where the command starts
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<PathBuf>,
+
+    /// Set a variable
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+
+    /// Give the command a terminal
+    #[arg(short, long)]
+    tty: bool,
+
+    /// Who the command runs as, by number
+    #[arg(short, long, value_name = "UID[:GID]")]
+    user: Option<String>,
+
+    /// Supplementary groups, by number
+    #[arg(short = 'g', long, value_name = "GID")]
+    additional_gids: Vec<u32>,
+
+    /// Read all of this from a file: the process object of a config.json
+    #[arg(short, long, value_name = "FILE")]
+    process: Option<PathBuf>,
+
+    /// Give the command a capability more
+    #[arg(short, long, value_name = "CAP")]
+    cap: Vec<String>,
+
+    /// Keep the command from gaining privileges
+    #[arg(long)]
+    no_new_privs: bool,
+
+    /// Do not wait for the end
+    #[arg(short, long)]
+    detach: bool,
+
+    /// Write the process's id to this file
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+
+    /// Send the terminal's master to this socket
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
+
+    /// Hand this many descriptors, from 3 on, to the command
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    preserve_fds: u32,
+
+    /// The container's id, the command and its arguments
+    #[arg(trailing_var_arg = true, required = true, num_args = 1.., value_names = ["ID", "COMMAND"])]
+    words: Vec<String>,
+}
+
+impl Exec {
+    pub(super) fn act(mut self, states: &States) -> Result<u8, Failure> {
+        let id = self.words.remove(0);
+        let container = states.find(&id)?;
+        let process = match &self.process {
+            Some(path) => read(path)?,
+            None => self.process(container.process())?,
+        };
+        let signals =
+            SignalFd::of_forwarded().map_err(|error| Failure::new(format!("cannot block signals: {error}")))?;
+        let execution = Execution { process, pid_file: self.pid_file, preserve_fds: self.preserve_fds };
+        let mut running = container.exec(&execution)?;
+        if let Some(socket) = self.console_socket {
+            console::send(&socket, &mut running)?;
+        } else if self.detach && running.has_console() {
+            return Err(Failure::new("a terminal without --console-socket needs this one: leave out --detach"));
+        }
+        if self.detach {
+            running.release();
+            return Ok(0);
+        }
+        Ok(supervise(running, &signals, Some(Terminal::of_caller()?), true)?.status())
+    }
+
+    /// The container's own process, with what the flags change.
+    fn process(&self, mut process: Process) -> Result<Process, Failure> {
+        if self.words.is_empty() {
+            return Err(Failure::new("which command? Neither one nor --process was given"));
+        }
+        process.set_args(Some(self.words.clone())).set_terminal(Some(self.tty));
+        let (rows, columns) = Terminal::of_caller()?.size();
+        if self.tty && rows != 0 {
+            let size = BoxBuilder::default().height(u64::from(rows)).width(u64::from(columns)).build();
+            process.set_console_size(size.ok());
+        }
+        if let Some(cwd) = &self.cwd {
+            process.set_cwd(cwd.clone());
+        }
+        let mut env = process.env().clone().unwrap_or_default();
+        env.extend(self.env.iter().cloned());
+        process.set_env(Some(env));
+        if let Some(user) = &self.user {
+            let (uid, gid) = user.split_once(':').unwrap_or((user, "0"));
+            let number = |text: &str| {
+                text.parse().map_err(|_| Failure::new(format!("--user {user:?}: expected numbers, UID or UID:GID")))
+            };
+            process.user_mut().set_uid(number(uid)?).set_gid(number(gid)?);
+        }
+        if !self.additional_gids.is_empty() {
+            process.user_mut().set_additional_gids(Some(self.additional_gids.clone()));
+        }
+        if self.no_new_privs {
+            process.set_no_new_privileges(Some(true));
+        }
+        let more = self.cap.iter().map(|name| capability(name)).collect::<Result<Capabilities, _>>()?;
+        if !more.is_empty() {
+            let mut sets = process.capabilities().clone().unwrap_or_default();
+            let with = |set: &Option<Capabilities>| Some(set.iter().flatten().chain(&more).copied().collect());
+            let (bounding, effective, permitted) =
+                (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
+            sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+            process.set_capabilities(Some(sets));
+        }
+        Ok(process)
+    }
+}
+
+fn capability(name: &str) -> Result<Capability, Failure> {
+    let upper = name.to_ascii_uppercase();
+    upper.parse().map_err(|_| Failure::new(format!("--cap {name:?} is no capability (capabilities(7))")))
+}
+
+fn read(path: &PathBuf) -> Result<Process, Failure> {
+    let failed = |error: std::io::Error| Failure::new(format!("cannot read {}: {error}", path.display()));
+    serde_json::from_slice(&std::fs::read(path).map_err(failed)?).map_err(|error| failed(error.into()))
+}

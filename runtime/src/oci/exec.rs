@@ -1,0 +1,58 @@
+//! `exec`: one more process in a container that is there.
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::Process;
+
+use super::create::write_pid;
+use super::{Container, Error};
+use crate::trace::Trace;
+use crate::{BUNDLE_VERB, Launch, NamespacePlan, Running, Status, Stdin, Workload};
+
+/// What is to run, and how.
+#[derive(Debug)]
+pub struct Execution {
+    /// The process.
+    pub process: Process,
+    /// Where its id is written.
+    pub pid_file: Option<PathBuf>,
+    /// How many descriptors from 3 on it gets.
+    pub preserve_fds: u32,
+}
+
+impl Container {
+    /// The process that the container was created for: what another one has too, unless it is told otherwise.
+    pub fn process(&self) -> Process {
+        self.record.spec.process().clone().unwrap_or_default()
+    }
+
+    /// Runs one more process in it.
+    pub fn exec(&self, execution: &Execution) -> Result<Running, Error> {
+        let (Status::Created | Status::Running, Some(first)) = (self.status(), self.record.process) else {
+            return Err(Error::Status { operation: "exec in", id: self.id().to_owned(), status: self.status() });
+        };
+        let mut spec = self.record.spec.clone();
+        spec.set_process(Some(execution.process.clone())).set_hooks(None);
+        let namespaces = NamespacePlan::of_process(first.pid)?;
+        let launch = Launch::begin(BUNDLE_VERB, &namespaces, None, &mut Trace::off())?;
+        if !first.lives() {
+            // The namespaces may be those of another process by now.
+            return Err(Error::Status { operation: "exec in", id: self.id().to_owned(), status: self.status() });
+        }
+        let workload = Workload {
+            spec: &spec,
+            stdin: Stdin::Inherit,
+            preserved: execution.preserve_fds,
+            root: &[],
+            subject: self.record.subject.clone(),
+            outlives: true,
+            held: None,
+            before: &mut |_| Ok(()),
+        };
+        let running = launch.start(workload, &mut Trace::off())?;
+        if let Some(path) = &execution.pid_file {
+            write_pid(path, running.pid())?;
+        }
+        Ok(running)
+    }
+}
