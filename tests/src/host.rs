@@ -32,6 +32,11 @@ pub fn uid() -> u32 {
     std::fs::metadata("/proc/self").expect("/proc is mounted").uid()
 }
 
+/// This process's effective group id.
+pub fn gid() -> u32 {
+    std::fs::metadata("/proc/self").expect("/proc is mounted").gid()
+}
+
 /// The login name of this process's user.
 pub fn user_name() -> String {
     let passwd = std::fs::read_to_string("/etc/passwd").expect("/etc/passwd is readable");
