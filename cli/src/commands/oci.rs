@@ -4,6 +4,7 @@ mod console;
 mod exec;
 mod log;
 mod run;
+mod spec;
 
 use std::path::PathBuf;
 
@@ -54,6 +55,8 @@ enum Verb {
     Delete(Delete),
     /// Print all containers
     List(List),
+    /// Write an example of a bundle's config.json
+    Spec(spec::Example),
 }
 
 /// How to create.
@@ -148,6 +151,7 @@ impl Verb {
                 Err(rbox_runtime::oci::Error::Missing(_)) if delete.force => {}
                 container => container?.delete(delete.force, &mut warn)?,
             },
+            Self::Spec(example) => example.act()?,
             Self::List(list) => list.print(&states.list()?)?,
         }
         Ok(0)
