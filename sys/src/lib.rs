@@ -5,7 +5,9 @@
 
 pub mod at;
 pub mod beneath;
+pub mod bpf;
 pub mod caps;
+pub mod cgroup;
 pub mod clock;
 pub mod clone;
 pub mod copy;
