@@ -31,6 +31,7 @@
 //! openat2(2) inside the root, once, to a descriptor that is then used.
 
 mod capability;
+pub mod cgroup;
 mod directory;
 mod entry;
 mod error;

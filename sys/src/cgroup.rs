@@ -41,14 +41,19 @@ pub fn open(dir: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
     }
 }
 
+/// The cgroup above this one. Cgroups of version 2 cannot be moved, so this is the one that was come from.
+pub fn open_parent(dir: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(dir, "..", flags, Mode::empty())?)
+}
+
 /// Whether this is on a cgroup2 filesystem.
 #[allow(clippy::unnecessary_cast, reason = "the field's type differs between architectures")]
 pub fn is_cgroup2(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(rustix::fs::fstatfs(fd)?.f_type as u64 == CGROUP2_SUPER_MAGIC)
 }
 
-/// The attribute `name`, for writing. It is never made: ENOENT (EACCES in some kernels) says that the cgroup's kind
-/// or the kernel has no such attribute.
+/// The attribute `name`, for writing. It is never made: ENOENT says that this cgroup or this kernel has no such one.
 pub fn open_attribute(dir: BorrowedFd<'_>, name: &str) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?.into())

@@ -1,0 +1,146 @@
+//! What can go wrong with a cgroup, and what mends it.
+
+use std::fmt;
+use std::io;
+
+/// A failure at a container's cgroup.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The spec asks for something that cgroup v2 or this runtime does not have.
+    #[error("config: {field}: {why}")]
+    Refused {
+        /// The field, as the runtime spec writes it: `linux.resources.memory.swappiness`.
+        field: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// There is no cgroup v2 to use.
+    #[error("there is no cgroup v2: {0}")]
+    NoMount(String),
+    /// A cgroup cannot be made there by this user.
+    #[error("may not make the cgroup {path}: {what}")]
+    NotPermitted {
+        /// The cgroup, below the mount.
+        path: String,
+        /// What was not permitted, on what.
+        what: String,
+        /// Why; EROFS: it is mounted for reading only.
+        source: io::Error,
+    },
+    /// What was asked for takes a controller that this cgroup does not have.
+    #[error("config: {field}: the cgroup controller '{controller}' is missing: {why}")]
+    NoController {
+        /// The field that asks for it.
+        field: String,
+        /// The controller: "memory".
+        controller: String,
+        /// Why it is missing.
+        why: Missing,
+    },
+    /// The cgroup is in use, or was made by somebody else meanwhile.
+    #[error("cannot use the cgroup {path}: {why}")]
+    Taken {
+        /// The cgroup, below the mount.
+        path: String,
+        /// What is there.
+        why: String,
+    },
+    /// A limit was not accepted.
+    #[error("config: {field}: cannot write '{value}' to {file} of the cgroup {path}")]
+    Write {
+        /// The field, as the runtime spec writes it.
+        field: String,
+        /// The cgroup's file.
+        file: String,
+        /// What was written.
+        value: String,
+        /// The cgroup, below the mount.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// An operation on the cgroup failed.
+    #[error("cannot {operation} the cgroup {path}")]
+    Failed {
+        /// What was tried: "remove".
+        operation: &'static str,
+        /// The cgroup, below the mount.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The device filter could not be had.
+    #[error("cannot restrict devices with a BPF program")]
+    Devices(#[source] io::Error),
+}
+
+/// Why a controller is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// cgroup v1 has it.
+    BoundToV1,
+    /// The kernel, or whoever made the outermost cgroup that is seen here, does not offer it.
+    NotOffered,
+    /// This cgroup, which is above the container's, has processes, and so cannot give controllers to those below
+    /// (cgroups(7), "no internal processes").
+    HasProcesses(String),
+    /// This cgroup, which is above the container's, was not told to pass it on, and this user may not do it.
+    NotDelegated(String),
+    /// This cgroup, which is above the container's, refuses to pass it on, with this error.
+    NotPassedOn(String, String),
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BoundToV1 => f.write_str("it is in use by cgroup v1"),
+            Self::NotOffered => f.write_str("the outermost cgroup does not offer it"),
+            Self::HasProcesses(above) => {
+                write!(f, "the cgroup {above} holds processes, so it cannot give controllers to those below it")
+            }
+            Self::NotDelegated(above) => {
+                write!(f, "the cgroup {above} does not pass it on, and this user may not change that")
+            }
+            Self::NotPassedOn(above, why) => write!(f, "the cgroup {above} does not pass it on: {why}"),
+        }
+    }
+}
+
+/// For a user without cgroups of his own.
+const DELEGATE: &str = "run it in a cgroup of your own: systemd-run --user --scope -p Delegate=yes COMMAND";
+
+impl Error {
+    /// `field` is not done, and why.
+    pub(super) fn refused(field: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::Refused { field: field.into(), why: why.into() }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoMount(_) | Self::NoController { why: Missing::BoundToV1, .. } => {
+                "boot with cgroup v2 alone: systemd.unified_cgroup_hierarchy=1 cgroup_no_v1=all on the kernel's command line"
+                    .into()
+            }
+            Self::NotPermitted { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                "an outer container must mount /sys/fs/cgroup for writing".into()
+            }
+            Self::NotPermitted { .. } => DELEGATE.into(),
+            Self::NoController { why: Missing::NotDelegated(_), controller, .. } => format!(
+                "as root: systemctl edit user@.service, with the lines [Service] and Delegate={controller} added to what \
+                 it has (Delegate=cpu cpuset io memory pids); log in anew"
+            ),
+            Self::NoController { why: Missing::HasProcesses(_), .. } => {
+                "choose a linux.cgroupsPath below a cgroup without processes, or move those into a sub-cgroup".into()
+            }
+            Self::NoController { why: Missing::NotOffered, controller, .. } => format!(
+                "the kernel needs the '{controller}' controller built in and not disabled (cgroup_disable= on its \
+                 command line)"
+            ),
+            Self::Devices(error) if error.raw_os_error() == Some(22) => {
+                "the kernel needs CONFIG_CGROUP_BPF and CONFIG_BPF_SYSCALL".into()
+            }
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,185 @@
+//! Where a container's cgroup goes.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use oci_spec::runtime::LinuxResources;
+use rbox_sys::cgroup;
+
+use super::limits::{self, IfMissing};
+use super::mount::Mount;
+use super::{Error, display};
+
+/// Where a container's cgroup will be; nothing is made yet.
+#[derive(Debug)]
+pub struct Place {
+    pub(super) mount: Mount,
+    /// Below the mount, without a leading `/`.
+    pub(super) path: String,
+}
+
+impl Place {
+    /// See [`Cgroup::place`](super::Cgroup::place).
+    pub(super) fn choose(
+        cgroups_path: Option<&str>,
+        id: &str,
+        resources: Option<&LinuxResources>,
+        privileged: bool,
+    ) -> Result<Option<Self>, Error> {
+        let cgroups_path = cgroups_path.filter(|path| !path.is_empty());
+        let needed = cgroups_path.is_some() || privileged || limits_asked(resources)?;
+        // What is wrong with the spec is wrong on every host.
+        let _ = candidates(cgroups_path, id, Some(""))?;
+        let mount = match Mount::find() {
+            Err(_) if !needed => return Ok(None),
+            mount => mount?,
+        };
+        let mut refused = None;
+        for path in candidates(cgroups_path, id, mount.own.as_deref())? {
+            match may_make(&mount, &path) {
+                Ok(()) => return Ok(Some(Self { mount, path })),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        match refused {
+            Some(error) if needed => Err(error),
+            _ => Ok(None),
+        }
+    }
+
+    /// The cgroup's path below the mount, as /proc/PID/cgroup will show it there: `/name`.
+    pub fn path(&self) -> String {
+        display(&self.path)
+    }
+}
+
+/// Whether something is to be limited for which there must be a cgroup.
+fn limits_asked(resources: Option<&LinuxResources>) -> Result<bool, Error> {
+    let Some(resources) = resources else { return Ok(false) };
+    let writes = limits::plan(resources, &limits::of_new)?;
+    Ok(writes.iter().any(|write| write.missing != IfMissing::Skip))
+}
+
+/// The paths to try, in this order.
+///
+/// Without one in the spec: `/ID`, and where that may not be, beside the caller's own cgroup. Within his own it would
+/// be of little use: that one has processes (the caller), and so cannot give controllers to those below. A relative
+/// path begins at the same place.
+fn candidates(cgroups_path: Option<&str>, id: &str, own: Option<&str>) -> Result<Vec<String>, Error> {
+    let beside = own.map(|own| own.rsplit_once('/').map_or("", |(parent, _)| parent));
+    let join = |parent: &str, path: &str| [parent, path].join("/").trim_start_matches('/').to_owned();
+    let Some(path) = cgroups_path else {
+        let id = checked("id", id)?;
+        let beside = beside.map(|beside| join(beside, &id)).filter(|beside| *beside != id);
+        return Ok([id].into_iter().chain(beside).collect());
+    };
+    const FIELD: &str = "linux.cgroupsPath";
+    if !path.starts_with('/') && path.matches(':').count() == 2 {
+        return Err(Error::refused(
+            FIELD,
+            format!("'{path}' asks for a systemd slice; this version has no systemd driver"),
+        ));
+    }
+    let below = checked(FIELD, path)?;
+    if path.starts_with('/') {
+        return Ok(vec![below]);
+    }
+    match beside {
+        Some(beside) => Ok(vec![join(beside, &below)]),
+        None => Err(Error::refused(FIELD, "it is relative, and the caller's own cgroup is not in the cgroup2 mount")),
+    }
+}
+
+/// The path without needless slashes, every component a name.
+fn checked(field: &str, path: &str) -> Result<String, Error> {
+    let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
+    let refuse = |why: String| Err(Error::refused(field, why));
+    if names.is_empty() {
+        return refuse("it names no cgroup of its own".into());
+    }
+    for name in &names {
+        if matches!(*name, "." | "..") || name.contains(char::is_control) || name.len() > 255 {
+            return refuse(format!("'{}' is no name of a cgroup", name.escape_debug()));
+        }
+    }
+    Ok(names.join("/"))
+}
+
+/// Whether this process may make a cgroup at `path`, and have a child started in it.
+fn may_make(mount: &Mount, path: &str) -> Result<(), Error> {
+    let refused = |what: String| move |source| Error::NotPermitted { path: display(path), what, source };
+    let (dir, above) = deepest(mount, path).map_err(refused("cannot look at what is there".into()))?;
+    let may_write = |dir: &OwnedFd, above: &str, name: &str| {
+        let what = match name {
+            "." => format!("writing to the cgroup {} is not permitted", display(above)),
+            _ => format!("writing to {name} of the cgroup {} is not permitted", display(above)),
+        };
+        cgroup::may_write(dir.as_fd(), name).map_err(refused(what))
+    };
+    may_write(&dir, &above, if above == path { "cgroup.procs" } else { "." })?;
+    // Who moves a process must be allowed to for the nearest cgroup above both places (cgroups(7), "Cgroups
+    // delegation: delegation containment").
+    if let Some(own) = &mount.own {
+        let common = common_ancestor(own, path);
+        let dir = cgroup::open(mount.dir.as_fd(), &common).map_err(refused("cannot look at what is there".into()))?;
+        may_write(&dir, &common, "cgroup.procs")?;
+    }
+    Ok(())
+}
+
+/// The deepest cgroup on the way to `path` that is there, and its path.
+fn deepest(mount: &Mount, path: &str) -> io::Result<(OwnedFd, String)> {
+    let mut there = path;
+    loop {
+        match cgroup::open(mount.dir.as_fd(), there) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !there.is_empty() => {
+                there = there.rsplit_once('/').map_or("", |(parent, _)| parent);
+            }
+            dir => return Ok((dir?, there.to_owned())),
+        }
+    }
+}
+
+fn common_ancestor(one: &str, other: &str) -> String {
+    let shared = one.split('/').zip(other.split('/')).take_while(|(one, other)| one == other && !one.is_empty());
+    shared.map(|(name, _)| name).collect::<Vec<_>>().join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spec_says_where_or_the_caller_does() {
+        let own = Some("user.slice/app.slice/run.scope");
+        for (cgroups_path, own, expected) in [
+            (None, own, &["c1", "user.slice/app.slice/c1"][..]),
+            (None, Some(""), &["c1"]),
+            (None, Some("init.scope"), &["c1"]),
+            (None, None, &["c1"]),
+            (Some("/a//b/c1/"), own, &["a/b/c1"]),
+            (Some("/a:b:c"), own, &["a:b:c"]),
+            (Some("a/b"), own, &["user.slice/app.slice/a/b"]),
+            (Some("a"), Some(""), &["a"]),
+        ] {
+            assert_eq!(candidates(cgroups_path, "c1", own).expect("a place"), expected, "{cgroups_path:?}, {own:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_leads_out_of_the_mount() {
+        for path in ["..", "/../x", "/a/../../x", "a/./b", "/", "a\nb", "user.slice:rbox:c1"] {
+            let error = candidates(Some(path), "c1", Some("x")).expect_err(path).to_string();
+            assert!(error.starts_with("config: linux.cgroupsPath: "), "{error}");
+        }
+        assert!(candidates(None, "..", Some("x")).is_err());
+        assert!(candidates(Some("a"), "c1", None).is_err());
+    }
+
+    #[test]
+    fn what_two_paths_share() {
+        assert_eq!(common_ancestor("a/b/c", "a/b/d/e"), "a/b");
+        assert_eq!(common_ancestor("ab", "a"), "");
+        assert_eq!(common_ancestor("", "a"), "");
+    }
+}
