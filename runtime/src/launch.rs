@@ -107,6 +107,11 @@ impl Launch {
         Ok(Self { first, maps, channel: ours, enters, single_id: identity.is_some_and(Identity::is_single), cloned })
     }
 
+    /// Init's process id, as the host numbers it.
+    pub fn pid(&self) -> u32 {
+        self.first.child().pid()
+    }
+
     /// Has init run the workload, or hold it; that is so when this returns.
     pub fn start(self, workload: Workload<'_>, trace: &mut Trace) -> Result<Running, Error> {
         let hooks = Hooks::of(workload.spec.hooks().as_ref());

@@ -18,6 +18,7 @@ mod error;
 mod exec;
 mod ids;
 mod kill;
+mod resources;
 mod start;
 mod state;
 

@@ -123,8 +123,6 @@ impl InitPlan {
             ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
             ("linux.seccomp", linux.seccomp().is_some()),
             ("linux.sysctl", linux.sysctl().as_ref().is_some_and(|values| !values.is_empty())),
-            ("linux.resources", linux.resources().is_some()),
-            ("linux.cgroupsPath", linux.cgroups_path().is_some()),
             ("linux.devices", linux.devices().as_ref().is_some_and(|devices| !devices.is_empty())),
             ("linux.rootfsPropagation", linux.rootfs_propagation().is_some()),
             ("linux.mountLabel", linux.mount_label().is_some()),

@@ -14,6 +14,8 @@ pub enum Status {
     Created,
     /// The workload runs.
     Running,
+    /// All its processes are stopped for a while.
+    Paused,
     /// Its first process is gone.
     Stopped,
 }
@@ -24,6 +26,7 @@ impl fmt::Display for Status {
             Self::Creating => "creating",
             Self::Created => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
         })
     }

@@ -3,6 +3,7 @@
 mod console;
 mod exec;
 mod log;
+mod resources;
 mod run;
 mod spec;
 
@@ -53,6 +54,16 @@ enum Verb {
     Kill(Kill),
     /// Remove a container
     Delete(Delete),
+    /// Stop all processes of a container for a while
+    Pause(OneId),
+    /// Let them go on
+    Resume(OneId),
+    /// Change the limits of a container
+    Update(Box<resources::Update>),
+    /// Print what a container uses
+    Events(resources::Events),
+    /// List the processes of a container
+    Ps(resources::Ps),
     /// Print all containers
     List(List),
     /// Write an example of a bundle's config.json
@@ -96,6 +107,18 @@ struct Kill {
     /// A signal's name or number
     #[arg(default_value = "TERM")]
     signal: String,
+
+    /// Send it to every process
+    #[arg(short, long)]
+    all: bool,
+}
+
+impl Kill {
+    fn act(self, states: &States) -> Result<(), Failure> {
+        let (container, signal) = (states.find(&self.id)?, parse_signal(&self.signal)?);
+        let killed = if self.all { container.kill_all(signal) } else { container.kill(signal) };
+        Ok(killed?)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -146,7 +169,12 @@ impl Verb {
             Self::Run(run) => return run.act(states),
             Self::Exec(exec) => return exec.act(states),
             Self::State(one) => output::json(&states.find(&one.id)?.state())?,
-            Self::Kill(kill) => states.find(&kill.id)?.kill(parse_signal(&kill.signal)?)?,
+            Self::Kill(kill) => kill.act(states)?,
+            Self::Pause(one) => states.find(&one.id)?.pause()?,
+            Self::Resume(one) => states.find(&one.id)?.resume()?,
+            Self::Update(update) => update.act(states)?,
+            Self::Events(events) => events.act(states)?,
+            Self::Ps(ps) => ps.act(states)?,
             Self::Delete(delete) => match states.find(&delete.id) {
                 Err(rbox_runtime::oci::Error::Missing(_)) if delete.force => {}
                 container => container?.delete(delete.force, &mut warn)?,

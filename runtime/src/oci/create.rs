@@ -5,12 +5,16 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::Spec;
+use rbox_rootless::Identity;
 use rbox_sys::clone::Namespaces;
 use rbox_sys::ids;
 use rbox_sys::socket::Channel;
 
 use super::state::{Process, Record, SOCKET};
 use super::{Bundle, Container, Error, States};
+use crate::cgroup::{Cgroup, Place};
+use crate::directory::DirectoryRoot;
 use crate::error::{During, Failure};
 use crate::hooks::{Hooks, Subject};
 use crate::trace::Trace;
@@ -61,32 +65,47 @@ impl States {
             spec: spec.clone(),
             rootfs: root.path.clone(),
             created: creation.now.clone(),
+            cgroup: None,
             process: None,
             owner: ids::uid(),
         };
         let mut container = self.make(&creation.id, record)?;
-        let directory = container.directory.clone();
-        let launched = (|| {
-            let socket = Channel::listen(container.file.as_fd(), SOCKET)
-                .map_err(Error::io("make the socket", directory.join(SOCKET)))?;
-            let mut trace = Trace::off();
-            let launch = Launch::begin(BUNDLE_VERB, &namespaces, identity.as_ref(), &mut trace)?;
-            self.launch(
-                launch,
-                creation,
-                &root.words().map_err(Error::io("describe", &root.path))?,
-                socket,
-                &mut container,
-            )
-        })();
-        match launched {
+        match self.fill(&mut container, creation, &namespaces, identity.as_ref(), &root) {
             Ok(running) => Ok(Created { container, running }),
             Err(error) => {
                 // The first failure is the one to tell.
+                let _ = container.remove_cgroup();
                 let _ = container.forget();
                 Err(error)
             }
         }
+    }
+
+    fn fill(
+        &self,
+        container: &mut Container,
+        creation: &Creation,
+        namespaces: &NamespacePlan,
+        identity: Option<&Identity>,
+        root: &DirectoryRoot,
+    ) -> Result<Running, Error> {
+        let directory = container.directory.clone();
+        let socket = Channel::listen(container.file.as_fd(), SOCKET)
+            .map_err(Error::io("make the socket", directory.join(SOCKET)))?;
+        let cgroup = make_cgroup(creation)?;
+        if let Some(cgroup) = &cgroup {
+            // Before anything else can fail, so that it is found again.
+            container.record.cgroup = Some(cgroup.record().clone());
+            container.write()?;
+            limit(cgroup, &creation.bundle.spec)?;
+        }
+        let launch = Launch::begin(BUNDLE_VERB, namespaces, identity, &mut Trace::off())?;
+        if let Some(cgroup) = &cgroup {
+            // Before init makes a cgroup namespace, whose root this then is.
+            cgroup.attach(launch.pid())?;
+        }
+        let words = root.words().map_err(Error::io("describe", &root.path))?;
+        self.launch(launch, creation, &words, socket, container)
     }
 
     fn launch(
@@ -118,6 +137,29 @@ impl States {
         }
         Ok(running)
     }
+}
+
+fn make_cgroup(creation: &Creation) -> Result<Option<Cgroup>, Error> {
+    let linux = creation.bundle.spec.linux().as_ref();
+    let path = linux.and_then(|linux| linux.cgroups_path().as_deref()).map(Path::to_string_lossy);
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    let place = Cgroup::place(path.as_deref(), &creation.id, resources, privileged())?;
+    Ok(place.map(Place::create).transpose()?)
+}
+
+fn limit(cgroup: &Cgroup, spec: &Spec) -> Result<(), Error> {
+    let Some(resources) = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) else { return Ok(()) };
+    cgroup.apply(resources)?;
+    if let Some(rules) = resources.devices() {
+        cgroup.restrict_devices(rules, privileged())?;
+    }
+    Ok(())
+}
+
+/// Whether the caller is root of the host, and not only of a user namespace.
+fn privileged() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    ids::uid() == 0 && map.split_whitespace().collect::<Vec<_>>() == ["0", "0", "4294967295"]
 }
 
 /// By rename: whoever waits for the file finds the number in it.

@@ -20,7 +20,7 @@ impl Container {
     pub fn delete(self, force: bool, warn: &mut dyn FnMut(String)) -> Result<(), Error> {
         self.lock()?;
         let status = self.status();
-        if status == Status::Running && !force {
+        if matches!(status, Status::Running | Status::Paused) && !force {
             return Err(Error::Status { operation: "delete", id: self.id().to_owned(), status });
         }
         if let Some(process) = self.record.process {
@@ -33,11 +33,20 @@ impl Container {
                 }
             }
         }
+        self.remove_cgroup()?;
         let (poststop, state) = (self.record.hooks.poststop.clone(), self.record.subject.state(Status::Stopped, None));
         self.forget()?;
         if let Err(failure) = hooks::run(&poststop, &state) {
             warn(failure.to_string());
         }
         Ok(())
+    }
+
+    /// Ends whatever is left in its cgroup: without a pid namespace of its own, the end of the first process ends no
+    /// other.
+    pub(super) fn remove_cgroup(&self) -> Result<(), Error> {
+        let Some(cgroup) = self.cgroup()? else { return Ok(()) };
+        cgroup.kill()?;
+        Ok(cgroup.delete(PATIENCE)?)
     }
 }

@@ -48,6 +48,17 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// Something of its cgroup failed.
+    #[error(transparent)]
+    Cgroup(#[from] crate::cgroup::Error),
+    /// The container has no cgroup for that.
+    #[error("cannot {operation} the container {id}: it has no cgroup")]
+    NoCgroup {
+        /// What was asked for.
+        operation: &'static str,
+        /// Which container.
+        id: String,
+    },
     /// The start of the container's first process failed.
     #[error(transparent)]
     Runtime(#[from] crate::Error),
@@ -58,6 +69,8 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Runtime(error) => error.hint(),
+            Self::Cgroup(error) => error.hint(),
+            Self::NoCgroup { .. } => Some("a user needs a cgroup that is delegated to him".into()),
             _ => None,
         }
     }

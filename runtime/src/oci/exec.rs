@@ -28,7 +28,8 @@ impl Container {
 
     /// Runs one more process in it.
     pub fn exec(&self, execution: &Execution) -> Result<Running, Error> {
-        let (Status::Created | Status::Running, Some(first)) = (self.status(), self.record.process) else {
+        let (Status::Created | Status::Running | Status::Paused, Some(first)) = (self.status(), self.record.process)
+        else {
             return Err(Error::Status { operation: "exec in", id: self.id().to_owned(), status: self.status() });
         };
         let mut spec = self.record.spec.clone();
@@ -38,6 +39,9 @@ impl Container {
         if !first.lives() {
             // The namespaces may be those of another process by now.
             return Err(Error::Status { operation: "exec in", id: self.id().to_owned(), status: self.status() });
+        }
+        if let Some(cgroup) = self.cgroup()? {
+            cgroup.attach(launch.pid())?;
         }
         let workload = Workload {
             spec: &spec,

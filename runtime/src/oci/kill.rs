@@ -16,12 +16,21 @@ impl Container {
     pub fn kill(&self, signal: Signal) -> Result<(), Error> {
         let status = self.status();
         let gone = || Error::Status { operation: "signal", id: self.id().to_owned(), status: Status::Stopped };
-        if !matches!(status, Status::Created | Status::Running) {
+        if !matches!(status, Status::Created | Status::Running | Status::Paused) {
             return Err(Error::Status { operation: "signal", id: self.id().to_owned(), status });
         }
         let process = self.record.process.ok_or_else(gone)?;
         let failed = || Error::io("signal", format!("the process {}", process.pid));
         let pidfd = process.open().map_err(failed())?.ok_or_else(gone)?;
         signal_pidfd(&pidfd, signal).map_err(failed())
+    }
+
+    /// Sends the signal to every process.
+    pub fn kill_all(&self, signal: Signal) -> Result<(), Error> {
+        match self.cgroup()? {
+            Some(cgroup) if signal == Signal::KILL => Ok(cgroup.kill()?),
+            Some(cgroup) => Ok(cgroup.signal_all(signal)?),
+            None => self.kill(signal),
+        }
     }
 }

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, States};
 use crate::Status;
+use crate::cgroup::{self, Cgroup};
 use crate::hooks::{Hooks, Subject};
 
 const RECORD: &str = "state.json";
@@ -35,6 +36,8 @@ pub(super) struct Record {
     pub(super) rootfs: PathBuf,
     /// RFC 3339.
     pub(super) created: String,
+    /// Where its processes are counted and limited.
+    pub(super) cgroup: Option<cgroup::Record>,
     /// The first process, where it is known already.
     pub(super) process: Option<Process>,
     /// The user who created it.
@@ -155,12 +158,25 @@ impl Container {
         self.record.process.filter(|process| process.lives()).map(|process| process.pid)
     }
 
+    /// Its cgroup; none where it could have none, or where that is gone.
+    pub(super) fn cgroup(&self) -> Result<Option<Cgroup>, Error> {
+        Ok(self.record.cgroup.as_ref().map(Cgroup::open).transpose()?.flatten())
+    }
+
+    /// Its cgroup, without which the `operation` cannot be done.
+    pub(super) fn needed_cgroup(&self, operation: &'static str) -> Result<Cgroup, Error> {
+        self.cgroup()?.ok_or_else(|| Error::NoCgroup { operation, id: self.id().to_owned() })
+    }
+
     /// Where it is in its life.
     pub fn status(&self) -> Status {
+        let paused =
+            || self.cgroup().is_ok_and(|cgroup| cgroup.is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false)));
         match self.record.process {
             None => Status::Creating,
             Some(process) if !process.lives() => Status::Stopped,
             Some(_) if self.directory.join(SOCKET).exists() => Status::Created,
+            Some(_) if paused() => Status::Paused,
             Some(_) => Status::Running,
         }
     }
