@@ -26,6 +26,7 @@ pub mod poll;
 pub mod process;
 pub mod random;
 pub mod sched;
+pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod start;

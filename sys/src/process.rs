@@ -60,3 +60,8 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+/// The kernel's release, as uname(2) tells it: "6.1.0-18-amd64".
+pub fn kernel_release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
