@@ -53,6 +53,7 @@ mod report;
 mod root;
 mod rootfs;
 mod running;
+pub mod seccomp;
 mod sources;
 mod status;
 pub mod trace;
