@@ -1,0 +1,153 @@
+//! What the tests of filters share: an interpreter, random numbers that are the same each time, profiles in short.
+#![allow(dead_code, reason = "each test program uses a part")]
+
+use oci_spec::runtime::{
+    Arch as ArchName, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompArgBuilder,
+    LinuxSeccompOperator as Operator, LinuxSyscall,
+};
+use rbox_runtime::seccomp::Instruction;
+
+/// `struct seccomp_data`, which a filter looks at.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Data {
+    pub number: u32,
+    pub arch: u32,
+    pub arguments: [u64; 6],
+}
+
+impl Data {
+    fn word(&self, offset: u32) -> u32 {
+        let argument = || {
+            let index = (offset - 16) / 8;
+            (self.arguments[index as usize] >> (offset % 8 * 8)) as u32
+        };
+        match offset {
+            0 => self.number,
+            4 => self.arch,
+            8 | 12 => 0x1234_5678,
+            16..=60 if offset % 4 == 0 => argument(),
+            _ => panic!("a load from offset {offset}"),
+        }
+    }
+}
+
+/// Runs a program as the kernel does; gives its verdict and the number of instructions that it took.
+pub fn run(program: &[Instruction], data: &Data) -> (u32, usize) {
+    let (mut accumulator, mut at) = (0_u32, 0);
+    for steps in 1.. {
+        let Instruction { code, jt, jf, k } = program[at];
+        at += 1;
+        let test = match code {
+            0x20 => {
+                accumulator = data.word(k);
+                continue;
+            }
+            0x54 => {
+                accumulator &= k;
+                continue;
+            }
+            0x05 => {
+                at += k as usize;
+                continue;
+            }
+            0x06 => return (k, steps),
+            0x15 => accumulator == k,
+            0x25 => accumulator > k,
+            0x35 => accumulator >= k,
+            0x45 => accumulator & k != 0,
+            _ => panic!("no such instruction in a filter: {code:#x}"),
+        };
+        at += usize::from(if test { jt } else { jf });
+    }
+    unreachable!()
+}
+
+/// What the kernel asks of a program (seccomp_check_filter, bpf_check_classic).
+pub fn check(program: &[Instruction]) {
+    assert!((1..=4096).contains(&program.len()), "{} instructions", program.len());
+    assert_eq!(program[program.len() - 1].code, 0x06, "the last one is no return");
+    for (at, instruction) in program.iter().enumerate() {
+        let left = program.len() - at - 1;
+        let far = match instruction.code {
+            0x05 => instruction.k as usize,
+            0x15 | 0x25 | 0x35 | 0x45 => usize::from(instruction.jt.max(instruction.jf)),
+            0x20 => {
+                assert!(instruction.k % 4 == 0 && instruction.k < 64, "{instruction:?}");
+                continue;
+            }
+            0x06 | 0x54 => continue,
+            _ => panic!("no such instruction in a filter: {instruction:?}"),
+        };
+        assert!(far < left, "a jump out of the program at {at}: {instruction:?}");
+    }
+}
+
+/// xorshift64*: the same numbers each time.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
+        (self.next() >> 33) as usize % limit
+    }
+
+    pub fn of<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+}
+
+/// Index, operator, value, second value.
+pub type Arg = (usize, Operator, u64, u64);
+
+pub fn entry(names: &[&str], action: Action, errno: Option<u32>, args: &[Arg]) -> LinuxSyscall {
+    let args = args.iter().map(|(index, operator, value, second)| {
+        let mut arg = LinuxSeccompArgBuilder::default().index(*index).value(*value).op(*operator);
+        if *operator == Operator::ScmpCmpMaskedEq {
+            arg = arg.value_two(*second);
+        }
+        arg.build().expect("all fields")
+    });
+    let args: Vec<LinuxSeccompArg> = args.collect();
+    let mut entry = LinuxSyscall::default();
+    entry
+        .set_names(names.iter().map(|name| (*name).into()).collect())
+        .set_action(action)
+        .set_errno_ret(errno)
+        .set_args((!args.is_empty()).then_some(args));
+    entry
+}
+
+pub fn profile(default: Action, arches: &[ArchName], entries: Vec<LinuxSyscall>) -> LinuxSeccomp {
+    let mut profile = LinuxSeccomp::default();
+    profile.set_default_action(default).set_architectures(Some(arches.to_vec())).set_syscalls(Some(entries));
+    profile
+}
+
+pub const OPERATORS: [Operator; 7] = [
+    Operator::ScmpCmpNe,
+    Operator::ScmpCmpLt,
+    Operator::ScmpCmpLe,
+    Operator::ScmpCmpEq,
+    Operator::ScmpCmpGe,
+    Operator::ScmpCmpGt,
+    Operator::ScmpCmpMaskedEq,
+];
+
+/// Values around those of all conditions of a profile, in both words.
+pub fn boundaries(profile: &LinuxSeccomp) -> Vec<u64> {
+    let mut values = vec![0, 1, u64::from(u32::MAX), 1 << 32, u64::MAX, 0xdead_beef_dead_beef];
+    let args = profile.syscalls().iter().flatten().flat_map(|call| call.args().iter().flatten());
+    for value in args.flat_map(|arg| [arg.value(), arg.value_two().unwrap_or(0)]) {
+        values.extend([value, value.wrapping_sub(1), value.wrapping_add(1), !value]);
+        values.extend([value ^ 1 << 32, value.wrapping_add(1 << 32), value | 0xffff_ffff << 32, value & 0xffff_ffff]);
+    }
+    values.sort_unstable();
+    values.dedup();
+    values
+}
