@@ -30,6 +30,6 @@ pub use images::{ImageSummary, Unnamed};
 pub use plan::{PlanError, RunPlan};
 pub use pull::{LayerState, PullOutput, PullRequest, Pulled};
 pub use rbox_store::Collected;
-pub use request::{PullPolicy, RunRequest, Tmpfs, Volume};
+pub use request::{PullPolicy, RunRequest, Seccomp, SecurityOption, Tmpfs, Volume};
 pub use run::Ran;
 pub use supervise::{Terminal, supervise};

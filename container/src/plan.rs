@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use oci_spec::image::Config;
 use oci_spec::runtime::{
     BoxBuilder as ConsoleSizeBuilder, Capabilities, Linux, LinuxCapabilities, LinuxNamespace, LinuxNamespaceType,
-    Mount, Process, Root, Spec,
+    LinuxSeccomp, Mount, Process, Root, Spec,
 };
 use rbox_runtime::DEFAULT_CAPABILITIES;
+use rbox_runtime::seccomp::{self, KernelVersion};
 
-use crate::request::{RunRequest, Volume};
+use crate::request::{RunRequest, Seccomp, Volume};
 
 /// What a run will do.
 #[derive(Debug, Clone)]
@@ -30,6 +31,7 @@ pub(crate) struct Host<'a> {
     /// Container root is not the caller, whose files are to be shown as its own.
     pub(crate) foreign_root: bool,
     pub(crate) volumes: &'a [Volume],
+    pub(crate) kernel: KernelVersion,
 }
 
 /// Why there is nothing to run.
@@ -41,6 +43,14 @@ pub enum PlanError {
     /// The image's WorkingDir or the user's is not absolute.
     #[error("the working directory {0:?} is not an absolute path")]
     RelativeWorkdir(PathBuf),
+    /// `--security-opt seccomp=FILE`.
+    #[error("the seccomp profile {name}: {why}")]
+    Seccomp {
+        /// Where it is from.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 /// Without an image's own (Docker's default).
@@ -72,9 +82,9 @@ pub(crate) fn plan(config: Option<&Config>, request: &RunRequest, host: &Host<'_
         .set_args(Some(args(config, request)?))
         .set_env(Some(env(config, request, host)))
         .set_cwd(workdir(config, request)?)
-        .set_capabilities(Some(capabilities()))
+        .set_capabilities(Some(capabilities(&granted())))
         .set_rlimits(None)
-        .set_no_new_privileges(Some(false));
+        .set_no_new_privileges(Some(request.no_new_privileges));
     if let Some((rows, columns)) = host.terminal {
         let size = ConsoleSizeBuilder::default().height(u64::from(rows)).width(u64::from(columns)).build();
         process.set_console_size(size.ok());
@@ -87,7 +97,7 @@ pub(crate) fn plan(config: Option<&Config>, request: &RunRequest, host: &Host<'_
         .set_root(Some(root))
         .set_hostname(Some(host.hostname.into()))
         .set_mounts(Some(mounts(request, host)))
-        .set_linux(Some(linux()));
+        .set_linux(Some(linux(seccomp(request, host)?)));
     let user = request.user.clone().or_else(|| config?.user().clone()).unwrap_or_default();
     Ok(RunPlan { spec, user })
 }
@@ -130,13 +140,30 @@ fn workdir(config: Option<&Config>, request: &RunRequest) -> Result<PathBuf, Pla
     if dir.is_absolute() { Ok(dir) } else { Err(PlanError::RelativeWorkdir(dir)) }
 }
 
-fn capabilities() -> LinuxCapabilities {
-    let set: Capabilities = DEFAULT_CAPABILITIES.into_iter().collect();
+fn granted() -> Capabilities {
+    DEFAULT_CAPABILITIES.into_iter().collect()
+}
+
+/// The profile, which depends on what the workload may come to have, and on the kernel.
+fn seccomp(request: &RunRequest, host: &Host<'_>) -> Result<Option<LinuxSeccomp>, PlanError> {
+    match &request.seccomp {
+        Seccomp::Unconfined => Ok(None),
+        Seccomp::Default => Ok(Some(seccomp::default_profile(&granted(), host.kernel))),
+        Seccomp::Profile { name, json } => {
+            let parsed = seccomp::parse(json, &granted(), host.kernel);
+            // The runtime compiles it again, and would name no file.
+            let checked = parsed.and_then(|profile| seccomp::compile(&profile).map(|_| profile));
+            checked.map(Some).map_err(|error| PlanError::Seccomp { name: name.clone(), why: error.to_string() })
+        }
+    }
+}
+
+fn capabilities(set: &Capabilities) -> LinuxCapabilities {
     let mut capabilities = LinuxCapabilities::default();
     capabilities
         .set_bounding(Some(set.clone()))
         .set_effective(Some(set.clone()))
-        .set_permitted(Some(set))
+        .set_permitted(Some(set.clone()))
         .set_inheritable(None)
         .set_ambient(None);
     capabilities
@@ -197,7 +224,7 @@ fn bind(source: PathBuf, destination: PathBuf, options: &[&str]) -> Mount {
     mount
 }
 
-fn linux() -> Linux {
+fn linux(seccomp: Option<LinuxSeccomp>) -> Linux {
     let namespaces = [
         LinuxNamespaceType::User,
         LinuxNamespaceType::Mount,
@@ -218,6 +245,7 @@ fn linux() -> Linux {
         .set_namespaces(Some(namespaces.into()))
         .set_masked_paths(Some([texts(&MASKED), texts(&MASKED_SINCE_2024)].concat()))
         .set_readonly_paths(Some(texts(&READ_ONLY)))
+        .set_seccomp(seccomp)
         // The type's default has device rules for a cgroup, which a user namespace needs none of.
         .set_resources(None);
     linux
@@ -248,12 +276,20 @@ mod tests {
             read_only: false,
             volumes: Vec::new(),
             tmpfs: Vec::new(),
+            seccomp: Seccomp::Default,
+            no_new_privileges: false,
         }
     }
 
     fn planned(config: &Config, request: &RunRequest) -> Result<RunPlan, PlanError> {
-        let host =
-            Host { hostname: "box", terminal: None, many_ids: true, foreign_root: false, volumes: &request.volumes };
+        let host = Host {
+            hostname: "box",
+            terminal: None,
+            many_ids: true,
+            foreign_root: false,
+            volumes: &request.volumes,
+            kernel: KernelVersion { major: 6, minor: 1 },
+        };
         plan(Some(config), request, &host)
     }
 
@@ -309,5 +345,32 @@ mod tests {
         config.set_cmd(Some(strings(&["sh"])));
         let plan = planned(&config, &request()).expect("planned");
         rbox_runtime::InitPlan::new(&plan.spec).expect("no field is refused");
+    }
+
+    #[test]
+    fn seccomp_is_dockers_unless_told_otherwise() {
+        let mut config = Config::default();
+        config.set_cmd(Some(strings(&["sh"])));
+        let of = |seccomp| {
+            let plan = planned(&config, &RunRequest { seccomp, ..request() })?;
+            Ok::<_, PlanError>(plan.spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()))
+        };
+        let default = of(Seccomp::Default).expect("planned").expect("a profile");
+        let allowed = |name: &str| {
+            let syscalls = default.syscalls().as_ref().expect("entries");
+            syscalls.iter().any(|call| call.names().iter().any(|known| known == name))
+        };
+        // Docker's capabilities have CAP_SYS_CHROOT, and not CAP_SYS_ADMIN.
+        assert!(allowed("chroot") && allowed("ptrace") && !allowed("mount"));
+        assert_eq!(of(Seccomp::Unconfined), Ok(None));
+        let profile = |json: &str| Seccomp::Profile { name: "x.json".into(), json: json.into() };
+        assert!(of(profile(r#"{"defaultAction": "SCMP_ACT_LOG"}"#)).expect("planned").is_some());
+        for (json, why) in [
+            (r#"{"defaultAction": "SCMP_ACT_LOUD"}"#, "SCMP_ACT_LOUD"),
+            (r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 5000}"#, "5000"),
+        ] {
+            let error = of(profile(json)).expect_err(json).to_string();
+            assert!(error.contains("x.json") && error.contains(why), "{error}");
+        }
     }
 }

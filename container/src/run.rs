@@ -5,9 +5,11 @@ use std::{fs, io};
 
 use jiff::Timestamp;
 use rbox_image::Image;
+use rbox_runtime::seccomp::KernelVersion;
 use rbox_runtime::trace::{Step, Trace};
 use rbox_runtime::{Failure, INIT_VERB, Launch, NamespacePlan, Stdin, Subject, Workload};
 use rbox_store::{ContainerDir, ContainerRefs};
+use rbox_sys::process;
 use rbox_sys::signal::SignalFd;
 use rbox_types::{ChainId, Exit};
 
@@ -53,6 +55,9 @@ impl Engine {
             many_ids: !self.identity.is_single(),
             foreign_root: self.identity.foreign_root().is_some(),
             volumes: &volumes,
+            // rbox's own minimum, should the kernel have a name without numbers.
+            kernel: KernelVersion::of_release(&process::kernel_release())
+                .unwrap_or(KernelVersion { major: 5, minor: 11 }),
         };
         let planned = plan(image.config.config().as_ref(), request, &host).map_err(Error::from);
         let ran = planned.and_then(|planned| {

@@ -21,6 +21,9 @@ pub const DEFAULT_CAPABILITIES: [Capability; 14] = [
     Capability::AuditWrite,
 ];
 
+/// CAP_SYS_ADMIN.
+pub(crate) const SYS_ADMIN: Capabilities = Capabilities(1 << 21);
+
 /// The five sets of a spec, in the kernel's numbers.
 pub(crate) fn sets(spec: Option<&LinuxCapabilities>) -> Sets {
     let Some(spec) = spec else { return Sets::default() };

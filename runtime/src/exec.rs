@@ -1,15 +1,18 @@
-//! The last steps: ids, capabilities, and the program.
+//! The last steps: ids, capabilities, the filter on system calls, and the program.
 
 use std::ffi::CString;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rbox_sys::caps::Sets;
 use rbox_sys::{caps, exec, ids, process};
 use rbox_types::Exit;
 
+use crate::capability::SYS_ADMIN;
 use crate::error::{During, Failure};
 use crate::plan::InitPlan;
+use crate::seccomp;
 
 /// Where execvp(3) looks without $PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -20,6 +23,7 @@ pub(crate) struct Program {
     candidates: Vec<PathBuf>,
     args: Vec<CString>,
     env: Vec<CString>,
+    filter: Option<seccomp::Program>,
 }
 
 /// Becomes the workload's user, with its capabilities, in its directory.
@@ -42,12 +46,26 @@ pub(crate) fn prepare(plan: &InitPlan) -> Result<Program, Failure> {
     // the workload's user may not enter is an error.
     process::change_directory(&plan.cwd)
         .during(|| format!("change to the working directory {}", plan.cwd.display()))?;
-    caps::set(&plan.capabilities).during(|| "set the capabilities")?;
+    caps::set(&until_execve(plan)).during(|| "set the capabilities")?;
     if plan.no_new_privileges {
         caps::set_no_new_privileges().during(|| "set no_new_privs")?;
     }
     process::set_umask(plan.umask);
-    Ok(Program { name, candidates, args, env })
+    Ok(Program { name, candidates, args, env, filter: plan.seccomp.clone() })
+}
+
+/// The sets that this process has until it becomes the workload. A filter is installed last, when nothing is left to be
+/// done that it could forbid; without no_new_privs that takes CAP_SYS_ADMIN, which is therefore kept, for these last
+/// steps. execve(2) takes it away: what it gives follows from the other three sets (capabilities(7)), and those are the
+/// workload's already.
+fn until_execve(plan: &InitPlan) -> Sets {
+    let mut sets = plan.capabilities;
+    if plan.seccomp.is_some() && !plan.no_new_privileges {
+        for set in [&mut sets.permitted, &mut sets.effective] {
+            set.0 |= SYS_ADMIN.0;
+        }
+    }
+    sets
 }
 
 fn become_user(plan: &InitPlan) -> Result<(), Failure> {
@@ -81,6 +99,10 @@ fn candidates(name: &str, env: &[String]) -> Vec<PathBuf> {
 impl Program {
     /// Becomes the program; returns only to say why not.
     pub(crate) fn execute(self) -> Failure {
+        // Nothing but execve(2) comes after it, unless that fails: then the reason is sent, if the filter lets it.
+        if let Some(Err(failure)) = self.filter.as_ref().map(install) {
+            return failure;
+        }
         let mut denied = None;
         for candidate in &self.candidates {
             let Ok(path) = CString::new(candidate.as_os_str().as_bytes()) else { continue };
@@ -116,6 +138,24 @@ impl Program {
             }
         }
     }
+}
+
+fn install(filter: &seccomp::Program) -> Result<(), Failure> {
+    const WHAT: &str = "install the seccomp filter";
+    if let Some(action) = filter.unknown_action() {
+        let unknown = format!("this kernel does not know the action {action:#x}");
+        return Err(Failure::new(WHAT, &std::io::Error::new(ErrorKind::Unsupported, unknown)));
+    }
+    let installed = filter.install().map_err(|error| {
+        let failure = Failure::new(WHAT, &error);
+        match error.kind() {
+            ErrorKind::InvalidInput => failure.hint("the profile may have a flag that this kernel does not know"),
+            ErrorKind::Unsupported => failure.hint("the kernel needs CONFIG_SECCOMP_FILTER"),
+            _ => failure,
+        }
+    });
+    // A plan with a filter that has a listener is refused.
+    installed.map(drop)
 }
 
 #[cfg(test)]

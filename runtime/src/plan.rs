@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxSeccomp, Spec};
 use rbox_sys::caps::Sets;
 use rbox_sys::clone::Namespaces;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use crate::capability;
 use crate::hooks::{Hook, Subject};
 use crate::mount_options::MountOptions;
 use crate::namespaces::NamespacePlan;
+use crate::seccomp::{self, Program};
 
 /// All that init needs to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,6 +39,7 @@ pub struct InitPlan {
     #[serde(with = "sets")]
     pub(crate) capabilities: Sets,
     pub(crate) no_new_privileges: bool,
+    pub(crate) seccomp: Option<Program>,
     /// Whether init is to say what its steps took.
     pub(crate) traced: bool,
     /// Whether the file tree is there already, and only a process comes into it.
@@ -121,7 +123,6 @@ impl InitPlan {
             ("process.ioPriority", process.io_priority().is_some()),
             ("process.scheduler", process.scheduler().is_some()),
             ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
-            ("linux.seccomp", linux.seccomp().is_some()),
             ("linux.sysctl", linux.sysctl().as_ref().is_some_and(|values| !values.is_empty())),
             ("linux.devices", linux.devices().as_ref().is_some_and(|devices| !devices.is_empty())),
             ("linux.rootfsPropagation", linux.rootfs_propagation().is_some()),
@@ -166,6 +167,7 @@ impl InitPlan {
             cwd: process.cwd().clone(),
             capabilities: capability::sets(process.capabilities().as_ref()),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
+            seccomp: linux.seccomp().as_ref().map(compile).transpose()?,
             traced: false,
             enters: false,
             held: false,
@@ -178,6 +180,16 @@ impl InitPlan {
             namespaces: NamespacePlan::of(linux.namespaces().as_deref().unwrap_or_default())?.new,
         })
     }
+}
+
+fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
+    let refuse = |why| Error::Refused { field: "linux.seccomp", why };
+    let program = seccomp::compile(profile).map_err(|error| refuse(error.to_string()))?;
+    if program.notifies() {
+        // Nobody would answer, and the workload would wait for ever.
+        return Err(refuse("this version does not hand the listener of SCMP_ACT_NOTIFY to an agent yet".into()));
+    }
+    Ok(program)
 }
 
 fn mount_step(mount: &oci_spec::runtime::Mount) -> Result<MountStep, Error> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use rbox_container::{Engine, PullPolicy, RunRequest, Tmpfs, Volume};
+use rbox_container::{Engine, PullPolicy, RunRequest, Seccomp, SecurityOption, Tmpfs, Volume};
 use rbox_types::{ContainerName, InvalidReference, Platform, Reference};
 
 use crate::failure::Failure;
@@ -45,6 +45,10 @@ pub(crate) struct Run {
     /// Keep the container from writing to its root filesystem
     #[arg(long)]
     read_only: bool,
+
+    /// seccomp=unconfined, seccomp=FILE.json, or no-new-privileges
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<SecurityOption>,
 
     /// The container's name
     #[arg(long)]
@@ -101,6 +105,15 @@ impl Run {
         let image = words.next().unwrap_or_default();
         let image: Reference = image.parse().map_err(|error: InvalidReference| Failure::new(error.to_string()))?;
         let entrypoint = self.entrypoint.map(|text| parse_entrypoint(&text)).transpose()?;
+        let (mut seccomp, mut no_new_privileges) = (Seccomp::Default, false);
+        for option in self.security_opt {
+            match option {
+                SecurityOption::SeccompDefault => seccomp = Seccomp::Default,
+                SecurityOption::SeccompUnconfined => seccomp = Seccomp::Unconfined,
+                SecurityOption::SeccompFile(path) => seccomp = Seccomp::read(&path)?,
+                SecurityOption::NoNewPrivileges(wanted) => no_new_privileges = wanted,
+            }
+        }
         Ok(RunRequest {
             image,
             platform: self.platform,
@@ -119,6 +132,8 @@ impl Run {
             read_only: self.read_only,
             volumes: self.volume,
             tmpfs: self.tmpfs,
+            seccomp,
+            no_new_privileges,
         })
     }
 }

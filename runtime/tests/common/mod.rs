@@ -9,10 +9,10 @@ use rbox_runtime::seccomp::Instruction;
 
 /// `struct seccomp_data`, which a filter looks at.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Data {
-    pub number: u32,
-    pub arch: u32,
-    pub arguments: [u64; 6],
+pub(crate) struct Data {
+    pub(crate) number: u32,
+    pub(crate) arch: u32,
+    pub(crate) arguments: [u64; 6],
 }
 
 impl Data {
@@ -32,7 +32,7 @@ impl Data {
 }
 
 /// Runs a program as the kernel does; gives its verdict and the number of instructions that it took.
-pub fn run(program: &[Instruction], data: &Data) -> (u32, usize) {
+pub(crate) fn run(program: &[Instruction], data: &Data) -> (u32, usize) {
     let (mut accumulator, mut at) = (0_u32, 0);
     for steps in 1.. {
         let Instruction { code, jt, jf, k } = program[at];
@@ -63,7 +63,7 @@ pub fn run(program: &[Instruction], data: &Data) -> (u32, usize) {
 }
 
 /// What the kernel asks of a program (seccomp_check_filter, bpf_check_classic).
-pub fn check(program: &[Instruction]) {
+pub(crate) fn check(program: &[Instruction]) {
     assert!((1..=4096).contains(&program.len()), "{} instructions", program.len());
     assert_eq!(program[program.len() - 1].code, 0x06, "the last one is no return");
     for (at, instruction) in program.iter().enumerate() {
@@ -83,29 +83,29 @@ pub fn check(program: &[Instruction]) {
 }
 
 /// xorshift64*: the same numbers each time.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         (self.next() >> 33) as usize % limit
     }
 
-    pub fn of<T: Copy>(&mut self, from: &[T]) -> T {
+    pub(crate) fn of<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())]
     }
 }
 
 /// Index, operator, value, second value.
-pub type Arg = (usize, Operator, u64, u64);
+pub(crate) type Arg = (usize, Operator, u64, u64);
 
-pub fn entry(names: &[&str], action: Action, errno: Option<u32>, args: &[Arg]) -> LinuxSyscall {
+pub(crate) fn entry(names: &[&str], action: Action, errno: Option<u32>, args: &[Arg]) -> LinuxSyscall {
     let args = args.iter().map(|(index, operator, value, second)| {
         let mut arg = LinuxSeccompArgBuilder::default().index(*index).value(*value).op(*operator);
         if *operator == Operator::ScmpCmpMaskedEq {
@@ -123,13 +123,13 @@ pub fn entry(names: &[&str], action: Action, errno: Option<u32>, args: &[Arg]) -
     entry
 }
 
-pub fn profile(default: Action, arches: &[ArchName], entries: Vec<LinuxSyscall>) -> LinuxSeccomp {
+pub(crate) fn profile(default: Action, arches: &[ArchName], entries: Vec<LinuxSyscall>) -> LinuxSeccomp {
     let mut profile = LinuxSeccomp::default();
     profile.set_default_action(default).set_architectures(Some(arches.to_vec())).set_syscalls(Some(entries));
     profile
 }
 
-pub const OPERATORS: [Operator; 7] = [
+pub(crate) const OPERATORS: [Operator; 7] = [
     Operator::ScmpCmpNe,
     Operator::ScmpCmpLt,
     Operator::ScmpCmpLe,
@@ -140,7 +140,7 @@ pub const OPERATORS: [Operator; 7] = [
 ];
 
 /// Values around those of all conditions of a profile, in both words.
-pub fn boundaries(profile: &LinuxSeccomp) -> Vec<u64> {
+pub(crate) fn boundaries(profile: &LinuxSeccomp) -> Vec<u64> {
     let mut values = vec![0, 1, u64::from(u32::MAX), 1 << 32, u64::MAX, 0xdead_beef_dead_beef];
     let args = profile.syscalls().iter().flatten().flat_map(|call| call.args().iter().flatten());
     for value in args.flat_map(|arg| [arg.value(), arg.value_two().unwrap_or(0)]) {
