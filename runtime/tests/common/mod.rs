@@ -25,7 +25,7 @@ impl Data {
             0 => self.number,
             4 => self.arch,
             8 | 12 => 0x1234_5678,
-            16..=60 if offset % 4 == 0 => argument(),
+            16..=60 if offset.is_multiple_of(4) => argument(),
             _ => panic!("a load from offset {offset}"),
         }
     }
