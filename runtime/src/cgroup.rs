@@ -134,8 +134,13 @@ impl Cgroup {
     /// What is not asked for stays as it is, so that this serves for updates too. A failure midway leaves the limits
     /// before it set.
     pub fn apply(&self, resources: &LinuxResources) -> Result<(), Error> {
+        // Without its controller a file is as the controller, once it is there, makes it.
+        let read = |file: &str| match tree::read(self.dir.as_fd(), file) {
+            Err(error) if tree::is_gone(&error) => limits::of_new(file),
+            text => text,
+        };
         let mut checked = BTreeSet::new();
-        for write in limits::plan(resources, &|file| tree::read(self.dir.as_fd(), file))? {
+        for write in limits::plan(resources, &read)? {
             if let Some(controller) = write.controller().map(str::to_owned)
                 && !checked.contains(&controller)
             {

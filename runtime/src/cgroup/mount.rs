@@ -18,11 +18,11 @@ pub(super) struct Mount {
 }
 
 impl Mount {
-    /// Looks it up in /proc/self/mountinfo. On hybrid hosts that is the one at /sys/fs/cgroup/unified.
+    /// Looks it up in /proc/thread-self/mountinfo. On hybrid hosts that is the one at /sys/fs/cgroup/unified.
     pub(super) fn find() -> Result<Self, Error> {
         let none = |why: String| Error::NoMount(why);
-        let mountinfo = read(Path::new("/proc/self/mountinfo")).map_err(none)?;
-        let own = read(Path::new("/proc/self/cgroup")).map_err(none)?;
+        let mountinfo = read(Path::new("/proc/thread-self/mountinfo")).map_err(none)?;
+        let own = read(Path::new("/proc/thread-self/cgroup")).map_err(none)?;
         let mounts = parse(&mountinfo);
         // A mount may be covered by another one; what opens is what counts.
         for (root, point) in &mounts {
@@ -44,7 +44,7 @@ impl Mount {
 /// Whether cgroup v1 has this controller, so that v2 cannot.
 pub(super) fn is_bound_to_v1(controller: &str) -> bool {
     let name = if controller == "io" { "blkio" } else { controller };
-    fs::read_to_string("/proc/self/cgroup").is_ok_and(|text| v1_controllers(&text).contains(&name))
+    fs::read_to_string("/proc/thread-self/cgroup").is_ok_and(|text| v1_controllers(&text).contains(&name))
 }
 
 fn read(path: &Path) -> Result<String, String> {
@@ -87,7 +87,7 @@ fn unescape(field: &str) -> String {
     text
 }
 
-/// The path of the `0::` line of /proc/self/cgroup (cgroups(7)) below a mount of `root`.
+/// The path of the `0::` line of /proc/thread-self/cgroup (cgroups(7)) below a mount of `root`.
 fn own_path(cgroups: &str, root: &str) -> Option<String> {
     let path = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
     let below = if root == "/" { path } else { path.strip_prefix(root)? };
@@ -98,7 +98,7 @@ fn own_path(cgroups: &str, root: &str) -> Option<String> {
     reachable.then(|| below.trim_matches('/').to_owned())
 }
 
-/// The controllers of version 1 that /proc/self/cgroup lists.
+/// The controllers of version 1 that /proc/thread-self/cgroup lists.
 fn v1_controllers(cgroups: &str) -> Vec<&str> {
     let lists = cgroups.lines().filter_map(|line| line.split(':').nth(1));
     lists.flat_map(|list| list.split(',')).filter(|name| !name.is_empty() && !name.starts_with("name=")).collect()
