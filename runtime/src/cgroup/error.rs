@@ -140,7 +140,33 @@ impl Error {
             Self::Devices(error) if error.raw_os_error() == Some(22) => {
                 "the kernel needs CONFIG_CGROUP_BPF and CONFIG_BPF_SYSCALL".into()
             }
+            Self::Failed { operation: "remove", source, .. } if source.kind() == io::ErrorKind::ResourceBusy => {
+                "processes are still in it: end them first".into()
+            }
             _ => return None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_controller_is_named_with_its_remedy() {
+        let error =
+            |why| Error::NoController { field: "linux.resources.pids.limit".into(), controller: "pids".into(), why };
+        for (why, said, remedy) in [
+            (Missing::BoundToV1, "it is in use by cgroup v1", "cgroup_no_v1=all"),
+            (Missing::NotOffered, "the outermost cgroup does not offer it", "cgroup_disable="),
+            (Missing::HasProcesses("/a".into()), "the cgroup /a holds processes", "linux.cgroupsPath"),
+            (Missing::NotDelegated("/a".into()), "the cgroup /a does not pass it on", "Delegate=pids"),
+        ] {
+            let error = error(why);
+            let expected =
+                format!("config: linux.resources.pids.limit: the cgroup controller 'pids' is missing: {said}");
+            assert!(error.to_string().starts_with(&expected), "{error}");
+            assert!(error.hint().is_some_and(|hint| hint.contains(remedy)), "{error}");
+        }
     }
 }
