@@ -97,7 +97,7 @@ impl Cgroup {
     ///
     /// `cgroups_path` is `linux.cgroupsPath`: an absolute path is below the cgroup2 mount, a relative one beside the
     /// caller's own cgroup. Without it that is `/ID`, or, where the caller may not make that one, `ID` beside his own.
-    /// `privileged` says that the caller is root of the host.
+    /// `privileged` says that the caller is root of the host, or will not do without a cgroup.
     ///
     /// `None`: there can be no cgroup, and none is needed, because the caller is not privileged and the spec has
     /// neither a path nor a limit. (Device rules count for nothing here, see [`DeviceFilter::NotNeeded`].)
@@ -220,8 +220,10 @@ impl Cgroup {
                 Err(error) if tree::is_gone(&error) => break,
                 Err(error) if is_busy(&error) && Instant::now() < deadline => {
                     let left = deadline.saturating_duration_since(Instant::now());
-                    // A cgroup below it may be the busy one, which says nothing here.
-                    self.wait_for_event(left.min(Duration::from_millis(50))).map_err(failed)?;
+                    if self.wait_for_event("populated", false, left).map_err(failed)? {
+                        // The last one is as good as gone.
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
                 }
                 result => break result.map_err(failed)?,
             }

@@ -61,6 +61,10 @@ fn a_container_lives_in_its_cgroup_and_leaves_nothing() {
     let error = error.expect_err("another container may not join").to_string();
     assert!(error.ends_with("it has processes already"), "{error}");
 
+    let again = Cgroup::open(&record).expect("looked up").expect("it is there");
+    let error = again.delete(Duration::from_millis(50)).expect_err("it is in use");
+    assert!(error.hint().is_some_and(|hint| hint.contains("end them first")), "{error}");
+
     cgroup.kill().expect("killed");
     cgroup.delete(LIMIT).expect("deleted");
     assert!(!test.dir("pod").exists(), "the one above was made for it");

@@ -1,6 +1,6 @@
 //! The processes in a cgroup as a whole: listed, stopped, signalled.
 
-use std::io;
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -35,18 +35,12 @@ impl Cgroup {
     pub fn freeze(&self, limit: Duration) -> Result<(), Error> {
         let failed = |source| self.failed("freeze", source);
         self.write("cgroup.freeze", "1").map_err(failed)?;
-        let deadline = Instant::now() + limit;
-        while !self.is_frozen()? {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                self.write("cgroup.freeze", "0").map_err(failed)?;
-                let why = format!("a process was still running after {} s", limit.as_secs_f32());
-                return Err(failed(io::Error::new(io::ErrorKind::TimedOut, why)));
-            }
-            // What changes between the look and the wait is noticed late, but not never.
-            self.wait_for_event(left.min(Duration::from_millis(10))).map_err(failed)?;
+        if self.wait_for_event("frozen", true, limit).map_err(failed)? {
+            return Ok(());
         }
-        Ok(())
+        self.write("cgroup.freeze", "0").map_err(failed)?;
+        let why = format!("a process was still running after {} s", limit.as_secs_f32());
+        Err(failed(io::Error::new(io::ErrorKind::TimedOut, why)))
     }
 
     /// Lets every process go on. One that a cgroup above stops stays so.
@@ -67,11 +61,10 @@ impl Cgroup {
     /// frozen before stays so.
     pub fn signal_all(&self, signal: Signal) -> Result<(), Error> {
         let was_frozen = self.is_frozen()?;
-        if !was_frozen {
-            self.freeze(Duration::from_secs(10))?;
-        }
+        // One that cannot be stopped is in an uninterruptible wait, and makes no others meanwhile.
+        let stopped = !was_frozen && self.freeze(Duration::from_secs(2)).is_ok();
         let sent = self.signal_each(signal).map_err(|source| self.failed("signal the processes of", source));
-        if !was_frozen {
+        if stopped {
             self.thaw()?;
         }
         sent
@@ -110,12 +103,29 @@ impl Cgroup {
         Ok(super::statistics::value(&events, key) == Some(1))
     }
 
-    /// Waits until `cgroup.events` changes, or `limit` has passed.
-    pub(super) fn wait_for_event(&self, limit: Duration) -> io::Result<()> {
-        match at::open_file(self.dir.as_fd(), b"cgroup.events") {
-            Ok(events) => cgroup::wait_for_change(&events, limit),
-            Err(error) if tree::is_gone(&error) => Ok(()),
-            Err(error) => Err(error),
+    /// Waits until a key of `cgroup.events` is `wanted`, at most for `limit`; says whether it is. A cgroup that is
+    /// gone counts as having nothing in it that is not as wanted.
+    pub(super) fn wait_for_event(&self, key: &str, wanted: bool, limit: Duration) -> io::Result<bool> {
+        let deadline = Instant::now() + limit;
+        let mut events = match at::open_file(self.dir.as_fd(), b"cgroup.events") {
+            Err(error) if tree::is_gone(&error) => return Ok(true),
+            events => events?,
+        };
+        loop {
+            // What is polled for is a change since this descriptor was read last.
+            let mut text = String::new();
+            match events.rewind().and_then(|()| events.read_to_string(&mut text)) {
+                Err(error) if tree::is_gone(&error) => return Ok(true),
+                read => read?,
+            };
+            if super::statistics::value(&text, key) == Some(wanted.into()) {
+                return Ok(true);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            cgroup::wait_for_change(&events, left)?;
         }
     }
 }

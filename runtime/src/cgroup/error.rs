@@ -135,7 +135,7 @@ impl Error {
             }
             Self::NoController { why: Missing::NotOffered, controller, .. } => format!(
                 "the kernel needs the '{controller}' controller built in and not disabled (cgroup_disable= on its \
-                 command line)"
+                 command line), and an outer container must pass it on"
             ),
             Self::Devices(error) if error.raw_os_error() == Some(22) => {
                 "the kernel needs CONFIG_CGROUP_BPF and CONFIG_BPF_SYSCALL".into()
