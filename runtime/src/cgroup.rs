@@ -202,6 +202,20 @@ impl Cgroup {
         self.write("cgroup.procs", &pid.to_string()).map_err(|source| self.failed("move a process into", source))
     }
 
+    /// Moves a process to the container's process `first`: into the cgroup itself, or, where the container has divided
+    /// that into cgroups of its own (as systemd in a container does) and it takes no processes any more, into the one
+    /// below it that `first` is in.
+    pub fn attach_beside(&self, pid: u32, first: u32) -> Result<(), Error> {
+        let failed = |source| self.failed("move a process into", source);
+        match self.write("cgroup.procs", &pid.to_string()) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                let beside = tree::find(self.dir.as_fd(), first).map_err(failed)?.ok_or_else(|| failed(error))?;
+                write(beside.as_fd(), "cgroup.procs", &pid.to_string()).map_err(failed)
+            }
+            result => result.map_err(failed),
+        }
+    }
+
     /// Removes the cgroup, those below it, and those above it that were made for it and that nobody else uses.
     ///
     /// Processes that are just ending are waited for, at most for `limit` in all. That it is gone already is no error;

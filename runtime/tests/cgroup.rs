@@ -94,6 +94,24 @@ fn what_a_container_makes_below_its_cgroup_is_its_own() {
 }
 
 #[test]
+fn a_process_joins_a_container_that_has_divided_its_cgroup() {
+    let Some(test) = Test::begin("a_process_joins_a_container_that_has_divided_its_cgroup") else { return };
+    let offered = fs::read_to_string(Path::new(MOUNT).join("cgroup.controllers")).expect("cgroup.controllers");
+    let cgroup = test.create("c1");
+    let (mut first, mut second) = (Shell::start(), Shell::start());
+    fs::create_dir(test.dir("c1/init")).expect("mkdir");
+    fs::write(test.dir("c1/init/cgroup.procs"), first.pid().to_string()).expect("moved");
+    let divided = if offered.contains("memory") { "+memory" } else { "+hugetlb" };
+    fs::write(test.dir("c1/cgroup.subtree_control"), divided).expect("divided");
+    assert!(cgroup.attach(second.pid()).is_err(), "it takes no processes any more");
+    cgroup.attach_beside(second.pid(), first.pid()).expect("beside the first");
+    assert_eq!(second.ask("grep ^0: /proc/self/cgroup"), format!("0::{}", test.path("c1/init")));
+    first.end();
+    second.end();
+    cgroup.delete(LIMIT).expect("deleted");
+}
+
+#[test]
 fn what_was_there_before_stays() {
     let Some(test) = Test::begin("what_was_there_before_stays") else { return };
     fs::create_dir_all(test.dir("prepared/c1")).expect("mkdir");

@@ -79,6 +79,20 @@ pub(super) fn processes(top: BorrowedFd<'_>) -> io::Result<BTreeSet<u32>> {
     Ok(pids)
 }
 
+/// The cgroup that has this process: this one or one below it.
+pub(super) fn find(top: BorrowedFd<'_>, pid: u32) -> io::Result<Option<OwnedFd>> {
+    let mut found = None;
+    let look = |dir: BorrowedFd<'_>| {
+        let listed = |text: String| text.lines().any(|line| line.parse() == Ok(pid));
+        if found.is_none() && read(dir, "cgroup.procs").is_ok_and(listed) {
+            found = Some(dir.try_clone_to_owned()?);
+        }
+        Ok(())
+    };
+    walk(top, look, |_, _| Ok(()))?;
+    Ok(found)
+}
+
 /// Removes all cgroups below this one. EBUSY: one still has processes.
 pub(super) fn remove_children(top: BorrowedFd<'_>) -> io::Result<()> {
     walk(top, |_| Ok(()), |parent, name| remove(parent, name.to_bytes()))
