@@ -151,3 +151,77 @@ pub(crate) fn boundaries(profile: &LinuxSeccomp) -> Vec<u64> {
     values.dedup();
     values
 }
+
+/// What a profile says of one system call, rule by rule. `named`: how an entry can name it, and what call of a
+/// multiplexer it is then. `wide`: arguments have 64 bits. Rules of one name have one action.
+pub(crate) fn says(profile: &LinuxSeccomp, named: &[(&str, Option<u64>)], wide: bool, arguments: &[u64; 6]) -> u32 {
+    let default = profile.default_action().as_u32(profile.default_errno_ret());
+    let limit = if wide { u64::MAX } else { u64::from(u32::MAX) };
+    let mut verdict = None;
+    for call in profile.syscalls().iter().flatten() {
+        let action = call.action().as_u32(call.errno_ret());
+        if action == default {
+            continue;
+        }
+        let args = call.args().clone().unwrap_or_default();
+        let repeated = (0..6).any(|index| args.iter().filter(|arg| arg.index() == index).count() > 1);
+        let alternatives = if repeated { args.iter().map(|arg| vec![*arg]).collect() } else { vec![args] };
+        for (name, multiplexed) in named {
+            if !call.names().iter().any(|known| known == name) {
+                continue;
+            }
+            for args in &alternatives {
+                let mut args: Vec<LinuxSeccompArg> = args.clone();
+                let mut holds = true;
+                if let Some(of) = multiplexed {
+                    args.retain(|arg| arg.index() != 0);
+                    holds = arguments[0] & limit == *of;
+                }
+                args.retain(|arg| arg.op() != Operator::ScmpCmpMaskedEq || arg.value() & limit != 0);
+                if args.is_empty() && multiplexed.is_none() {
+                    return action;
+                }
+                holds &= args.iter().all(|arg| {
+                    let (value, of) = (arguments[arg.index()] & limit, arg.value() & limit);
+                    match arg.op() {
+                        Operator::ScmpCmpNe => value != of,
+                        Operator::ScmpCmpLt => value < of,
+                        Operator::ScmpCmpLe => value <= of,
+                        Operator::ScmpCmpEq => value == of,
+                        Operator::ScmpCmpGe => value >= of,
+                        Operator::ScmpCmpGt => value > of,
+                        Operator::ScmpCmpMaskedEq => value & of == arg.value_two().unwrap_or(0) & of,
+                    }
+                });
+                if holds {
+                    verdict.get_or_insert(action);
+                }
+            }
+        }
+    }
+    verdict.unwrap_or(default)
+}
+
+/// Rules for one call have one action: where they overlap and differ, the order of rules counts.
+pub(crate) fn random_profile(random: &mut Random, names: &[&str], arches: &[ArchName], values: &[u64]) -> LinuxSeccomp {
+    let actions = [Action::ScmpActErrno, Action::ScmpActAllow, Action::ScmpActTrap, Action::ScmpActKillProcess];
+    let default = random.of(&actions);
+    let mut entries = Vec::new();
+    for name in names {
+        let action = random.of(&actions);
+        for _ in 0..random.below(5) {
+            let arg = |random: &mut Random, index| (index, random.of(&OPERATORS), random.of(values), random.of(values));
+            let first = random.below(4);
+            let args = match random.below(10) {
+                0 => vec![],
+                1..=5 => vec![arg(random, first)],
+                6 | 7 => vec![arg(random, first), arg(random, first + 1)],
+                8 => vec![arg(random, first), arg(random, first)],
+                _ => vec![arg(random, 5), arg(random, first)],
+            };
+            entries.push(entry(&[name], action, None, &args));
+        }
+    }
+    let arches: Vec<ArchName> = arches.iter().copied().filter(|_| random.below(2) == 0).collect();
+    profile(default, &arches, entries)
+}
