@@ -19,6 +19,12 @@ impl Failure {
         Self { message: without_error_numbers(&message.into()), hint: None, status: Exit::RBOX_FAILED }
     }
 
+    /// With the word that engines look for in what a runtime prints.
+    pub(crate) fn into_error(mut self) -> Self {
+        self.message.insert_str(0, "error: ");
+        self
+    }
+
     /// `rbox: what: why` and, where something mends it, `hint: …`.
     pub(crate) fn print(&self) {
         if self.message.is_empty() {

@@ -75,6 +75,7 @@ impl Engine {
                 spec: &planned.spec,
                 stdin: if request.interactive { Stdin::Inherit } else { Stdin::Null },
                 preserved: 0,
+                no_pivot: false,
                 subject: Subject::default(),
                 outlives: false,
                 held: None,

@@ -25,8 +25,8 @@ pub(crate) struct Hook {
     path: PathBuf,
     /// With the name that it is to see as its own first; none means its path.
     args: Vec<String>,
-    /// All of its environment.
-    env: Vec<String>,
+    /// All of its environment; none: that of the workload for a hook inside, and nothing outside.
+    env: Option<Vec<String>>,
     /// Seconds.
     timeout: Option<u64>,
 }
@@ -89,9 +89,9 @@ impl Subject {
     }
 }
 
-/// Runs hooks one after the other, until one fails.
-pub(crate) fn run(hooks: &[Hook], state: &serde_json::Value) -> Result<(), Failure> {
-    hooks.iter().try_for_each(|hook| hook.run(state.to_string().as_bytes()))
+/// Runs hooks one after the other, until one fails. `env` is the environment of those that have none.
+pub(crate) fn run(hooks: &[Hook], state: &serde_json::Value, env: &[String]) -> Result<(), Failure> {
+    hooks.iter().try_for_each(|hook| hook.run(state.to_string().as_bytes(), env))
 }
 
 impl Hook {
@@ -99,26 +99,26 @@ impl Hook {
         Self {
             path: spec.path().clone(),
             args: spec.args().clone().unwrap_or_default(),
-            env: spec.env().clone().unwrap_or_default(),
+            env: spec.env().clone(),
             timeout: spec.timeout().and_then(|seconds| u64::try_from(seconds).ok()),
         }
     }
 
-    fn run(&self, state: &[u8]) -> Result<(), Failure> {
+    fn run(&self, state: &[u8], env: &[String]) -> Result<(), Failure> {
         let what = || format!("run the hook {}", self.path.display());
-        let status = self.finish(state).during(what)?;
+        let status = self.finish(state, self.env.as_deref().unwrap_or(env)).during(what)?;
         if status.success() {
             return Ok(());
         }
         Err(Failure::new(what(), &io::Error::other(format!("it ended with {status}"))))
     }
 
-    fn finish(&self, state: &[u8]) -> io::Result<ExitStatus> {
+    fn finish(&self, state: &[u8], env: &[String]) -> io::Result<ExitStatus> {
         let mut command = Command::new(&self.path);
         if let Some((name, arguments)) = self.args.split_first() {
             command.arg0(name).args(arguments);
         }
-        command.env_clear().envs(self.env.iter().filter_map(|variable| variable.split_once('=')));
+        command.env_clear().envs(env.iter().filter_map(|variable| variable.split_once('=')));
         let mut child = command.stdin(Stdio::piped()).spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
             match stdin.write_all(state) {
@@ -147,7 +147,7 @@ mod tests {
 
     fn shell(script: &str, timeout: Option<u64>) -> Hook {
         let args = ["sh", "-c", script].map(str::to_owned).to_vec();
-        Hook { path: "/bin/sh".into(), args, env: vec!["PATH=/usr/bin:/bin".into(), "A=b=c".into()], timeout }
+        Hook { path: "/bin/sh".into(), args, env: Some(vec!["PATH=/usr/bin:/bin".into(), "A=b=c".into()]), timeout }
     }
 
     #[test]
@@ -156,18 +156,18 @@ mod tests {
             Subject { id: "x1".into(), annotations: [("a.b".into(), "c".into())].into(), ..Subject::default() };
         let state = subject.state(Status::Creating, Some(7));
         let script = r#"test "$A" = b=c && test -z "$HOME" && grep -q '"id":"x1"' "#;
-        run(&[shell(script, None)], &state).expect("passes");
+        run(&[shell(script, None)], &state, &[]).expect("passes");
         let fields = r#"in=$(cat); for f in '"pid":7' '"status":"creating"' '"a.b":"c"'; do
             case $in in *"$f"*) ;; *) exit 1;; esac; done"#;
-        run(&[shell(fields, None)], &state).expect("passes");
+        run(&[shell(fields, None)], &state, &[]).expect("passes");
     }
 
     #[test]
     fn the_first_that_fails_ends_it() {
         let state = Subject::default().state(Status::Creating, None);
-        let failure = run(&[shell("exit 3", None), shell("touch /nowhere", None)], &state).expect_err("fails");
+        let failure = run(&[shell("exit 3", None), shell("touch /nowhere", None)], &state, &[]).expect_err("fails");
         assert!(failure.to_string().contains("/bin/sh") && failure.to_string().contains('3'), "{failure}");
-        let failure = run(&[shell("sleep 600", Some(1))], &state).expect_err("takes too long");
+        let failure = run(&[shell("exec sleep 600", Some(1))], &state, &[]).expect_err("takes too long");
         assert!(failure.to_string().contains("1 s"), "{failure}");
     }
 }

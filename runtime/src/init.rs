@@ -78,7 +78,7 @@ fn run(channel: &mut Channel, exe: OwnedFd, open_root: OpenRoot) -> Result<Infal
         Order::Go.expect(channel).during(|| "wait for the word to go")?;
         trace.mark("wait for the word to go");
     }
-    hooks::run(&plan.start_container, &plan.subject.state(Status::Created, Some(std::process::id())))?;
+    hooks::run(&plan.start_container, &plan.subject.state(Status::Created, Some(std::process::id())), &plan.env)?;
     if plan.traced {
         // The workload does not fail for want of a listener.
         let _ = Report::Trace(trace.into_steps()).send(channel, None);

@@ -32,6 +32,8 @@ pub struct Workload<'a> {
     pub stdin: Stdin,
     /// How many descriptors of this process, from 3 on, the workload gets too.
     pub preserved: u32,
+    /// Whether the root is changed by chroot(2) instead of pivot_root(2).
+    pub no_pivot: bool,
     /// The words for the [`OpenRoot`](crate::OpenRoot) that init calls.
     pub root: &'a [u8],
     /// Where the hooks come in.
@@ -120,6 +122,7 @@ impl Launch {
         plan.no_stdin = workload.stdin == Stdin::Null && plan.terminal.is_none();
         plan.traced = trace.is_on();
         plan.root = workload.root.to_owned();
+        plan.no_pivot = workload.no_pivot;
         plan.preserved = workload.preserved;
         (plan.held, plan.outlives) = (workload.held.is_some(), workload.outlives);
         plan.enters = self.enters;
@@ -159,7 +162,7 @@ impl Launch {
                 Some((Report::Cloned(_), _)) => {}
                 Some((Report::Console, master)) => console = master,
                 Some((Report::Built, _)) => {
-                    hooks::run(&hooks.create_runtime, &plan.subject.state(Status::Creating, Some(pid)))
+                    hooks::run(&hooks.create_runtime, &plan.subject.state(Status::Creating, Some(pid)), &[])
                         .map_err(Error::Inside)?;
                     let _ = Order::Hooked.send(&channel, None);
                     let _ = go();

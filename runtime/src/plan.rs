@@ -48,6 +48,8 @@ pub struct InitPlan {
     pub(crate) held: bool,
     /// Whether it goes on when the launcher dies.
     pub(crate) outlives: bool,
+    /// Whether the root is changed by chroot(2).
+    pub(crate) no_pivot: bool,
     /// How many descriptors of the caller's, from 3 on, are the workload's too.
     pub(crate) preserved: u32,
     /// Whether the launcher runs hooks while init waits.
@@ -128,12 +130,19 @@ impl InitPlan {
             ("linux.rootfsPropagation", linux.rootfs_propagation().is_some()),
             ("linux.mountLabel", linux.mount_label().is_some()),
             ("linux.intelRdt", linux.intel_rdt().is_some()),
+            ("linux.memoryPolicy", linux.memory_policy().is_some()),
+            ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
             ("linux.personality", linux.personality().is_some()),
             ("linux.timeOffsets", linux.time_offsets().is_some()),
         ] {
             if asked {
                 return refuse(field, "this version does not do that yet");
             }
+        }
+        let capabilities = capability::sets(process.capabilities().as_ref());
+        if capabilities.inheritable.0 & !capabilities.bounding.0 != 0 {
+            let why = "it has what is not in the bounding set: operation not permitted (capabilities(7))";
+            return refuse("process.capabilities.inheritable", why);
         }
         let user = process.user();
         let size = process.console_size();
@@ -165,13 +174,14 @@ impl InitPlan {
             args,
             env: process.env().clone().unwrap_or_default(),
             cwd: process.cwd().clone(),
-            capabilities: capability::sets(process.capabilities().as_ref()),
+            capabilities,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             seccomp: linux.seccomp().as_ref().map(compile).transpose()?,
             traced: false,
             enters: false,
             held: false,
             outlives: false,
+            no_pivot: false,
             preserved: 0,
             waits_for_hooks: false,
             create_container: Vec::new(),

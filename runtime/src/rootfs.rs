@@ -83,9 +83,13 @@ pub(crate) fn build(
         Report::Built.send(channel, None).during(|| "call for the hooks")?;
         Order::Hooked.expect(channel).during(|| "wait for the hooks")?;
     }
-    hooks::run(&plan.create_container, &plan.subject.state(Status::Creating, Some(std::process::id())))?;
+    hooks::run(&plan.create_container, &plan.subject.state(Status::Creating, Some(std::process::id())), &[])?;
     process::change_directory_to(root).during(|| "enter the root filesystem")?;
-    mount::pivot_to_current_directory().during(|| "pivot to the root filesystem")?;
+    if plan.no_pivot {
+        process::change_root_to_current_directory().during(|| "change the root to the root filesystem")?;
+    } else {
+        mount::pivot_to_current_directory().during(|| "pivot to the root filesystem")?;
+    }
     trace.mark("pivot_root");
     Ok(())
 }
@@ -101,6 +105,11 @@ fn mount_one(root: BorrowedFd<'_>, step: &MountStep, source: Option<Source>) -> 
         let (set, clear) = (options.set_attributes(), options.clear_attributes());
         mount::set_attributes(mounted.as_fd(), set, clear, options.attributes_recursive)
             .during(|| format!("set the options of the bind mount on {}", destination.display()))?;
+    }
+    if matches!(&step.source, MountSource::New(kind) if kind == "proc" || kind == "sysfs") {
+        // An image with a link there would have this one elsewhere, and a /proc of its own making (CVE-2019-19921).
+        in_root::refuse_symlink(root, destination)
+            .during(|| format!("mount on {}: it must be mounted on ordinary directory", destination.display()))?;
     }
     let target = if directory {
         in_root::create_dir_all(root, destination, 0o755)

@@ -58,6 +58,17 @@ pub fn create_file(root: BorrowedFd<'_>, path: &Path, mode: u32) -> io::Result<O
     openat2(parent.as_fd(), Path::new(name), OFlags::PATH)
 }
 
+/// Fails where there is a symbolic link at `path`; that nothing is there is well.
+pub fn refuse_symlink(root: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    match openat2(root, path, OFlags::PATH | OFlags::NOFOLLOW) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        found => match std::fs::File::from(found?).metadata()?.is_symlink() {
+            true => Err(io::Error::from_raw_os_error(Errno::LOOP.raw_os_error())),
+            false => Ok(()),
+        },
+    }
+}
+
 /// A symbolic link at `path`, which must not be there.
 pub fn create_symlink(root: BorrowedFd<'_>, target: &str, path: &Path) -> io::Result<()> {
     let (parent, name) = split(path)?;

@@ -46,6 +46,12 @@ pub fn change_directory(path: &Path) -> io::Result<()> {
     Ok(rustix::process::chdir(path)?)
 }
 
+/// Makes the current directory the root of this process (chroot(2)).
+pub fn change_root_to_current_directory() -> io::Result<()> {
+    rustix::process::chroot(".")?;
+    Ok(rustix::process::chdir("/")?)
+}
+
 /// Changes the current directory to one that is open.
 pub fn change_directory_to(dir: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::process::fchdir(dir)?)

@@ -91,6 +91,10 @@ struct Create {
     /// Hand this many descriptors, from 3 on, to the workload
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u32,
+
+    /// Change the root by chroot(2): where the old one cannot be pivoted away from, as on an initramfs
+    #[arg(long)]
+    no_pivot: bool,
 }
 
 #[derive(Debug, Args)]
@@ -153,7 +157,7 @@ impl Oci {
         self.verb.act(&states).map_err(|mut failure| {
             failure.status = FAILED;
             log.write(&failure);
-            failure
+            failure.into_error()
         })
     }
 }
@@ -165,7 +169,7 @@ impl Verb {
                 let (created, console) = create.act(states)?;
                 console::hand_over(console, created)?.running.release();
             }
-            Self::Start(one) => states.find(&one.id)?.start(&mut warn)?,
+            Self::Start(one) => states.find(&one.id)?.start()?,
             Self::Run(run) => return run.act(states),
             Self::Exec(exec) => return exec.act(states),
             Self::State(one) => output::json(&states.find(&one.id)?.state())?,
@@ -177,7 +181,7 @@ impl Verb {
             Self::Ps(ps) => ps.act(states)?,
             Self::Delete(delete) => match states.find(&delete.id) {
                 Err(rbox_runtime::oci::Error::Missing(_)) if delete.force => {}
-                container => container?.delete(delete.force, &mut warn)?,
+                container => container?.delete(delete.force)?,
             },
             Self::Spec(example) => example.act()?,
             Self::List(list) => list.print(&states.list()?)?,
@@ -199,6 +203,7 @@ impl Create {
             bundle,
             pid_file: self.pid_file,
             preserve_fds: self.preserve_fds,
+            no_pivot: self.no_pivot,
             now: Timestamp::now().to_string(),
         };
         Ok((states.create(&creation)?, self.console_socket))
@@ -226,8 +231,4 @@ impl List {
         });
         Ok(output::table(["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"], &rows.collect::<Vec<_>>())?)
     }
-}
-
-fn warn(message: String) {
-    eprintln!("rbox: warning: cannot {message}");
 }

@@ -31,6 +31,8 @@ pub struct Creation {
     pub pid_file: Option<PathBuf>,
     /// How many descriptors from 3 on the workload gets.
     pub preserve_fds: u32,
+    /// The root is changed by chroot(2), and what was there before stays mounted below.
+    pub no_pivot: bool,
     /// Now, in RFC 3339's form.
     pub now: String,
 }
@@ -125,6 +127,7 @@ impl States {
             spec: &creation.bundle.spec,
             stdin: Stdin::Inherit,
             preserved: creation.preserve_fds,
+            no_pivot: creation.no_pivot,
             root,
             subject,
             outlives: true,
@@ -148,11 +151,13 @@ fn make_cgroup(creation: &Creation) -> Result<Option<Cgroup>, Error> {
 }
 
 fn limit(cgroup: &Cgroup, spec: &Spec) -> Result<(), Error> {
-    let Some(resources) = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) else { return Ok(()) };
-    cgroup.apply(resources)?;
-    if let Some(rules) = resources.devices() {
-        cgroup.restrict_devices(rules, privileged())?;
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    if let Some(resources) = resources {
+        cgroup.apply(resources)?;
     }
+    // Without rules too: a container of root's without a user namespace could open any device otherwise.
+    let rules = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
+    cgroup.restrict_devices(rules, privileged())?;
     Ok(())
 }
 

@@ -16,8 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Container {
     /// Removes a container that has stopped, or with `force` one in any state, whose processes are killed. One that was
-    /// created and never started goes as well. Gives the failure of a `poststop` hook to `warn`.
-    pub fn delete(self, force: bool, warn: &mut dyn FnMut(String)) -> Result<(), Error> {
+    /// created and never started goes as well. A `poststop` hook that fails is told when all is gone.
+    pub fn delete(self, force: bool) -> Result<(), Error> {
         self.lock()?;
         let status = self.status();
         if matches!(status, Status::Running | Status::Paused) && !force {
@@ -36,10 +36,7 @@ impl Container {
         self.remove_cgroup()?;
         let (poststop, state) = (self.record.hooks.poststop.clone(), self.record.subject.state(Status::Stopped, None));
         self.forget()?;
-        if let Err(failure) = hooks::run(&poststop, &state) {
-            warn(failure.to_string());
-        }
-        Ok(())
+        hooks::run(&poststop, &state, &[]).map_err(|failure| crate::Error::Inside(failure).into())
     }
 
     /// Ends whatever is left in its cgroup: without a pid namespace of its own, the end of the first process ends no

@@ -18,6 +18,8 @@ pub struct Execution {
     pub pid_file: Option<PathBuf>,
     /// How many descriptors from 3 on it gets.
     pub preserve_fds: u32,
+    /// A container that is paused takes it too; it then waits for the container to go on.
+    pub ignore_paused: bool,
 }
 
 impl Container {
@@ -32,6 +34,9 @@ impl Container {
         else {
             return Err(Error::Status { operation: "exec in", id: self.id().to_owned(), status: self.status() });
         };
+        if self.status() == Status::Paused && !execution.ignore_paused {
+            return Err(Error::Status { operation: "exec in", id: self.id().to_owned(), status: Status::Paused });
+        }
         let mut spec = self.record.spec.clone();
         spec.set_process(Some(execution.process.clone())).set_hooks(None);
         let namespaces = NamespacePlan::of_process(first.pid)?;
@@ -41,12 +46,13 @@ impl Container {
             return Err(Error::Status { operation: "exec in", id: self.id().to_owned(), status: self.status() });
         }
         if let Some(cgroup) = self.cgroup()? {
-            cgroup.attach(launch.pid())?;
+            cgroup.attach_beside(launch.pid(), first.pid)?;
         }
         let workload = Workload {
             spec: &spec,
             stdin: Stdin::Inherit,
             preserved: execution.preserve_fds,
+            no_pivot: false,
             root: &[],
             subject: self.record.subject.clone(),
             outlives: true,

@@ -8,13 +8,13 @@ use rbox_sys::socket::Channel;
 use super::state::SOCKET;
 use super::{Container, Error};
 use crate::Status;
-use crate::hooks::{self, Hooks};
+use crate::hooks;
 use crate::start_held;
 
 impl Container {
-    /// Starts the workload; it runs when this returns. Gives the failure of a `poststart` hook, which ends nothing, to
-    /// `warn`.
-    pub fn start(&self, warn: &mut dyn FnMut(String)) -> Result<(), Error> {
+    /// Starts the workload; it runs when this returns. A `poststart` hook that fails ends nothing but the hooks, and is
+    /// told, as runc and crun do it.
+    pub fn start(&self) -> Result<(), Error> {
         self.lock()?;
         let status = self.status();
         if status != Status::Created {
@@ -25,10 +25,7 @@ impl Container {
         // Started is started, whatever comes of it.
         fs::remove_file(&path).map_err(Error::io("remove", &path))?;
         start_held(&socket)?;
-        let Hooks { poststart, .. } = &self.record.hooks;
-        if let Err(failure) = hooks::run(poststart, &self.record.subject.state(Status::Running, self.pid())) {
-            warn(failure.to_string());
-        }
-        Ok(())
+        let state = self.record.subject.state(Status::Running, self.pid());
+        hooks::run(&self.record.hooks.poststart, &state, &[]).map_err(|failure| crate::Error::Inside(failure).into())
     }
 }

@@ -18,7 +18,7 @@ pub(super) fn hand_over(socket: Option<PathBuf>, mut created: Created) -> Result
         None => Ok(()),
     };
     if let Err(failure) = sent {
-        created.container.delete(true, &mut super::warn)?;
+        created.container.delete(true)?;
         return Err(failure);
     }
     Ok(created)

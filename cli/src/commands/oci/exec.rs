@@ -61,6 +61,10 @@ pub(super) struct Exec {
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u32,
 
+    /// Also in a container that is paused
+    #[arg(long)]
+    ignore_paused: bool,
+
     /// The container's id, the command and its arguments
     #[arg(trailing_var_arg = true, required = true, num_args = 1.., value_names = ["ID", "COMMAND"])]
     words: Vec<String>,
@@ -76,7 +80,12 @@ impl Exec {
         };
         let signals =
             SignalFd::of_forwarded().map_err(|error| Failure::new(format!("cannot block signals: {error}")))?;
-        let execution = Execution { process, pid_file: self.pid_file, preserve_fds: self.preserve_fds };
+        let execution = Execution {
+            process,
+            pid_file: self.pid_file,
+            preserve_fds: self.preserve_fds,
+            ignore_paused: self.ignore_paused,
+        };
         let mut running = container.exec(&execution)?;
         if let Some(socket) = self.console_socket {
             console::send(&socket, &mut running)?;
@@ -105,7 +114,11 @@ impl Exec {
             process.set_cwd(cwd.clone());
         }
         let mut env = process.env().clone().unwrap_or_default();
-        env.extend(self.env.iter().cloned());
+        for variable in &self.env {
+            let name = variable.split_once('=').map_or(variable.as_str(), |(name, _)| name);
+            env.retain(|known| known.split_once('=').is_none_or(|(known, _)| known != name));
+            env.push(variable.clone());
+        }
         process.set_env(Some(env));
         if let Some(user) = &self.user {
             let (uid, gid) = user.split_once(':').unwrap_or((user, "0"));
@@ -135,7 +148,8 @@ impl Exec {
 
 fn capability(name: &str) -> Result<Capability, Failure> {
     let upper = name.to_ascii_uppercase();
-    upper.parse().map_err(|_| Failure::new(format!("--cap {name:?} is no capability (capabilities(7))")))
+    serde_json::from_value(upper.into())
+        .map_err(|_| Failure::new(format!("--cap {name:?} is no capability (capabilities(7))")))
 }
 
 fn read(path: &PathBuf) -> Result<Process, Failure> {

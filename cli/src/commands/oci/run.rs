@@ -5,7 +5,7 @@ use rbox_container::{Terminal, supervise};
 use rbox_runtime::oci::{Created, States};
 use rbox_sys::signal::SignalFd;
 
-use super::{Create, console, warn};
+use super::{Create, console};
 use crate::failure::Failure;
 
 #[derive(Debug, Args)]
@@ -28,7 +28,7 @@ impl Run {
             SignalFd::of_forwarded().map_err(|error| Failure::new(format!("cannot block signals: {error}")))?;
         let (created, socket) = self.create.act(states)?;
         if self.detach && socket.is_none() && created.running.has_console() {
-            created.container.delete(true, &mut warn)?;
+            created.container.delete(true)?;
             return Err(Failure::new(
                 "the bundle's process has a terminal: without --console-socket it needs this one",
             ));
@@ -37,9 +37,9 @@ impl Run {
             Some(_) => console::hand_over(socket, created)?,
             None => created,
         };
-        if let Err(error) = container.start(&mut warn) {
+        if let Err(error) = container.start() {
             drop(running);
-            container.delete(true, &mut warn)?;
+            container.delete(true)?;
             return Err(error.into());
         }
         if self.detach {
@@ -48,7 +48,7 @@ impl Run {
         }
         let exit = supervise(running, &signals, Some(Terminal::of_caller()?), true)?;
         if !self.keep {
-            container.delete(true, &mut warn)?;
+            container.delete(true)?;
         }
         Ok(exit.status())
     }
