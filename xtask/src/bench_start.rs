@@ -93,7 +93,8 @@ pub(crate) fn measure(runs: usize) -> Result<()> {
     remove_mapped(&dir.join(".local"))
 }
 
-fn contender<'a>(name: &str, mut command: impl FnMut() -> Command + 'a) -> Contender<'a> {
+/// A command that is timed from its start to its end.
+pub(crate) fn contender<'a>(name: &str, mut command: impl FnMut() -> Command + 'a) -> Contender<'a> {
     let once = move || {
         let mut command = command();
         command.stdin(Stdio::null()).stdout(Stdio::null());

@@ -86,13 +86,12 @@ pub(super) fn plan(resources: &LinuxResources, read: Read<'_>) -> Result<Vec<Wri
         cpu(limits, read, &mut writes)?;
     }
     if let Some(pids) = resources.pids() {
-        let limit = match pids.limit() {
-            ..0 => "max".into(),
-            // Zero tasks would be none to begin with; runc takes it for one as well.
-            0 => "1".into(),
-            limit => limit.to_string(),
-        };
-        writes.push(Write::new("pids.limit", "pids.max", limit));
+        match pids.limit() {
+            ..0 => writes.push(Write::new("pids.limit", "pids.max", "max")),
+            // Podman's word for none, and crun takes it so.
+            0 => {}
+            limit => writes.push(Write::new("pids.limit", "pids.max", limit.to_string())),
+        }
     }
     if let Some(limits) = resources.block_io() {
         block_io(limits, &mut writes)?;
@@ -382,7 +381,7 @@ mod tests {
             ),
             (r#"{"pids": {"limit": 7}}"#, &["pids.max=7"]),
             (r#"{"pids": {"limit": -1}}"#, &["pids.max=max"]),
-            (r#"{"pids": {"limit": 0}}"#, &["pids.max=1"]),
+            (r#"{"pids": {"limit": 0}}"#, &[]),
             (
                 r#"{"blockIO": {"weight": 500, "weightDevice": [{"major": 8, "minor": 0, "weight": 1000}]}}"#,
                 &["io.bfq.weight=500", "io.bfq.weight=8:0 1000"],
