@@ -124,6 +124,12 @@ impl fmt::Display for Failure {
     }
 }
 
+impl From<&Failure> for io::ErrorKind {
+    fn from(failure: &Failure) -> Self {
+        failure.errno.map_or(Self::Other, |errno| io::Error::from_raw_os_error(errno).kind())
+    }
+}
+
 /// `result.during(|| "what was tried")`: names the step that failed.
 pub(crate) trait During<T> {
     fn during<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T, Failure>;

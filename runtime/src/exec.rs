@@ -12,7 +12,8 @@ use rbox_types::Exit;
 use crate::capability::SYS_ADMIN;
 use crate::error::{During, Failure};
 use crate::plan::InitPlan;
-use crate::seccomp;
+use crate::rlimits::Rlimits;
+use crate::{keyring, seccomp};
 
 /// Where execvp(3) looks without $PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -24,6 +25,7 @@ pub(crate) struct Program {
     args: Vec<CString>,
     env: Vec<CString>,
     filter: Option<seccomp::Program>,
+    rlimits: Rlimits,
 }
 
 /// Becomes the workload's user, with its capabilities, in its directory.
@@ -38,6 +40,10 @@ pub(crate) fn prepare(plan: &InitPlan) -> Result<Program, Failure> {
     let (args, env) = (c_strings(&plan.args, "an argument")?, c_strings(&plan.env, "a variable")?);
     let name = plan.args[0].clone();
     let candidates = candidates(&name, &plan.env);
+    if plan.new_keyring {
+        keyring::begin(&plan.subject.id, plan.in_user_namespace)?;
+    }
+    plan.attributes.apply(plan.enters)?;
     // Bounding first: dropping from it needs CAP_SETPCAP, which the next step may take away.
     caps::limit_bounding_set(plan.capabilities.bounding).during(|| "limit the capabilities")?;
     caps::keep_over_setuid(true).during(|| "keep the capabilities")?;
@@ -51,7 +57,7 @@ pub(crate) fn prepare(plan: &InitPlan) -> Result<Program, Failure> {
         caps::set_no_new_privileges().during(|| "set no_new_privs")?;
     }
     process::set_umask(plan.umask);
-    Ok(Program { name, candidates, args, env, filter: plan.seccomp.clone() })
+    Ok(Program { name, candidates, args, env, filter: plan.seccomp.clone(), rlimits: plan.attributes.rlimits.clone() })
 }
 
 /// The sets that this process has until it becomes the workload. A filter is installed last, when nothing is left to be
@@ -99,6 +105,9 @@ fn candidates(name: &str, env: &[String]) -> Vec<PathBuf> {
 impl Program {
     /// Becomes the program; returns only to say why not.
     pub(crate) fn execute(self) -> Failure {
+        if let Err(failure) = self.rlimits.set() {
+            return failure;
+        }
         // Nothing but execve(2) comes after it, unless that fails: then the reason is sent, if the filter lets it.
         if let Some(Err(failure)) = self.filter.as_ref().map(install) {
             return failure;

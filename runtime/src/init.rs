@@ -24,7 +24,7 @@ use crate::root::OpenRoot;
 use crate::sources::Sources;
 use crate::status::Status;
 use crate::trace::Trace;
-use crate::{exec, filesystems, hooks, rootfs};
+use crate::{exec, filesystems, hooks, rootfs, sysctl};
 
 /// What `rbox __init CHANNEL EXE [NEW JOIN…]` does; the arguments are descriptors that the entry handed on. Returns only to give an
 /// exit status.
@@ -133,6 +133,7 @@ fn furnish(
     }
     plan.env.extend(prepared.env);
     rootfs::build(plan, sources, channel, &prepared.rootfs, trace)?;
+    sysctl::write(&plan.sysctls)?;
     if let Some(name) = &plan.hostname {
         process::set_hostname(name).during(|| format!("set the host name {name:?}"))?;
     }

@@ -30,6 +30,7 @@
 //! Nothing of the image is read before the id map is set. Every name that the image controls is resolved with
 //! openat2(2) inside the root, once, to a descriptor that is then used.
 
+mod attributes;
 mod capability;
 pub mod cgroup;
 mod directory;
@@ -39,23 +40,29 @@ mod exec;
 mod filesystems;
 mod hooks;
 mod init;
+mod keyring;
+mod labels;
 mod launch;
 mod mask;
 mod mount_options;
 mod namespaces;
 mod network;
 pub mod oci;
+mod oom_score;
 mod order;
 mod own_exe;
 mod plan;
 pub mod probe;
 mod report;
+mod rlimits;
 mod root;
 mod rootfs;
 mod running;
+mod scheduling;
 pub mod seccomp;
 mod sources;
 mod status;
+mod sysctl;
 pub mod trace;
 
 pub use capability::DEFAULT_CAPABILITIES;

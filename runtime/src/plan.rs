@@ -1,5 +1,6 @@
 //! The spec reduced to what init does, checked before anything exists.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxSeccomp, Spec};
@@ -8,11 +9,13 @@ use rbox_sys::clone::Namespaces;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::attributes::ProcessAttributes;
 use crate::capability;
 use crate::hooks::{Hook, Subject};
 use crate::mount_options::MountOptions;
 use crate::namespaces::NamespacePlan;
 use crate::seccomp::{self, Program};
+use crate::sysctl::{self, Sysctl};
 
 /// All that init needs to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -40,6 +43,12 @@ pub struct InitPlan {
     pub(crate) capabilities: Sets,
     pub(crate) no_new_privileges: bool,
     pub(crate) seccomp: Option<Program>,
+    pub(crate) attributes: ProcessAttributes,
+    pub(crate) sysctls: Vec<Sysctl>,
+    /// Whether the workload gets a session keyring of the container's.
+    pub(crate) new_keyring: bool,
+    /// Whether the container has a user namespace, new or not.
+    pub(crate) in_user_namespace: bool,
     /// Whether init is to say what its steps took.
     pub(crate) traced: bool,
     /// Whether the file tree is there already, and only a process comes into it.
@@ -118,21 +127,11 @@ impl InitPlan {
             return refuse("process.cwd", "it is not an absolute path");
         }
         for (field, asked) in [
-            ("process.rlimits", process.rlimits().as_ref().is_some_and(|limits| !limits.is_empty())),
-            ("process.apparmorProfile", process.apparmor_profile().is_some()),
-            ("process.selinuxLabel", process.selinux_label().is_some()),
-            ("process.oomScoreAdj", process.oom_score_adj().is_some()),
-            ("process.ioPriority", process.io_priority().is_some()),
-            ("process.scheduler", process.scheduler().is_some()),
-            ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
-            ("linux.sysctl", linux.sysctl().as_ref().is_some_and(|values| !values.is_empty())),
             ("linux.devices", linux.devices().as_ref().is_some_and(|devices| !devices.is_empty())),
             ("linux.rootfsPropagation", linux.rootfs_propagation().is_some()),
-            ("linux.mountLabel", linux.mount_label().is_some()),
             ("linux.intelRdt", linux.intel_rdt().is_some()),
             ("linux.memoryPolicy", linux.memory_policy().is_some()),
             ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
-            ("linux.personality", linux.personality().is_some()),
             ("linux.timeOffsets", linux.time_offsets().is_some()),
         ] {
             if asked {
@@ -144,6 +143,8 @@ impl InitPlan {
             let why = "it has what is not in the bounding set: operation not permitted (capabilities(7))";
             return refuse("process.capabilities.inheritable", why);
         }
+        let namespaces = NamespacePlan::of(linux.namespaces().as_deref().unwrap_or_default())?;
+        let sysctls = sysctl::plan(linux.sysctl().as_ref().unwrap_or(&HashMap::new()), &namespaces)?;
         let user = process.user();
         let size = process.console_size();
         let side = |side: u64| u16::try_from(side).unwrap_or(u16::MAX);
@@ -187,7 +188,12 @@ impl InitPlan {
             create_container: Vec::new(),
             start_container: Vec::new(),
             subject: Subject::default(),
-            namespaces: NamespacePlan::of(linux.namespaces().as_deref().unwrap_or_default())?.new,
+            attributes: ProcessAttributes::of(process, linux)?,
+            sysctls,
+            new_keyring: true,
+            in_user_namespace: namespaces.new.has(Namespaces::USER)
+                || namespaces.joined.iter().any(|(kind, _)| *kind == Namespaces::USER),
+            namespaces: namespaces.new,
         })
     }
 }

@@ -20,20 +20,10 @@ pub enum Search {
 pub fn join_session(name: Option<&CStr>, search: Search) -> io::Result<()> {
     let name = name.map_or(std::ptr::null(), CStr::as_ptr);
     // SAFETY: `name` is null or a C string.
-    let key = unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, name) };
-    if key < 0 {
+    if unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, name) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    // keyctl_describe(3): "type;uid;gid;permissions in hexadecimal;name".
-    let mut description = [0_u8; 512];
-    // SAFETY: the kernel writes no more than the length that it is told.
-    let length = unsafe {
-        libc::syscall(libc::SYS_keyctl, libc::KEYCTL_DESCRIBE, key, description.as_mut_ptr(), description.len())
-    };
-    if length < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let description = String::from_utf8_lossy(&description);
+    let description = describe_session()?;
     let permissions = description.split(';').nth(3).and_then(|field| u32::from_str_radix(field, 16).ok());
     let permissions = permissions.ok_or(io::ErrorKind::InvalidData)?;
     // KEY_USR_SEARCH and KEY_OTH_SEARCH (include/linux/key.h).
@@ -41,8 +31,9 @@ pub fn join_session(name: Option<&CStr>, search: Search) -> io::Result<()> {
         Search::Owner => 0x0008_0000,
         Search::Everybody => 0x0000_0008,
     };
+    let session = libc::KEY_SPEC_SESSION_KEYRING;
     // SAFETY: plain integers.
-    match unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_SETPERM, key, permissions | more) } {
+    match unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_SETPERM, session, permissions | more) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
@@ -50,6 +41,11 @@ pub fn join_session(name: Option<&CStr>, search: Search) -> io::Result<()> {
 
 /// The name of this thread's session keyring.
 pub fn session_name() -> io::Result<String> {
+    Ok(describe_session()?.rsplit(';').next().unwrap_or_default().to_owned())
+}
+
+/// "type;uid;gid;permissions in hexadecimal;name" (keyctl_describe(3)).
+fn describe_session() -> io::Result<String> {
     let mut description = [0_u8; 512];
     // SAFETY: the kernel writes no more than the length that it is told.
     let length = unsafe {
@@ -65,7 +61,7 @@ pub fn session_name() -> io::Result<String> {
         return Err(io::Error::last_os_error());
     }
     let description = String::from_utf8_lossy(&description);
-    Ok(description.trim_end_matches('\0').rsplit(';').next().unwrap_or_default().to_owned())
+    Ok(description.trim_end_matches('\0').to_owned())
 }
 
 #[cfg(test)]

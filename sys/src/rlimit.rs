@@ -16,6 +16,7 @@ pub struct Limit {
     pub hard: u64,
 }
 
+#[allow(clippy::unnecessary_cast, reason = "the constants' type differs between C libraries")]
 impl Resource {
     /// Seconds of processor time.
     pub const CPU: Self = Self(libc::RLIMIT_CPU as u32);
