@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rbox_sys::caps::Sets;
@@ -133,19 +134,39 @@ impl Program {
         match denied {
             Some(failure) if failure.hint.is_some() => failure.status(Exit::NOT_FOUND),
             Some(failure) => failure.status(Exit::NOT_EXECUTABLE),
-            None => {
-                // In the words that engines look for.
-                let why = if self.name.contains('/') {
-                    "no such file or directory in the container"
-                } else {
-                    "executable file not found in $PATH of the container"
-                };
-                let mut failure = Failure::new(format!("execute {:?}", self.name), &ErrorKind::NotFound.into())
-                    .status(Exit::NOT_FOUND);
-                failure.why = Some(why.into());
-                failure
-            }
+            None => self.not_found(),
         }
+    }
+
+    /// Fails for what could not be executed, as far as a look tells: where there is time until it is executed, the
+    /// engine is to hear of it before.
+    pub(crate) fn look_for(&self) -> Result<(), Failure> {
+        let mut there = None;
+        for candidate in &self.candidates {
+            let Ok(metadata) = candidate.metadata() else { continue };
+            if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 {
+                return Ok(());
+            }
+            there.get_or_insert(candidate);
+        }
+        let Some(candidate) = there else { return Err(self.not_found()) };
+        let error = ErrorKind::PermissionDenied.into();
+        let mut failure = Failure::new(format!("execute {}", candidate.display()), &error).status(Exit::NOT_EXECUTABLE);
+        failure.why = Some("permission denied: it is no executable file".into());
+        Err(failure)
+    }
+
+    fn not_found(&self) -> Failure {
+        // In the words that engines look for.
+        let why = if self.name.contains('/') {
+            "no such file or directory in the container"
+        } else {
+            "executable file not found in $PATH of the container"
+        };
+        let mut failure =
+            Failure::new(format!("execute {:?}", self.name), &ErrorKind::NotFound.into()).status(Exit::NOT_FOUND);
+        failure.why = Some(why.into());
+        failure
     }
 }
 

@@ -73,6 +73,7 @@ fn run(channel: &mut Channel, exe: OwnedFd, open_root: OpenRoot) -> Result<Infal
     }
     trace.mark("become the workload's user");
     if plan.held {
+        program.look_for()?;
         hold(channel)?;
     } else {
         Order::Go.expect(channel).during(|| "wait for the word to go")?;
