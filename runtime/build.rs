@@ -1,4 +1,4 @@
-//! Writes the table of system call numbers: each name once, with its number on every architecture, sorted by name.
+//! Writes the table of system call numbers: each name once, with its number on every architecture, to be found by a hash.
 //!
 //! The numbers are those of the crate `syscalls`, which takes them from the kernel's tables. It is a build dependency
 //! alone: its enums would be several times the size of the table, and look names up one by one.
@@ -17,6 +17,8 @@ const AARCH64: usize = 3;
 const ARM: usize = 4;
 const RISCV64: usize = 5;
 const LOONGARCH64: usize = 6;
+
+include!("src/seccomp/hash.rs");
 
 type Table = BTreeMap<String, [Option<i32>; ARCHES]>;
 
@@ -39,13 +41,22 @@ fn main() -> io::Result<()> {
     add!(table, LOONGARCH64, loongarch64);
     mend(&mut table);
     derive_x32(&mut table);
-    let mut text = format!("static CALLS: [(&str, [i32; {ARCHES}]); {}] = [\n", table.len());
-    for (name, numbers) in &table {
+    let mut text = format!("static CALLS: [Call; {}] = [\n", table.len());
+    // Twice as many slots as names, so that a search is short.
+    let mut slots = vec![table.len(); (2 * table.len()).next_power_of_two()];
+    for (index, (name, numbers)) in table.iter().enumerate() {
         let numbers = numbers.map(|number| number.unwrap_or(-1));
-        let _ = writeln!(text, "    ({name:?}, {numbers:?}),");
+        let multiplexed = multiplexed(name);
+        let _ = writeln!(text, "    Call {{ name: {name:?}, numbers: {numbers:?}, multiplexed: {multiplexed:?} }},");
+        let mut slot = hash(name) % slots.len();
+        while slots[slot] != table.len() {
+            slot = (slot + 1) % slots.len();
+        }
+        slots[slot] = index;
     }
-    text.push_str("];\n");
+    let _ = writeln!(text, "];\nstatic SLOTS: [u16; {}] = {slots:?};", slots.len());
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/seccomp/hash.rs");
     let dir = env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("cargo gives no OUT_DIR"))?;
     let dir = PathBuf::from(dir);
     fs::write(dir.join("calls.rs"), text)?;
@@ -147,4 +158,51 @@ fn derive_x32(table: &mut Table) {
         let own = (512..).zip(FROM_512).find(|(_, own)| name == own).map(|(number, _)| number);
         numbers[X32] = own.or(numbers[X86_64]).filter(|_| !NOT_THERE.contains(&name.as_str()));
     }
+}
+
+/// The number of the call that multiplexes this one on x86, and its first argument there (<linux/net.h>,
+/// <linux/ipc.h>).
+fn multiplexed(name: &str) -> (u8, u8) {
+    const SOCKETCALL: u8 = 102;
+    const OF_SOCKETCALL: [&str; 20] = [
+        "socket",
+        "bind",
+        "connect",
+        "listen",
+        "accept",
+        "getsockname",
+        "getpeername",
+        "socketpair",
+        "send",
+        "recv",
+        "sendto",
+        "recvfrom",
+        "shutdown",
+        "setsockopt",
+        "getsockopt",
+        "sendmsg",
+        "recvmsg",
+        "accept4",
+        "recvmmsg",
+        "sendmmsg",
+    ];
+    const IPC: u8 = 117;
+    const OF_IPC: [(u8, &str); 12] = [
+        (1, "semop"),
+        (2, "semget"),
+        (3, "semctl"),
+        (4, "semtimedop"),
+        (11, "msgsnd"),
+        (12, "msgrcv"),
+        (13, "msgget"),
+        (14, "msgctl"),
+        (21, "shmat"),
+        (22, "shmdt"),
+        (23, "shmget"),
+        (24, "shmctl"),
+    ];
+    let of_socketcall = (1..).zip(OF_SOCKETCALL).map(|(of, name)| (SOCKETCALL, of, name));
+    let of_ipc = OF_IPC.map(|(of, name)| (IPC, of, name));
+    let mut all = of_socketcall.chain(of_ipc);
+    all.find(|(.., known)| *known == name).map_or((0, 0), |(number, of, _)| (number, of))
 }

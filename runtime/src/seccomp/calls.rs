@@ -1,68 +1,43 @@
-//! System calls by name, and which of them x86 also has behind one number.
+//! System calls by name. A profile names hundreds; so they are found by a hash, all numbers of a name at once.
 
 use super::arch::Arch;
 
+include!("hash.rs");
 include!(concat!(env!("OUT_DIR"), "/calls.rs"));
 
-/// The numbers of one call; the table is written by build.rs.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Numbers(&'static [i32; Arch::COUNT]);
+/// A system call, by whichever numbers; the table is written by build.rs.
+#[derive(Debug)]
+pub(super) struct Call {
+    name: &'static str,
+    /// By architecture; -1 where it has none.
+    numbers: [i32; Arch::COUNT],
+    /// On x86, the call that multiplexes this one, and its first argument there; zeros for none.
+    multiplexed: (u8, u8),
+}
 
-impl Numbers {
+impl Call {
     /// The call's number there, without the bit that marks x32.
-    pub(super) fn on(self, arch: Arch) -> Option<u32> {
-        u32::try_from(self.0[arch.index()]).ok()
+    pub(super) fn on(&self, arch: Arch) -> Option<u32> {
+        u32::try_from(self.numbers[arch.index()]).ok()
+    }
+
+    /// The call that multiplexes this one there, socketcall(2) or ipc(2), and its first argument.
+    pub(super) fn multiplexed_on(&self, arch: Arch) -> Option<(u32, u64)> {
+        let (number, of) = self.multiplexed;
+        (arch == Arch::X86 && number != 0).then(|| (number.into(), of.into()))
     }
 }
 
 /// The call of this name, on whichever architecture.
-pub(super) fn find(name: &str) -> Option<Numbers> {
-    CALLS.binary_search_by(|(known, _)| (*known).cmp(name)).ok().map(|index| Numbers(&CALLS[index].1))
-}
-
-/// socketcall(2) on x86.
-pub(super) const SOCKETCALL: u32 = 102;
-/// ipc(2) on x86.
-pub(super) const IPC: u32 = 117;
-
-/// The call that multiplexes this one on x86, and its first argument there (<linux/net.h>, <linux/ipc.h>).
-pub(super) fn multiplexed(name: &str) -> Option<(u32, u64)> {
-    let socket = |call| Some((SOCKETCALL, call));
-    let ipc = |call| Some((IPC, call));
-    match name {
-        "socket" => socket(1),
-        "bind" => socket(2),
-        "connect" => socket(3),
-        "listen" => socket(4),
-        "accept" => socket(5),
-        "getsockname" => socket(6),
-        "getpeername" => socket(7),
-        "socketpair" => socket(8),
-        "send" => socket(9),
-        "recv" => socket(10),
-        "sendto" => socket(11),
-        "recvfrom" => socket(12),
-        "shutdown" => socket(13),
-        "setsockopt" => socket(14),
-        "getsockopt" => socket(15),
-        "sendmsg" => socket(16),
-        "recvmsg" => socket(17),
-        "accept4" => socket(18),
-        "recvmmsg" => socket(19),
-        "sendmmsg" => socket(20),
-        "semop" => ipc(1),
-        "semget" => ipc(2),
-        "semctl" => ipc(3),
-        "semtimedop" => ipc(4),
-        "msgsnd" => ipc(11),
-        "msgrcv" => ipc(12),
-        "msgget" => ipc(13),
-        "msgctl" => ipc(14),
-        "shmat" => ipc(21),
-        "shmdt" => ipc(22),
-        "shmget" => ipc(23),
-        "shmctl" => ipc(24),
-        _ => None,
+pub(super) fn find(name: &str) -> Option<&'static Call> {
+    let mut slot = hash(name);
+    loop {
+        // A slot that nothing is in has the number after the last.
+        let call = CALLS.get(usize::from(SLOTS[slot % SLOTS.len()]))?;
+        if call.name == name {
+            return Some(call);
+        }
+        slot += 1;
     }
 }
 
@@ -71,9 +46,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_sorted() {
-        assert!(CALLS.is_sorted_by(|(a, _), (b, _)| a < b));
+    fn every_name_is_found() {
         assert!(CALLS.len() > 450);
+        for call in &CALLS {
+            assert_eq!(find(call.name).map(|found| found.name), Some(call.name));
+        }
     }
 
     #[test]
@@ -87,5 +64,11 @@ mod tests {
         assert_eq!(numbers("set_tls"), [None, None, None, None, Some(0xf0005), None, None]);
         assert_eq!(numbers("file_setattr"), [Some(469); 7]);
         assert!(find("no_such_call").is_none());
+        let multiplexed = |name| find(name).and_then(|call| call.multiplexed_on(Arch::X86));
+        assert_eq!(multiplexed("sendmmsg"), Some((102, 20)));
+        assert_eq!(multiplexed("recv"), Some((102, 10)));
+        assert_eq!(multiplexed("shmctl"), Some((117, 24)));
+        assert_eq!(multiplexed("read"), None);
+        assert_eq!(find("socket").and_then(|call| call.multiplexed_on(Arch::X86_64)), None);
     }
 }

@@ -10,7 +10,7 @@ use rbox_sys::seccomp::Flags;
 
 use super::SeccompError;
 use super::arch::Arch;
-use super::calls::{self, Numbers};
+use super::calls::{self, Call};
 
 /// What a filter answers: `SECCOMP_RET_*` with its 16 bits of data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,6 +74,18 @@ pub(super) struct Condition {
     pub(super) mask: u64,
 }
 
+/// A name that the profile has, the call that it names, and the entry that it is in.
+type Named<'a> = (&'a str, &'static Call, &'a Entry<'a>);
+
+/// What of a profile means one number.
+#[derive(Clone, Copy)]
+struct Mention<'a> {
+    name: &'a str,
+    entry: &'a Entry<'a>,
+    /// As a call of a multiplexer: its first argument there.
+    multiplexed: Option<u64>,
+}
+
 /// One entry of the profile's `syscalls`.
 struct Entry<'a> {
     names: &'a [String],
@@ -100,7 +112,7 @@ impl Filter {
         let syscalls = profile.syscalls().as_deref().unwrap_or_default();
         let entries = syscalls.iter().map(Entry::new).collect::<Result<Vec<_>, _>>()?;
         let names = entries.iter().map(|entry| entry.names.len()).sum();
-        let mut named: Vec<(&str, Numbers, &Entry<'_>)> = Vec::with_capacity(names);
+        let mut named: Vec<Named<'_>> = Vec::with_capacity(names);
         for entry in &entries {
             // A name that no architecture has is of a newer kernel, or a slip: runc and crun pass over both.
             named.extend(entry.names.iter().filter_map(|name| Some((name.as_str(), calls::find(name)?, entry))));
@@ -212,33 +224,41 @@ impl Condition {
 }
 
 impl Table {
-    fn new(arch: Arch, named: &[(&str, Numbers, &Entry<'_>)], default: Action) -> Result<Self, SeccompError> {
+    fn new(arch: Arch, named: &[Named<'_>], default: Action) -> Result<Self, SeccompError> {
         // Arm has calls of its own far above all others; what is between them is no newer call.
         const PRIVATE: u32 = 0xf_0000;
         let mut last = 0;
-        let mut found: Vec<(u32, &str, Option<u64>, &Entry<'_>)> = Vec::with_capacity(named.len());
-        for (name, numbers, entry) in named {
+        let mut found: Vec<Mention<'_>> = Vec::with_capacity(named.len());
+        // The number, and below it the place in `found`: what the profile says first stays first. Sorting these is much
+        // of what compiling takes, and single words are sorted fastest.
+        let mut order: Vec<u64> = Vec::with_capacity(named.len());
+        for &(name, call, entry) in named {
             // An entry that says what is said anyway overrides nothing.
             let counts = entry.action != default;
-            let multiplexed = if arch == Arch::X86 { calls::multiplexed(name) } else { None };
-            if let Some((number, call)) = multiplexed.filter(|_| counts) {
-                found.push((number, name, Some(call), entry));
+            let mut mention = |number: u32, multiplexed| {
+                if counts {
+                    order.push(u64::from(number) << 32 | found.len() as u64);
+                    found.push(Mention { name, entry, multiplexed });
+                }
+            };
+            let multiplexed = call.multiplexed_on(arch);
+            if let Some((number, argument)) = multiplexed {
+                mention(number, Some(argument));
             }
-            let Some(number) = numbers.on(arch) else { continue };
+            let Some(number) = call.on(arch) else { continue };
             let number = number | arch.base();
             if multiplexed.is_none() && number < PRIVATE | arch.base() {
                 last = last.max(number);
             }
-            if counts {
-                found.push((number, name, None, entry));
-            }
+            mention(number, None);
         }
-        // Stable: what the profile says first stays first.
-        found.sort_by_key(|(number, ..)| *number);
-        let calls = found
-            .chunk_by(|(a, ..), (b, ..)| a == b)
-            .map(|of_call| Ok((of_call[0].0, Verdict::new(arch, of_call)?)))
-            .collect::<Result<Vec<_>, SeccompError>>()?;
+        order.sort_unstable();
+        let number = |key: u64| (key >> 32) as u32;
+        let mut calls = Vec::with_capacity(order.len());
+        for of_call in order.chunk_by(|a, b| number(*a) == number(*b)) {
+            let mentions = of_call.iter().map(|key| found[*key as u32 as usize]);
+            calls.push((number(of_call[0]), Verdict::new(arch, mentions)?));
+        }
         let last = (last > arch.base() && !default.lets_pass()).then_some(last);
         Ok(Self { arch, calls, last })
     }
@@ -246,17 +266,18 @@ impl Table {
 
 impl Verdict {
     /// That of all that the profile says of one number.
-    fn new(arch: Arch, of_call: &[(u32, &str, Option<u64>, &Entry<'_>)]) -> Result<Self, SeccompError> {
-        if let [(_, _, None, entry)] = of_call
+    fn new<'a>(arch: Arch, of_call: impl ExactSizeIterator<Item = Mention<'a>> + Clone) -> Result<Self, SeccompError> {
+        if of_call.len() == 1
+            && let Some(Mention { multiplexed: None, entry, .. }) = of_call.clone().next()
             && entry.alternatives.iter().all(Vec::is_empty)
         {
             return Ok(Self::Always(entry.action));
         }
         let mut rules: Vec<(Rule, &str)> = Vec::new();
-        for (_, name, multiplexed, entry) in of_call {
+        for Mention { name, entry, multiplexed } in of_call {
             for conditions in &entry.alternatives {
                 let mut conditions = conditions.clone();
-                if let Some(value) = *multiplexed {
+                if let Some(value) = multiplexed {
                     // The multiplexer's first argument says which call; the call's own are behind a pointer, where no
                     // filter looks.
                     conditions.retain(|condition| condition.argument != 0);
@@ -275,7 +296,7 @@ impl Verdict {
                 }
                 match rules.iter().find(|(known, _)| known.conditions == conditions) {
                     Some((known, _)) if known.action != action => {
-                        return Err(SeccompError::Contradiction((*name).into()));
+                        return Err(SeccompError::Contradiction(name.into()));
                     }
                     Some(_) => {}
                     None => rules.push((Rule { conditions, action }, name)),
