@@ -40,14 +40,17 @@ fn oracle(verb: &str, input: &str) -> Output {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     let program = PROGRAM.get_or_init(|| {
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/libseccomp.c");
-        let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("libseccomp-{}", std::process::id()));
-        let compiler = Command::new("cc").args([source, "-o"]).arg(&program).arg("-lseccomp").output();
+        // By rename: tests of other processes may run it already.
+        let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("libseccomp");
+        let built = program.with_extension(std::process::id().to_string());
+        let compiler = Command::new("cc").args([source, "-o"]).arg(&built).arg("-lseccomp").output();
         let compiler = compiler.expect("a C compiler; `cargo xtask setup` installs it");
         let said = String::from_utf8_lossy(&compiler.stderr);
         assert!(
             compiler.status.success(),
             "libseccomp's headers are missing? `cargo xtask setup` installs them\n{said}"
         );
+        std::fs::rename(&built, &program).expect("renamed");
         program
     });
     let mut command = Command::new(program);

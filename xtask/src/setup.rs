@@ -11,7 +11,7 @@ use rbox_tests::command::{self, output, run};
 
 use crate::admin::Admin;
 
-/// A program and the Debian and Ubuntu package that has it.
+/// A program, or the path of a file, and the Debian and Ubuntu package that has it.
 type Need = (&'static str, &'static str);
 
 /// What rbox itself calls.
@@ -40,6 +40,8 @@ const FOR_TESTS: &[Need] = &[
     ("skopeo", "skopeo"),
     ("umoci", "umoci"),
     ("zstd", "zstd"),
+    // For tests alone, which compare filters with libseccomp's.
+    ("/usr/include/seccomp.h", "libseccomp-dev"),
 ];
 
 /// What the benchmarks compare with.
@@ -92,6 +94,9 @@ pub(crate) fn install(needs: &[Need]) -> Result<()> {
 }
 
 fn is_there(program: &str) -> bool {
+    if program.starts_with('/') {
+        return Path::new(program).exists();
+    }
     match program.split_once(' ') {
         Some((program, arguments)) => {
             let probe = output(Command::new(program).args(arguments.split(' ')).arg("--version"));
