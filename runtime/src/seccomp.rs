@@ -18,16 +18,20 @@
 //! - On x86 the rules for socket(2) and its like also hold for socketcall(2), and those for semop(2) and its like for
 //!   ipc(2), by the first argument. Conditions on the first argument are lost there, as with libseccomp.
 //! - Of several rules for one call, one without conditions wins, the first if there are more. Among those with
-//!   conditions the order is libseccomp's ([`rules`]), not the profile's. Rules that contradict each other, with the
+//!   conditions the order is libseccomp's (`rules.rs`), not the profile's. Rules that contradict each other, with the
 //!   same conditions and another action, are refused, as libseccomp refuses them.
 //! - Several conditions on one argument of one entry are alternatives (runc, crun).
 //! - Where architectures have 32-bit arguments, the upper halves of values are passed over.
 //! - A rule whose action is the default says nothing, and overrides nothing.
-//! - Names that no architecture has are passed over; libraries of older kernels' names would do the same.
+//! - Names that no architecture has are passed over: most are of newer kernels.
 //! - Unless unlisted calls are let through (ALLOW, LOG, TRACE), numbers above the highest one that the profile names,
 //!   for that architecture, get ENOSYS (runc's `patchbpf`): a C library then does what it did before that call was
 //!   invented, where EPERM would make it give up. crun does not do this; Podman's profile answers ENOSYS throughout.
-//!   Arm's own calls at 0xf0000 are not taken for the highest one, which runc does.
+//!   Arm's own calls at 0xf0000 are not taken for the highest one, which runc does; and a number that has a rule is never
+//!   taken for a newer one, which runc does to calls that x86 multiplexes.
+//!
+//! Of several rules with conditions for one call, libseccomp 2.5 at times compares one word of an argument where the
+//! other one is loaded, and lets through what no rule allows. Here each rule does what it says.
 //!
 //! Of architectures whose tables are not there (MIPS, Power, S/390 and older ones), none can be named in a profile.
 
