@@ -477,10 +477,10 @@ fn random_profiles() {
     let values = [0, 1, 2, 5, 6, 0xff, 0x1000, 0xffff_ffff];
     let mut random = Random(0x5ec_c095);
     let mut slips = 0;
-    for round in 0..100 {
+    for round in 0..40 {
         let profile = random_profile(&mut random, &names, &ARCHES.map(|(.., name)| name), &values);
         slips += usize::from(compare_unless(&format!("profile {round}"), &profile, true));
     }
-    println!("{slips} of 100 with slips of libseccomp");
-    assert!(slips < 50, "{slips}");
+    println!("{slips} of 40 with slips of libseccomp");
+    assert!(slips < 20, "{slips}");
 }
