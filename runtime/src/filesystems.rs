@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use rbox_sys::clone::{self, Namespaces};
 use rbox_sys::mount::Filesystem;
 
+use crate::cgroup_mount;
 use crate::error::{During, Failure};
 use crate::network::Network;
 use crate::plan::{MountSource, MountStep};
@@ -17,6 +18,9 @@ use crate::plan::{MountSource, MountStep};
 pub(crate) const PROC_HINT: &str = "parts of the outer one are covered, as inside another container: start that one \
      with them uncovered (Docker and Podman: --security-opt systempaths=unconfined)";
 
+/// Filesystems whose files the SELinux policy itself has labels for.
+const LABELLED_BY_KERNEL: [&str; 4] = ["proc", "sysfs", "cgroup2", "mqueue"];
+
 /// Those of a plan, in the order of its mounts, and the network namespace that a new /sys shows the devices of.
 #[derive(Debug)]
 pub(crate) struct Filesystems {
@@ -25,14 +29,14 @@ pub(crate) struct Filesystems {
 }
 
 /// Makes them, as root of the user namespace. The calling thread is in the network namespace afterwards.
-pub(crate) fn make(steps: &[MountStep], network: Option<Network>) -> Result<Filesystems, Failure> {
+pub(crate) fn make(steps: &[MountStep], label: Option<&str>, network: Option<Network>) -> Result<Filesystems, Failure> {
     let mut mounts: Vec<Option<OwnedFd>> = steps.iter().map(|_| None).collect();
     let mut make = |of_network: bool| -> Result<(), Failure> {
         for (step, mount) in steps.iter().zip(&mut mounts) {
             if let MountSource::New(kind) = &step.source
                 && (kind == "sysfs") == of_network
             {
-                *mount = Some(new_filesystem(kind, step)?);
+                *mount = Some(new_filesystem(kind, step, label)?);
             }
         }
         Ok(())
@@ -46,7 +50,7 @@ pub(crate) fn make(steps: &[MountStep], network: Option<Network>) -> Result<File
     Ok(Filesystems { mounts, network })
 }
 
-fn new_filesystem(kind: &str, step: &MountStep) -> Result<OwnedFd, Failure> {
+fn new_filesystem(kind: &str, step: &MountStep, label: Option<&str>) -> Result<OwnedFd, Failure> {
     // The runtime spec's "cgroup" is whatever hierarchy the host has; this one is v2 only.
     let kind = if kind == "cgroup" { "cgroup2" } else { kind };
     let what = || format!("mount {kind} on {}", step.destination.display());
@@ -58,11 +62,16 @@ fn new_filesystem(kind: &str, step: &MountStep) -> Result<OwnedFd, Failure> {
         };
         set.during(|| format!("{} with option {key:?}", what()))?;
     }
-    filesystem.mount(step.options.set_attributes()).map_err(|error| {
-        let failure = Failure::new(what(), &error);
-        match (kind, error.kind()) {
-            ("proc" | "sysfs", ErrorKind::PermissionDenied) => failure.hint(PROC_HINT),
-            _ => failure,
-        }
-    })
+    if let Some(label) = label.filter(|_| !LABELLED_BY_KERNEL.contains(&kind)) {
+        filesystem.set("context", label).during(|| format!("{} with the SELinux context {label:?}", what()))?;
+    }
+    filesystem.mount(step.early_attributes()).or_else(|error| cgroup_mount::or_bind(kind, step, error)).map_err(
+        |error| {
+            let failure = Failure::new(what(), &error);
+            match (kind, error.kind()) {
+                ("proc" | "sysfs", ErrorKind::PermissionDenied) => failure.hint(PROC_HINT),
+                _ => failure,
+            }
+        },
+    )
 }

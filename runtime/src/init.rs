@@ -112,7 +112,8 @@ fn furnish(
     process::set_umask(0o022);
     process::new_session().during(|| "begin a session")?;
     let (prepared, filesystems) = thread::scope(|scope| {
-        let filesystems = scope.spawn(|| filesystems::make(&plan.mounts, network));
+        let filesystems =
+            scope.spawn(|| filesystems::make(&plan.mounts, plan.attributes.labels.mount.as_deref(), network));
         let prepared = root.mount()?;
         trace.mark("mount the root filesystem");
         rootfs::attach(plan, &prepared.rootfs, &prepared.files)?;

@@ -33,6 +33,9 @@
 mod attributes;
 mod capability;
 pub mod cgroup;
+mod cgroup_mount;
+mod copy_up;
+mod devices;
 mod directory;
 mod entry;
 mod error;
@@ -53,6 +56,7 @@ mod order;
 mod own_exe;
 mod plan;
 pub mod probe;
+mod propagation;
 mod report;
 mod rlimits;
 mod root;

@@ -3,6 +3,8 @@
 use rbox_sys::mount::Attributes;
 use serde::{Deserialize, Serialize};
 
+use crate::propagation::Propagation;
+
 /// The options of one mount, taken apart.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MountOptions {
@@ -15,6 +17,12 @@ pub(crate) struct MountOptions {
     pub(crate) bind: bool,
     /// `rbind`.
     pub(crate) bind_recursive: bool,
+    /// `shared`, `rslave`, …, in their order.
+    pub(crate) propagation: Vec<Propagation>,
+    /// `remount`: only the attributes of what is mounted there change.
+    pub(crate) remount: bool,
+    /// `tmpcopyup`: it begins with what the image has there.
+    pub(crate) copy_up: bool,
     /// `idmap`: the source's files are shown with the container's ids.
     pub(crate) idmap: bool,
     /// What the filesystem itself understands: `size=64m`.
@@ -43,14 +51,19 @@ impl MountOptions {
                 ("bind", ..) => parsed.bind = true,
                 ("rbind", ..) => (parsed.bind, parsed.bind_recursive) = (true, true),
                 ("idmap", ..) => parsed.idmap = true,
-                // Container mounts are private already: nothing to do for these two.
-                ("private" | "rprivate", ..) => {}
+                ("remount", ..) => parsed.remount = true,
+                ("tmpcopyup", ..) => parsed.copy_up = true,
+                // They say what the kernel is to log; and what is so for every new filesystem.
+                ("loud" | "silent" | "noiversion", ..) => {}
+                // What crun alone has, and what would have to reach other filesystems' superblocks.
                 (
-                    "shared" | "rshared" | "slave" | "rslave" | "unbindable" | "runbindable" | "tmpcopyup" | "ridmap"
-                    | "remount" | "sync" | "async" | "dirsync" | "mand" | "nomand" | "iversion" | "noiversion" | "loud"
-                    | "silent",
+                    "ridmap" | "copy-symlink" | "src-nofollow" | "dest-nofollow" | "rsync" | "rasync" | "rdirsync"
+                    | "rmand" | "rnomand",
                     ..,
                 ) => return Err(option.clone()),
+                (other, ..) if Propagation::parse(other).is_some() => {
+                    parsed.propagation.extend(Propagation::parse(other));
+                }
                 (other, ..) => parsed.data.push(match other.split_once('=') {
                     Some((key, value)) => (key.into(), Some(value.into())),
                     None => (other.into(), None),
@@ -91,7 +104,7 @@ fn attribute(option: &str) -> Option<(u64, u64)> {
         "symfollow" => not(Attributes::NOSYMFOLLOW),
         "noatime" => (NOATIME, ATIME_FIELD),
         "strictatime" => (STRICTATIME, ATIME_FIELD),
-        "relatime" | "atime" => (0, ATIME_FIELD),
+        "relatime" | "atime" | "norelatime" | "nostrictatime" => (0, ATIME_FIELD),
         "nodiratime" => (NODIRATIME, 0),
         "diratime" => (0, NODIRATIME),
         _ => return None,
@@ -137,7 +150,15 @@ mod tests {
 
     #[test]
     fn what_is_not_done_is_named() {
-        assert_eq!(parse(&["rshared"]), Err("rshared".into()));
-        assert_eq!(parse(&["tmpcopyup"]), Err("tmpcopyup".into()));
+        assert_eq!(parse(&["ridmap"]), Err("ridmap".into()));
+        assert_eq!(parse(&["rsync"]), Err("rsync".into()));
+    }
+
+    #[test]
+    fn what_reaches_further() {
+        let options = parse(&["rslave", "shared", "tmpcopyup", "sync", "silent"]).expect("valid");
+        assert_eq!(options.propagation, ["rslave", "shared"].map(|word| Propagation::parse(word).expect("a word")));
+        assert!(options.copy_up && !options.remount);
+        assert_eq!(options.data, [("sync".into(), None)], "the kernel takes these from the filesystem's own");
     }
 }

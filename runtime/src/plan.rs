@@ -6,14 +6,17 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 use rbox_sys::caps::Sets;
 use rbox_sys::clone::Namespaces;
+use rbox_sys::mount::Attributes;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::attributes::ProcessAttributes;
 use crate::capability;
+use crate::devices::{self, Device};
 use crate::hooks::{Hook, Subject};
 use crate::mount_options::MountOptions;
 use crate::namespaces::NamespacePlan;
+use crate::propagation::Propagation;
 use crate::seccomp::{self, Program};
 use crate::sysctl::{self, Sysctl};
 
@@ -23,6 +26,7 @@ pub struct InitPlan {
     /// For the function that mounts the root filesystem.
     pub(crate) root: Vec<u8>,
     pub(crate) root_read_only: bool,
+    pub(crate) root_propagation: Option<Propagation>,
     pub(crate) mounts: Vec<MountStep>,
     pub(crate) masked_paths: Vec<PathBuf>,
     pub(crate) read_only_paths: Vec<PathBuf>,
@@ -98,6 +102,10 @@ pub(crate) enum MountSource {
     New(String),
     /// A file or directory of the host.
     Bind(PathBuf),
+    /// A device node.
+    Device(Device),
+    /// What is mounted there already.
+    Remount,
 }
 
 impl MountStep {
@@ -105,8 +113,23 @@ impl MountStep {
     pub(crate) fn idmapped_source(&self) -> Option<&Path> {
         match &self.source {
             MountSource::Bind(path) if self.options.idmap => Some(path),
-            MountSource::Bind(_) | MountSource::New(_) => None,
+            MountSource::Bind(_) | MountSource::New(_) | MountSource::Device(_) | MountSource::Remount => None,
         }
+    }
+
+    /// Whether it is to be read-only, but not before all is there that belongs into it.
+    pub(crate) fn read_only_late(&self) -> bool {
+        let filled = match &self.source {
+            MountSource::New(kind) => kind == "tmpfs" || self.destination == Path::new("/dev"),
+            MountSource::Bind(_) | MountSource::Device(_) | MountSource::Remount => false,
+        };
+        filled && self.options.set_attributes().has(Attributes::READ_ONLY)
+    }
+
+    /// The attributes that it has from the beginning.
+    pub(crate) fn early_attributes(&self) -> Attributes {
+        let all = self.options.set_attributes();
+        if self.read_only_late() { all.without(Attributes::READ_ONLY) } else { all }
     }
 }
 
@@ -127,8 +150,6 @@ impl InitPlan {
             return refuse("process.cwd", "it is not an absolute path");
         }
         for (field, asked) in [
-            ("linux.devices", linux.devices().as_ref().is_some_and(|devices| !devices.is_empty())),
-            ("linux.rootfsPropagation", linux.rootfs_propagation().is_some()),
             ("linux.intelRdt", linux.intel_rdt().is_some()),
             ("linux.memoryPolicy", linux.memory_policy().is_some()),
             ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
@@ -149,13 +170,21 @@ impl InitPlan {
         let size = process.console_size();
         let side = |side: u64| u16::try_from(side).unwrap_or(u16::MAX);
         let mut mounts = spec.mounts().iter().flatten().map(mount_step).collect::<Result<Vec<_>, _>>()?;
+        let devices = devices::plan(linux.devices().as_deref().unwrap_or_default())?;
         if mounts.iter().any(|mount| mount.destination == Path::new("/dev")) {
-            mounts.extend(DEVICES.map(device));
+            let defaults = DEVICES.map(device).into_iter();
+            mounts.extend(defaults.filter(|default| devices.iter().all(|own| own.path != default.destination)));
         }
+        mounts.extend(devices.into_iter().map(|device| MountStep {
+            destination: device.path.clone(),
+            source: MountSource::Device(device),
+            options: MountOptions::default(),
+        }));
         Ok(Self {
             root: Vec::new(),
             root_read_only: spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
             mounts,
+            root_propagation: Propagation::of_root(linux.rootfs_propagation().as_deref())?,
             masked_paths: linux.masked_paths().iter().flatten().map(PathBuf::from).collect(),
             read_only_paths: linux.readonly_paths().iter().flatten().map(PathBuf::from).collect(),
             hostname: spec.hostname().clone(),
@@ -210,11 +239,25 @@ fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
 
 fn mount_step(mount: &oci_spec::runtime::Mount) -> Result<MountStep, Error> {
     let refuse = |why: String| Error::Refused { field: "mounts", why };
-    let destination = mount.destination().clone();
+    // Specs of before 1.0 have relative ones.
+    let destination = Path::new("/").join(mount.destination());
     let options = MountOptions::parse(mount.options().as_deref().unwrap_or_default())
         .map_err(|option| refuse(format!("{}: option {option:?} is not supported", destination.display())))?;
     let kind = mount.typ().as_deref().unwrap_or_default();
+    if options.copy_up && (kind != "tmpfs" || options.bind) {
+        return Err(refuse(format!("{}: tmpcopyup is for tmpfs", destination.display())));
+    }
+    if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
+        // With "idmap" alone the container's ids are meant.
+        return Err(refuse(format!("{}: this version maps no ids but the container's", destination.display())));
+    }
     let source = match (options.bind || kind == "bind", mount.source()) {
+        _ if options.remount => match options.data.first() {
+            Some((key, _)) => {
+                return Err(refuse(format!("{}: remount changes no {key:?}", destination.display())));
+            }
+            None => MountSource::Remount,
+        },
         (true, Some(source)) if source.is_absolute() => {
             if let Some((key, _)) = options.data.first() {
                 return Err(refuse(format!("{}: option {key:?} is not one of a bind mount", destination.display())));

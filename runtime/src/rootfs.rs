@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 use rbox_sys::mount::{self, Attributes, Filesystem};
 use rbox_sys::socket::Channel;
 use rbox_sys::tty::{self, Winsize};
-use rbox_sys::{dir, in_root, process};
+use rbox_sys::{at, dir, in_root, process};
 
+use crate::copy_up::copy_up;
 use crate::error::{During, Failure};
+use crate::mount_options::MountOptions;
 use crate::order::Order;
 use crate::plan::{InitPlan, MountSource, MountStep};
 use crate::report::Report;
@@ -52,8 +54,10 @@ pub(crate) fn build(
     trace: &mut Trace,
 ) -> Result<(), Failure> {
     let root = root.as_fd();
+    let mut late = Vec::new();
     for (step, source) in plan.mounts.iter().zip(sources.into_iter()) {
-        mount_one(root, step, source)?;
+        let mounted = mount_one(root, step, source)?;
+        late.extend(mounted.filter(|_| step.read_only_late()).map(|mounted| (mounted, &step.destination)));
         if step.destination == Path::new("/dev") {
             for (target, link) in DEV_LINKS {
                 in_root::create_symlink(root, target, Path::new(link)).during(|| format!("make the link {link}"))?;
@@ -70,6 +74,10 @@ pub(crate) fn build(
     // The workload's directory is made while the root can still be written.
     in_root::create_dir_all(root, &plan.cwd, 0o755)
         .during(|| format!("make the working directory {}", plan.cwd.display()))?;
+    for (mounted, destination) in late {
+        mount::set_attributes(mounted.as_fd(), Attributes::READ_ONLY, Attributes::default(), false)
+            .during(|| format!("make {} read-only", destination.display()))?;
+    }
     for path in &plan.read_only_paths {
         mask::make_read_only(root, path)?;
     }
@@ -90,12 +98,23 @@ pub(crate) fn build(
     } else {
         mount::pivot_to_current_directory().during(|| "pivot to the root filesystem")?;
     }
+    if let Some(propagation) = plan.root_propagation {
+        propagation.apply(root).during(|| "set linux.rootfsPropagation")?;
+    }
     trace.mark("pivot_root");
     Ok(())
 }
 
-fn mount_one(root: BorrowedFd<'_>, step: &MountStep, source: Option<Source>) -> Result<(), Failure> {
+/// Gives the mount.
+fn mount_one(root: BorrowedFd<'_>, step: &MountStep, source: Option<Source>) -> Result<Option<OwnedFd>, Failure> {
     let destination = &step.destination;
+    match &step.source {
+        MountSource::Device(device) => {
+            return device.show(root, source.as_ref().map(|source| &source.mount)).map(|()| None);
+        }
+        MountSource::Remount => return remount(root, step).map(|()| None),
+        MountSource::Bind(_) | MountSource::New(_) => {}
+    }
     let Some(Source { mount: mounted, directory }) = source else {
         let missing = ErrorKind::InvalidInput.into();
         return Err(Failure::new(format!("find what is to be mounted on {}", destination.display()), &missing));
@@ -111,13 +130,58 @@ fn mount_one(root: BorrowedFd<'_>, step: &MountStep, source: Option<Source>) -> 
         in_root::refuse_symlink(root, destination)
             .during(|| format!("mount on {}: it must be mounted on ordinary directory", destination.display()))?;
     }
+    let takes_mode = matches!(&step.source, MountSource::New(kind) if kind == "tmpfs")
+        && options.data.iter().all(|(key, _)| key != "mode");
+    // A tmpfs is as accessible as the directory that it covers, and not the sticky 1777 of the kernel's (runc does so).
+    let covered = if takes_mode || options.copy_up { in_root::open_path(root, destination).ok() } else { None };
+    if let Some(covered) = covered.as_ref().filter(|_| takes_mode) {
+        let mode = at::status_of(covered.as_fd()).map(|covered| covered.mode);
+        mode.and_then(|mode| at::set_mode_of(mounted.as_fd(), mode))
+            .during(|| format!("give what is mounted on {} the mode of that", destination.display()))?;
+    }
+    if let Some(covered) = covered.filter(|_| options.copy_up) {
+        let before = at::status_of(mounted.as_fd()).during(|| format!("look at the new {}", destination.display()))?;
+        copy_up(covered.as_fd(), mounted.as_fd(), destination)?;
+        keep_what_was_asked(mounted.as_fd(), &before, options)
+            .during(|| format!("set the owner and mode of {}", destination.display()))?;
+    }
     let target = if directory {
         in_root::create_dir_all(root, destination, 0o755)
     } else {
         in_root::create_file(root, destination, 0o644)
     };
     let target = target.during(|| format!("make the mount point {}", destination.display()))?;
-    mount::attach(mounted.as_fd(), target.as_fd()).during(|| format!("mount on {}", destination.display()))
+    mount::attach(mounted.as_fd(), target.as_fd()).during(|| format!("mount on {}", destination.display()))?;
+    for propagation in &options.propagation {
+        propagation.apply(mounted.as_fd()).during(|| format!("set the propagation of {}", destination.display()))?;
+    }
+    Ok(Some(mounted))
+}
+
+/// The spec's own owner and mode of a tmpfs count, not those of the directory that was copied into it.
+fn keep_what_was_asked(mounted: BorrowedFd<'_>, before: &at::Status, options: &MountOptions) -> io::Result<()> {
+    let asked = |name| options.data.iter().any(|(key, _)| key == name);
+    let now = at::status_of(mounted)?;
+    let owner = |name, before, now| if asked(name) { before } else { now };
+    at::set_owner_of(
+        rbox_sys::beneath::open_dir(mounted, b"")?.as_fd(),
+        owner("uid", before.uid, now.uid),
+        owner("gid", before.gid, now.gid),
+    )?;
+    at::set_mode_of(mounted, owner("mode", before.mode, now.mode))
+}
+
+/// Changes what is mounted there: the attributes that are not named are cleared, as mount(2) does it.
+fn remount(root: BorrowedFd<'_>, step: &MountStep) -> Result<(), Failure> {
+    let what = || format!("remount {}", step.destination.display());
+    let options = &step.options;
+    let mounted = in_root::open_path(root, &step.destination).during(what)?;
+    let plain = [Attributes::READ_ONLY, Attributes::NOSUID, Attributes::NODEV, Attributes::NOEXEC];
+    let cleared = plain.into_iter().fold(options.clear_attributes(), Attributes::and);
+    let cleared = cleared.without(options.set_attributes());
+    mount::set_attributes(mounted.as_fd(), options.set_attributes(), cleared, options.attributes_recursive)
+        .during(what)?;
+    options.propagation.iter().try_for_each(|propagation| propagation.apply(mounted.as_fd()).during(what))
 }
 
 /// Shows small files of an instance of tmpfs, before anything else is mounted.

@@ -12,6 +12,7 @@ use rbox_sys::{dir, mount};
 use crate::error::{During, Failure};
 use crate::order::Order;
 use crate::plan::{MountSource, MountStep};
+use crate::propagation::Propagation;
 
 /// A detached mount.
 #[derive(Debug)]
@@ -39,9 +40,14 @@ impl Sources {
         let open = |step: &MountStep| match &step.source {
             MountSource::Bind(path) if !step.options.idmap => {
                 let clone = mount::clone_tree(dir::cwd(), path, step.options.bind_recursive);
-                Source::new(path, clone.during(|| format!("bind {}", path.display()))?).map(Some)
+                let clone = clone.during(|| format!("bind {}", path.display()))?;
+                if !step.options.propagation.iter().any(|propagation| propagation.takes()) {
+                    Propagation::PRIVATE.apply(clone.as_fd()).during(|| format!("make {} private", path.display()))?;
+                }
+                Source::new(path, clone).map(Some)
             }
-            MountSource::Bind(_) | MountSource::New(_) => Ok(None),
+            MountSource::Device(device) => Ok(device.of_host().map(|mount| Source { mount, directory: false })),
+            MountSource::Bind(_) | MountSource::New(_) | MountSource::Remount => Ok(None),
         };
         mounts.iter().map(open).collect::<Result<_, _>>().map(Self)
     }

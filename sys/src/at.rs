@@ -153,6 +153,11 @@ pub fn set_owner(dir: BorrowedFd<'_>, name: &[u8], uid: u32, gid: u32) -> io::Re
     Ok(rustix::fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
+/// Sets owner and group of what is open.
+pub fn set_owner_of(fd: BorrowedFd<'_>, uid: u32, gid: u32) -> io::Result<()> {
+    Ok(rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?)
+}
+
 /// Sets the mode of what is *known* not to be a symbolic link: fchmodat(2) would follow one (the call that does not
 /// is of Linux 6.6).
 pub fn set_mode(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> io::Result<()> {

@@ -34,6 +34,16 @@ impl Attributes {
         Self(self.0 | other.0)
     }
 
+    /// Those of `self` that are not in `other`.
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether all of `other` are in `self`.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
     /// The attributes with these bits of `MOUNT_ATTR_*`.
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
@@ -135,6 +145,10 @@ pub enum Propagation {
     Private,
     /// From the namespace this was copied from into this one.
     Slave,
+    /// Both ways, among all that are copied from this one.
+    Shared,
+    /// Neither way, and it cannot be bound elsewhere.
+    Unbindable,
 }
 
 /// Sets the propagation of the mount at `/` and of all mounts below it.
@@ -142,8 +156,22 @@ pub fn set_root_propagation(propagation: Propagation) -> io::Result<()> {
     let kind = match propagation {
         Propagation::Private => MountPropagationFlags::PRIVATE,
         Propagation::Slave => MountPropagationFlags::DOWNSTREAM,
+        Propagation::Shared => MountPropagationFlags::SHARED,
+        Propagation::Unbindable => MountPropagationFlags::UNBINDABLE,
     };
     Ok(rustix::mount::mount_change("/", kind | MountPropagationFlags::REC)?)
+}
+
+/// Sets that of a mount, and of all below it where `recursive`.
+pub fn set_propagation(mount: BorrowedFd<'_>, propagation: Propagation, recursive: bool) -> io::Result<()> {
+    let propagation = match propagation {
+        Propagation::Private => libc::MS_PRIVATE,
+        Propagation::Slave => libc::MS_SLAVE,
+        Propagation::Shared => libc::MS_SHARED,
+        Propagation::Unbindable => libc::MS_UNBINDABLE,
+    };
+    let attr = libc::mount_attr { attr_set: 0, attr_clr: 0, propagation, userns_fd: 0 };
+    mount_setattr(mount, &attr, recursive)
 }
 
 fn mount_setattr(mount: BorrowedFd<'_>, attr: &libc::mount_attr, recursive: bool) -> io::Result<()> {

@@ -10,6 +10,30 @@ pub fn make_fifo(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> io::Result<()> 
     Ok(rustix::fs::mknodat(dir, name, FileType::Fifo, Mode::from_raw_mode(mode), 0)?)
 }
 
+/// Which kind of device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Node {
+    /// Unbuffered.
+    Character,
+    /// Buffered.
+    Block,
+}
+
+/// Makes a node of the device with these numbers, major and minor, for its owner alone. Needs CAP_MKNOD in the initial
+/// user namespace.
+pub fn make_device(dir: BorrowedFd<'_>, name: &[u8], node: Node, (major, minor): (u32, u32)) -> io::Result<()> {
+    let kind = match node {
+        Node::Character => FileType::CharacterDevice,
+        Node::Block => FileType::BlockDevice,
+    };
+    Ok(rustix::fs::mknodat(dir, name, kind, Mode::from_raw_mode(0o600), rustix::fs::makedev(major, minor))?)
+}
+
+/// The number of a device as stat(2) has it (st_rdev).
+pub fn number(major: u32, minor: u32) -> u64 {
+    rustix::fs::makedev(major, minor)
+}
+
 /// Makes what overlayfs takes for "removed": a character device 0:0. The one device that needs no privilege, since
 /// Linux 5.8.
 pub fn make_whiteout(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
