@@ -3,7 +3,7 @@
 //! Only with CAP_MKNOD in the initial user namespace can a node be made; elsewhere the host's node of the same device is
 //! bound, with its owner and mode.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -74,8 +74,8 @@ pub(crate) fn plan(asked: &[LinuxDevice]) -> Result<Vec<Device>, Error> {
 }
 
 impl Device {
-    /// The host's node of this device as a detached mount, if there is one: where the container is to have it, or else
-    /// where udev has a link to each.
+    /// The host's node of this device as a detached mount, if there is one: where the container is to have it, where
+    /// udev has a link to each, or wherever it is in /dev itself.
     pub(crate) fn of_host(&self) -> Option<OwnedFd> {
         let number = format!("{}:{}", self.major, self.minor);
         let by_number = match self.kind {
@@ -83,9 +83,11 @@ impl Device {
             Kind::Block => Path::new("/dev/block").join(number),
             Kind::Fifo => return None,
         };
-        [&self.path, &by_number].into_iter().find_map(|path| {
-            let clone = mount::clone_tree(dir::cwd(), path, false).ok()?;
-            self.is(&clone).ok()?.then_some(clone)
+        let others = std::iter::once_with(|| std::fs::read_dir("/dev")).flatten().flatten().flatten();
+        [self.path.clone(), by_number].into_iter().chain(others.map(|entry| entry.path())).find_map(|path| {
+            let is_it = std::fs::metadata(&path).is_ok_and(|metadata| self.is(&metadata));
+            let clone = is_it.then(|| mount::clone_tree(dir::cwd(), &path, false).ok())??;
+            self.is(&metadata_of(&clone).ok()?).then_some(clone)
         })
     }
 
@@ -126,7 +128,7 @@ impl Device {
         };
         // Whoever shares this directory may have put something else in its place.
         let node = in_root::open_path(parent, Path::new(name))?;
-        if !self.is(&node)? {
+        if !self.is(&metadata_of(&node)?) {
             let other = format!("something is there already, and it is no {}", self.words());
             return Err(io::Error::new(ErrorKind::AlreadyExists, other));
         }
@@ -137,14 +139,13 @@ impl Device {
         at::set_mode_of(node.as_fd(), self.mode)
     }
 
-    fn is(&self, node: &OwnedFd) -> io::Result<bool> {
-        let metadata = File::from(node.try_clone()?).metadata()?;
+    fn is(&self, metadata: &Metadata) -> bool {
         let (file_type, number) = (metadata.file_type(), node::number(self.major, self.minor));
-        Ok(match self.kind {
+        match self.kind {
             Kind::Character => file_type.is_char_device() && metadata.rdev() == number,
             Kind::Block => file_type.is_block_device() && metadata.rdev() == number,
             Kind::Fifo => file_type.is_fifo(),
-        })
+        }
     }
 
     fn words(&self) -> String {
@@ -155,6 +156,10 @@ impl Device {
             Kind::Fifo => "named pipe".into(),
         }
     }
+}
+
+fn metadata_of(node: &OwnedFd) -> io::Result<Metadata> {
+    File::from(node.try_clone()?).metadata()
 }
 
 #[cfg(test)]

@@ -1,0 +1,201 @@
+//! `rbox oci`: what a config.json says of the process, the mounts and the kernel's settings is so inside.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use anyhow::Result;
+use rbox_tests::bundle::Bundle;
+use serde_json::{Value, json};
+
+/// What the script prints in a bundle with this change.
+fn printed(script: &str, change: impl FnOnce(&mut Value)) -> Result<String> {
+    let bundle = Bundle::new(script)?;
+    bundle.change(change)?;
+    Ok(bundle.runtime(["run", &id(&bundle)]).success())
+}
+
+/// One that no other test has: root's containers have a cgroup each, named like that.
+fn id(bundle: &Bundle) -> String {
+    bundle.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Why a bundle with this change does not run.
+fn refused(change: impl FnOnce(&mut Value)) -> Result<String> {
+    let bundle = Bundle::new("true")?;
+    bundle.change(change)?;
+    let outcome = bundle.runtime(["run", &id(&bundle)]);
+    assert_ne!(outcome.status, 0, "{}", outcome.stdout);
+    Ok(outcome.stderr)
+}
+
+fn add_mount(config: &mut Value, mount: Value) {
+    config["mounts"].as_array_mut().expect("there are mounts").push(mount);
+}
+
+#[test]
+fn limits() -> Result<()> {
+    let output = printed("ulimit -Sn; ulimit -Hn; ulimit -Sc", |config| {
+        config["process"]["rlimits"] = json!([
+            { "type": "RLIMIT_NOFILE", "soft": 123, "hard": 456 },
+            { "type": "RLIMIT_CORE", "soft": 0, "hard": 0 },
+        ]);
+    })?;
+    assert_eq!(output, "123\n456\n0\n");
+    // Fewer than this runtime itself has open.
+    let output = printed("ulimit -n", |config| {
+        config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 4, "hard": 4 }]);
+    })?;
+    assert_eq!(output, "4\n");
+    let twice = json!([{ "type": "RLIMIT_CPU", "soft": 1, "hard": 1 }, { "type": "RLIMIT_CPU", "soft": 2, "hard": 2 }]);
+    let error = refused(|config| config["process"]["rlimits"] = twice)?;
+    assert!(error.contains("RLIMIT_CPU"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn scores_priorities_and_personality() -> Result<()> {
+    let script = "cat /proc/self/oom_score_adj; cut -d' ' -f19,41 /proc/self/stat; uname -m";
+    let output = printed(script, |config| {
+        config["process"]["oomScoreAdj"] = json!(765);
+        config["process"]["scheduler"] = json!({ "policy": "SCHED_BATCH", "nice": 7 });
+        config["process"]["ioPriority"] = json!({ "class": "IOPRIO_CLASS_IDLE", "priority": 0 });
+        config["linux"]["personality"] = json!({ "domain": "LINUX32" });
+    })?;
+    let machine = if cfg!(target_arch = "x86_64") { "i686" } else { "armv8l" };
+    assert_eq!(output, format!("765\n7 3\n{machine}\n"));
+    let error = refused(|config| config["process"]["oomScoreAdj"] = json!(1001))?;
+    assert!(error.contains("process.oomScoreAdj"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn settings_of_the_containers_namespaces() -> Result<()> {
+    let script = "cd /proc/sys; cat net/ipv4/ip_forward net/core/somaxconn kernel/domainname";
+    let output = printed(script, |config| {
+        config["linux"]["sysctl"] =
+            json!({ "net.ipv4.ip_forward": "1", "net/core/somaxconn": "77", "kernel.domainname": "d" });
+    })?;
+    assert_eq!(output, "1\n77\nd\n");
+    for name in ["kernel.core_pattern", "vm.swappiness", "net/../kernel/core_pattern", "kernel.hostname"] {
+        let error = refused(|config| config["linux"]["sysctl"] = json!({ name: "1" }))?;
+        assert!(error.contains("linux.sysctl") && error.contains(name), "{error}");
+    }
+    let error = refused(|config| {
+        config["linux"]["sysctl"] = json!({ "net.ipv4.ip_forward": "1" });
+        let namespaces = config["linux"]["namespaces"].as_array_mut().expect("there are namespaces");
+        namespaces.retain(|namespace| namespace["type"] != "network");
+    })?;
+    assert!(error.contains("no network namespace"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn devices() -> Result<()> {
+    // In a user namespace: the host's node, with whatever name it has there.
+    let output = printed("stat -c '%t %T' /dev/other /dev/null; echo x > /dev/other; test -p /run/fifo", |config| {
+        config["linux"]["devices"] = json!([
+            { "path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 438 },
+            { "path": "/run/fifo", "type": "p", "fileMode": 384 },
+            { "path": "/dev/other", "type": "c", "major": 1, "minor": 3 },
+        ]);
+    })?;
+    assert_eq!(output, "1 3\n1 3\n");
+    let error = refused(|config| {
+        config["linux"]["devices"] = json!([{ "path": "/dev/x", "type": "c", "major": 240, "minor": 77 }]);
+    })?;
+    assert!(error.contains("/dev/x") && error.contains("240:77"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn propagation_and_remounts() -> Result<()> {
+    let script =
+        "grep ' /mnt ' /proc/self/mountinfo | cut -d' ' -f6-7; grep ' / ' /proc/self/mountinfo | cut -d' ' -f7";
+    let output = printed(script, |config| {
+        add_mount(config, json!({ "destination": "/mnt", "type": "tmpfs", "options": ["shared", "nosuid", "sync"] }));
+        add_mount(config, json!({ "destination": "/mnt", "options": ["remount", "ro", "noexec"] }));
+        config["linux"]["rootfsPropagation"] = json!("shared");
+    })?;
+    let words: Vec<&str> = output.split_whitespace().collect();
+    assert_eq!(words[0], "ro,noexec,relatime", "{output}");
+    assert!(words[1].starts_with("shared:") && words[2].starts_with("shared:"), "{output}");
+    let error = refused(|config| config["linux"]["rootfsPropagation"] = json!("public"))?;
+    assert!(error.contains("linux.rootfsPropagation"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn a_read_only_dev_has_its_nodes() -> Result<()> {
+    let output = printed("echo x > /dev/null && touch /dev/new 2>/dev/null || echo read-only", |config| {
+        config["mounts"][1]["options"] = json!(["nosuid", "mode=755", "ro"]);
+    })?;
+    assert_eq!(output, "read-only\n");
+    Ok(())
+}
+
+#[test]
+fn tmpfs_begins_with_what_the_image_has() -> Result<()> {
+    let bundle = Bundle::new(
+        "cd /data; cat d/file; readlink out; stat -c %a . d/file; touch d/new; ls /linked; stat -c %a /tmp2",
+    )?;
+    fs::create_dir_all(bundle.inside("/data/d"))?;
+    fs::write(bundle.inside("/data/d/file"), "content\n")?;
+    fs::set_permissions(bundle.inside("/data/d/file"), fs::Permissions::from_mode(0o604))?;
+    fs::set_permissions(bundle.inside("/data"), fs::Permissions::from_mode(0o751))?;
+    fs::create_dir(bundle.inside("/tmp2"))?;
+    fs::set_permissions(bundle.inside("/tmp2"), fs::Permissions::from_mode(0o710))?;
+    symlink("/etc/passwd", bundle.inside("/data/out"))?;
+    // The place itself may be reached by a link, which ends inside: this is not the host's /etc.
+    symlink("/../../../data/d", bundle.inside("/linked"))?;
+    bundle.change(|config| {
+        add_mount(config, json!({ "destination": "/data", "type": "tmpfs", "options": ["tmpcopyup"] }));
+        add_mount(config, json!({ "destination": "/linked", "type": "tmpfs", "options": ["tmpcopyup"] }));
+        // Of before 1.0: relative.
+        add_mount(config, json!({ "destination": "tmp2", "type": "tmpfs" }));
+    })?;
+    let output = bundle.runtime(["run", &id(&bundle)]).success();
+    assert_eq!(output, "content\n/etc/passwd\n751\n604\nfile\nnew\n710\n");
+    assert!(!bundle.inside("/data/d/new").exists(), "the image has it too");
+    Ok(())
+}
+
+#[test]
+fn a_cgroup_mount_without_a_namespace_of_its_own() -> Result<()> {
+    let has = ["/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/unified/cgroup.procs"]
+        .iter()
+        .any(|path| fs::exists(path).unwrap_or(false));
+    if !has {
+        eprintln!("skipped: this host has no cgroup2");
+        return Ok(());
+    }
+    let output = printed("test -f /cg/cgroup.procs && mkdir /cg/new 2>/dev/null || echo read-only", |config| {
+        add_mount(config, json!({ "destination": "/cg", "type": "cgroup", "options": ["ro", "nosuid"] }));
+    })?;
+    assert_eq!(output, "read-only\n");
+    Ok(())
+}
+
+#[test]
+fn labels_need_their_module() -> Result<()> {
+    if !fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y')) {
+        let error = refused(|config| config["process"]["apparmorProfile"] = json!("web"))?;
+        assert!(error.contains("process.apparmorProfile: AppArmor is not enabled"), "{error}");
+    }
+    if !fs::exists("/sys/fs/selinux/enforce")? {
+        let error = refused(|config| config["process"]["selinuxLabel"] = json!("a:b:c:s0"))?;
+        assert!(error.contains("process.selinuxLabel: SELinux is not enabled"), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_callers_keys_stay_outside() -> Result<()> {
+    // It shows the keys that a process has, and the kernel may be without.
+    if fs::read_to_string("/proc/keys").is_ok() {
+        let bundle = Bundle::new("grep -o '_ses[^:]*' /proc/keys")?;
+        let id = id(&bundle);
+        let seen = bundle.runtime(["run", &id]).success();
+        assert!(seen.lines().any(|name| name == format!("_ses.{id}")), "{seen}");
+    }
+    Ok(())
+}
