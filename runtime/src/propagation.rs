@@ -63,6 +63,11 @@ impl Propagation {
         matches!(self.kind, Kind::Slave | Kind::Shared)
     }
 
+    /// Whether it changes mounts that are private or slaves.
+    pub(crate) fn is_late(self) -> bool {
+        matches!(self.kind, Kind::Shared | Kind::Unbindable)
+    }
+
     /// Sets it.
     pub(crate) fn apply(self, mounted: BorrowedFd<'_>) -> io::Result<()> {
         let kind = match self.kind {

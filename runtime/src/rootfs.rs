@@ -98,7 +98,9 @@ pub(crate) fn build(
     } else {
         mount::pivot_to_current_directory().during(|| "pivot to the root filesystem")?;
     }
-    if let Some(propagation) = plan.root_propagation {
+    // The mounts are private from the beginning, and those that are slaves have said so themselves: as in runc, these
+    // words for the root do not undo what a mount says.
+    if let Some(propagation) = plan.root_propagation.filter(|propagation| propagation.is_late()) {
         propagation.apply(root).during(|| "set linux.rootfsPropagation")?;
     }
     trace.mark("pivot_root");
