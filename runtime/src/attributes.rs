@@ -33,6 +33,15 @@ impl ProcessAttributes {
         })
     }
 
+    /// Gives the process `pid` what only a privileged launcher can; it is in its user namespace already. What fails
+    /// here is tried again inside, where it is a failure.
+    pub(crate) fn grant(&self, pid: u32) {
+        let _ = self.rlimits.make_room(Some(pid));
+        if let Some(wanted) = self.oom_score_adj {
+            let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), wanted.to_string());
+        }
+    }
+
     /// Applies them to this process, while it still has its capabilities; all but the limits, for which it only makes
     /// room. `enters`: it comes into a container that is there.
     pub(crate) fn apply(&self, enters: bool) -> Result<(), Failure> {

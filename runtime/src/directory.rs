@@ -8,6 +8,7 @@ use rbox_sys::{dir, in_root, mount};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{During, Failure};
+use crate::propagation::Propagation;
 use crate::root::{MountRoot, Prepared};
 
 /// Which directory, and for whom.
@@ -32,6 +33,7 @@ pub fn open_directory(words: &[u8]) -> Result<Box<dyn MountRoot>, Failure> {
         postcard::from_bytes(words).map_err(io::Error::other).during(|| "read what the root filesystem is")?;
     let what = || format!("open the root filesystem {}", root.path.display());
     let mount = mount::clone_tree(dir::cwd(), &root.path, true).during(what)?;
+    Propagation::PRIVATE.apply(mount.as_fd()).during(|| "make the root filesystem private")?;
     Ok(Box::new(OpenDirectory { mount, home_of: root.home_of }))
 }
 

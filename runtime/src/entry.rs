@@ -24,8 +24,9 @@ pub const BUNDLE_VERB: &str = "__init-bundle";
 pub(crate) fn run(channel: &Channel, verb: &str, joins: &Joins) -> Result<Infallible, Failure> {
     Order::Begin.expect(channel).during(|| "wait for the word to begin")?;
     if joins.is_empty() {
-        // Mounts made here must not appear on the host, and the host's must not appear in the container.
-        mount::set_root_propagation(Propagation::Private).during(|| "make the mounts private")?;
+        // Mounts made here must not appear on the host. The host's may appear below bind sources that ask for that: the
+        // others, and the root filesystem, are made private when they are opened.
+        mount::set_root_propagation(Propagation::Slave).during(|| "make the mounts slaves of the host's")?;
     }
     let exe = own_exe::read_only().during(|| "make a read-only clone of the rbox binary")?;
     // Without a mapped id this process is nobody's root, and execve(2) would leave it no capability but ambient ones.

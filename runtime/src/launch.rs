@@ -132,6 +132,7 @@ impl Launch {
         trace.mark("check the spec");
         let Self { first, maps, channel, cloned, .. } = self;
         let pid = first.child().pid();
+        plan.attributes.grant(pid);
         let text = postcard::to_stdvec(&plan).map_err(io::Error::other).map_err(failed("write the plan"))?;
         let text = memfd::of("rbox-plan", &text).map_err(failed("write the plan"))?;
         let _ = Order::Plan.send(&channel, Some(text.as_fd()));
@@ -139,8 +140,8 @@ impl Launch {
             maps.finish()?;
         }
         trace.mark("wait for newuidmap and newgidmap");
-        for path in plan.mounts.iter().filter_map(|step| step.idmapped_source()) {
-            let clone = idmapped_clone(path, pid);
+        for (step, path) in plan.mounts.iter().filter_map(|step| Some((step, step.idmapped_source()?))) {
+            let clone = idmapped_clone(step, path, pid);
             let clone = clone.map_err(|source| Error::IdMappedMount { path: path.to_owned(), source })?;
             let _ = Order::IdMapped.send(&channel, Some(clone.as_fd()));
         }

@@ -47,6 +47,7 @@ mod keyring;
 mod labels;
 mod launch;
 mod mask;
+mod mount_ids;
 mod mount_options;
 mod namespaces;
 mod network;

@@ -25,6 +25,8 @@ pub(crate) struct MountOptions {
     pub(crate) copy_up: bool,
     /// `idmap`: the source's files are shown with the container's ids.
     pub(crate) idmap: bool,
+    /// `ridmap`: those of the mounts below it too.
+    pub(crate) idmap_recursive: bool,
     /// What the filesystem itself understands: `size=64m`.
     pub(crate) data: Vec<(String, Option<String>)>,
 }
@@ -51,14 +53,15 @@ impl MountOptions {
                 ("bind", ..) => parsed.bind = true,
                 ("rbind", ..) => (parsed.bind, parsed.bind_recursive) = (true, true),
                 ("idmap", ..) => parsed.idmap = true,
+                ("ridmap", ..) => (parsed.idmap, parsed.idmap_recursive) = (true, true),
                 ("remount", ..) => parsed.remount = true,
                 ("tmpcopyup", ..) => parsed.copy_up = true,
                 // They say what the kernel is to log; and what is so for every new filesystem.
                 ("loud" | "silent" | "noiversion", ..) => {}
                 // What crun alone has, and what would have to reach other filesystems' superblocks.
                 (
-                    "ridmap" | "copy-symlink" | "src-nofollow" | "dest-nofollow" | "rsync" | "rasync" | "rdirsync"
-                    | "rmand" | "rnomand",
+                    "copy-symlink" | "src-nofollow" | "dest-nofollow" | "rsync" | "rasync" | "rdirsync" | "rmand"
+                    | "rnomand",
                     ..,
                 ) => return Err(option.clone()),
                 (other, ..) if Propagation::parse(other).is_some() => {
@@ -150,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_is_not_done_is_named() {
-        assert_eq!(parse(&["ridmap"]), Err("ridmap".into()));
+        assert_eq!(parse(&["src-nofollow"]), Err("src-nofollow".into()));
         assert_eq!(parse(&["rsync"]), Err("rsync".into()));
     }
 

@@ -14,6 +14,7 @@ use crate::attributes::ProcessAttributes;
 use crate::capability;
 use crate::devices::{self, Device};
 use crate::hooks::{Hook, Subject};
+use crate::mount_ids::MountIds;
 use crate::mount_options::MountOptions;
 use crate::namespaces::NamespacePlan;
 use crate::propagation::Propagation;
@@ -94,6 +95,8 @@ pub(crate) struct MountStep {
     pub(crate) destination: PathBuf,
     pub(crate) source: MountSource,
     pub(crate) options: MountOptions,
+    /// The ids that its files are shown with, where those are not the container's.
+    pub(crate) ids: Option<MountIds>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -179,6 +182,7 @@ impl InitPlan {
             destination: device.path.clone(),
             source: MountSource::Device(device),
             options: MountOptions::default(),
+            ids: None,
         }));
         Ok(Self {
             root: Vec::new(),
@@ -241,16 +245,14 @@ fn mount_step(mount: &oci_spec::runtime::Mount) -> Result<MountStep, Error> {
     let refuse = |why: String| Error::Refused { field: "mounts", why };
     // Specs of before 1.0 have relative ones.
     let destination = Path::new("/").join(mount.destination());
-    let options = MountOptions::parse(mount.options().as_deref().unwrap_or_default())
+    let mut options = MountOptions::parse(mount.options().as_deref().unwrap_or_default())
         .map_err(|option| refuse(format!("{}: option {option:?} is not supported", destination.display())))?;
     let kind = mount.typ().as_deref().unwrap_or_default();
     if options.copy_up && (kind != "tmpfs" || options.bind) {
         return Err(refuse(format!("{}: tmpcopyup is for tmpfs", destination.display())));
     }
-    if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-        // With "idmap" alone the container's ids are meant.
-        return Err(refuse(format!("{}: this version maps no ids but the container's", destination.display())));
-    }
+    let ids = MountIds::of(mount).map_err(|why| refuse(format!("{}: {why}", destination.display())))?;
+    options.idmap |= ids.is_some();
     let source = match (options.bind || kind == "bind", mount.source()) {
         _ if options.remount => match options.data.first() {
             Some((key, _)) => {
@@ -273,13 +275,18 @@ fn mount_step(mount: &oci_spec::runtime::Mount) -> Result<MountStep, Error> {
         (false, _) if kind.is_empty() => return Err(refuse(format!("{}: no type", destination.display()))),
         (false, _) => MountSource::New(kind.into()),
     };
-    Ok(MountStep { destination, source, options })
+    Ok(MountStep { destination, source, options, ids })
 }
 
 /// A node of the host bound into the container: a user namespace may not make nodes of its own.
 fn device(name: &str) -> MountStep {
     let path = Path::new("/dev").join(name);
-    MountStep { destination: path.clone(), source: MountSource::Bind(path), options: MountOptions::default() }
+    MountStep {
+        destination: path.clone(),
+        source: MountSource::Bind(path),
+        options: MountOptions::default(),
+        ids: None,
+    }
 }
 
 /// The capability sets on their way to init: five numbers.

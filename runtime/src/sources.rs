@@ -77,10 +77,18 @@ impl Sources {
     }
 }
 
-/// A detached clone of the mount at `path` that shows files with the ids of the process `pid`.
-pub(crate) fn idmapped_clone(path: &Path, pid: u32) -> io::Result<OwnedFd> {
-    let ids = File::open(format!("/proc/{pid}/ns/user"))?;
-    let clone = mount::clone_tree(dir::cwd(), path, false)?;
-    mount::set_id_map(clone.as_fd(), ids.as_fd())?;
+/// A detached clone of the mount at `path`, the source of `step`, that shows files with the step's ids, or else with those
+/// of the process `pid`.
+pub(crate) fn idmapped_clone(step: &MountStep, path: &Path, pid: u32) -> io::Result<OwnedFd> {
+    let ids = match &step.ids {
+        Some(ids) => ids.user_namespace()?,
+        None => File::open(format!("/proc/{pid}/ns/user"))?,
+    };
+    let recursive = step.options.idmap_recursive;
+    let clone = mount::clone_tree(dir::cwd(), path, recursive)?;
+    mount::set_id_map(clone.as_fd(), ids.as_fd(), recursive)?;
+    if !step.options.propagation.iter().any(|propagation| propagation.takes()) {
+        Propagation::PRIVATE.apply(clone.as_fd())?;
+    }
     Ok(clone)
 }

@@ -125,17 +125,17 @@ pub fn set_attributes(mount: BorrowedFd<'_>, set: Attributes, clear: Attributes,
     mount_setattr(mount, &attr, recursive)
 }
 
-/// Shows the files of a detached mount with the ids of the user namespace `ids`: what belongs to 0 on disk belongs to
+/// Shows the files of a detached mount, and of all below it where `recursive`, with the ids of the user namespace `ids`: what belongs to 0 on disk belongs to
 /// that namespace's 0 here (mount_setattr(2), MOUNT_ATTR_IDMAP, Linux 5.12). Needs CAP_SYS_ADMIN where the filesystem
 /// was mounted.
-pub fn set_id_map(mount: BorrowedFd<'_>, ids: BorrowedFd<'_>) -> io::Result<()> {
+pub fn set_id_map(mount: BorrowedFd<'_>, ids: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
     let attr = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_IDMAP,
         attr_clr: 0,
         propagation: 0,
         userns_fd: ids.as_raw_fd() as u64,
     };
-    mount_setattr(mount, &attr, false)
+    mount_setattr(mount, &attr, recursive)
 }
 
 /// How mounts made in one namespace appear in those it was copied to (mount_namespaces(7)).

@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use anyhow::Result;
 use rbox_tests::bundle::Bundle;
+use rbox_tests::host;
 use serde_json::{Value, json};
 
 /// What the script prints in a bundle with this change.
@@ -196,6 +197,35 @@ fn the_callers_keys_stay_outside() -> Result<()> {
         let id = id(&bundle);
         let seen = bundle.runtime(["run", &id]).success();
         assert!(seen.lines().any(|name| name == format!("_ses.{id}")), "{seen}");
+    }
+    Ok(())
+}
+
+/// Root's business: an ordinary user gets no id-mapped mount (mount_setattr(2)).
+#[test]
+fn a_mount_with_ids_of_its_own() -> Result<()> {
+    let ids = json!([{ "containerID": 0, "hostID": 4000, "size": 100 }]);
+    let bundle = Bundle::new("stat -c '%u %g' /data /data/file")?;
+    let source = bundle.path().join("source");
+    fs::create_dir(&source)?;
+    fs::write(source.join("file"), "")?;
+    if host::uid() == 0 {
+        // Where mount points are made.
+        std::os::unix::fs::chown(bundle.inside("/"), Some(3995), Some(3995))?;
+    }
+    bundle.change(|config| {
+        config["linux"]["uidMappings"] = json!([{ "containerID": 0, "hostID": 3995, "size": 50 }]);
+        config["linux"]["gidMappings"] = config["linux"]["uidMappings"].clone();
+        let mount = json!({ "destination": "/data", "type": "bind", "source": source, "options": ["bind", "ridmap"],
+                            "uidMappings": ids, "gidMappings": ids });
+        add_mount(config, mount);
+    })?;
+    let outcome = bundle.runtime(["run", &id(&bundle)]);
+    if host::uid() == 0 {
+        // What is root's on disk is 4000's on the host, which is the container's 5.
+        assert_eq!(outcome.success(), "5 5\n5 5\n");
+    } else {
+        assert_ne!(outcome.status, 0);
     }
     Ok(())
 }
