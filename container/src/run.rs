@@ -76,6 +76,7 @@ impl Engine {
                 stdin: if request.interactive { Stdin::Inherit } else { Stdin::Null },
                 preserved: 0,
                 no_pivot: false,
+                new_keyring: true,
                 subject: Subject::default(),
                 outlives: false,
                 held: None,

@@ -34,6 +34,8 @@ pub struct Workload<'a> {
     pub preserved: u32,
     /// Whether the root is changed by chroot(2) instead of pivot_root(2).
     pub no_pivot: bool,
+    /// Whether it gets a session keyring of its own.
+    pub new_keyring: bool,
     /// The words for the [`OpenRoot`](crate::OpenRoot) that init calls.
     pub root: &'a [u8],
     /// Where the hooks come in.
@@ -122,7 +124,7 @@ impl Launch {
         plan.no_stdin = workload.stdin == Stdin::Null && plan.terminal.is_none();
         plan.traced = trace.is_on();
         plan.root = workload.root.to_owned();
-        plan.no_pivot = workload.no_pivot;
+        (plan.no_pivot, plan.new_keyring) = (workload.no_pivot, workload.new_keyring);
         plan.preserved = workload.preserved;
         (plan.held, plan.outlives) = (workload.held.is_some(), workload.outlives);
         plan.enters = self.enters;

@@ -95,6 +95,10 @@ struct Create {
     /// Change the root by chroot(2): where the old one cannot be pivoted away from, as on an initramfs
     #[arg(long)]
     no_pivot: bool,
+
+    /// Leave the workload the session keyring of the caller
+    #[arg(long)]
+    no_new_keyring: bool,
 }
 
 #[derive(Debug, Args)]
@@ -204,6 +208,7 @@ impl Create {
             pid_file: self.pid_file,
             preserve_fds: self.preserve_fds,
             no_pivot: self.no_pivot,
+            new_keyring: !self.no_new_keyring,
             now: Timestamp::now().to_string(),
         };
         Ok((states.create(&creation)?, self.console_socket))

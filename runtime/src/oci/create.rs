@@ -33,6 +33,8 @@ pub struct Creation {
     pub preserve_fds: u32,
     /// The root is changed by chroot(2), and what was there before stays mounted below.
     pub no_pivot: bool,
+    /// It gets a session keyring of its own, and not the caller's.
+    pub new_keyring: bool,
     /// Now, in RFC 3339's form.
     pub now: String,
 }
@@ -128,6 +130,7 @@ impl States {
             stdin: Stdin::Inherit,
             preserved: creation.preserve_fds,
             no_pivot: creation.no_pivot,
+            new_keyring: creation.new_keyring,
             root,
             subject,
             outlives: true,

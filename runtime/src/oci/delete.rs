@@ -11,6 +11,9 @@ use super::{Container, Error};
 use crate::Status;
 use crate::hooks;
 
+/// How long a first process is waited for that nobody has killed.
+const MOMENT: Duration = Duration::from_millis(100);
+
 /// How long a killed first process may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -19,6 +22,10 @@ impl Container {
     /// created and never started goes as well. A `poststop` hook that fails is told when all is gone.
     pub fn delete(self, force: bool) -> Result<(), Error> {
         self.lock()?;
+        if !force && self.status() == Status::Running {
+            // What has done its work is gone in a moment; an engine may be quicker than that.
+            self.wait_for_end(MOMENT)?;
+        }
         let status = self.status();
         if matches!(status, Status::Running | Status::Paused) && !force {
             return Err(Error::Status { operation: "delete", id: self.id().to_owned(), status });
@@ -27,16 +34,24 @@ impl Container {
             let failed = || Error::io("end", format!("the process {}", process.pid));
             if let Some(pidfd) = process.open().map_err(failed())? {
                 signal_pidfd(&pidfd, Signal::KILL).map_err(failed())?;
-                let [ended] = poll::wait([(pidfd.as_fd(), Interest::Read)], Some(PATIENCE)).map_err(failed())?;
-                if !ended {
-                    return Err(failed()(std::io::ErrorKind::TimedOut.into()));
-                }
+            }
+            if !self.wait_for_end(PATIENCE)? {
+                return Err(failed()(std::io::ErrorKind::TimedOut.into()));
             }
         }
         self.remove_cgroup()?;
         let (poststop, state) = (self.record.hooks.poststop.clone(), self.record.subject.state(Status::Stopped, None));
         self.forget()?;
         hooks::run(&poststop, &state, &[]).map_err(|failure| crate::Error::Inside(failure).into())
+    }
+
+    /// Waits until the first process has ended, for this long at most; gives whether it has.
+    fn wait_for_end(&self, limit: Duration) -> Result<bool, Error> {
+        let Some(process) = self.record.process else { return Ok(true) };
+        let failed = || Error::io("wait for", format!("the process {}", process.pid));
+        let Some(pidfd) = process.open().map_err(failed())? else { return Ok(true) };
+        let [ended] = poll::wait([(pidfd.as_fd(), Interest::Read)], Some(limit)).map_err(failed())?;
+        Ok(ended)
     }
 
     /// Ends whatever is left in its cgroup: without a pid namespace of its own, the end of the first process ends no

@@ -15,7 +15,7 @@ pub enum Error {
     #[error("a container with the id {0} exists already")]
     Exists(String),
     /// There is no such container.
-    #[error("there is no container with the id {0}")]
+    #[error("the container {0} does not exist")]
     Missing(String),
     /// The container is not in a state for that.
     #[error("cannot {operation} the container {id}: it is {status}")]

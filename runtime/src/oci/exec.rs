@@ -53,6 +53,7 @@ impl Container {
             stdin: Stdin::Inherit,
             preserved: execution.preserve_fds,
             no_pivot: false,
+            new_keyring: true,
             root: &[],
             subject: self.record.subject.clone(),
             outlives: true,
