@@ -69,6 +69,8 @@ pub(crate) fn on_stage(verb: &str, runs: usize, disk: Disk) -> Result<()> {
     let user = users.add("rbox-test", &stage.home("rbox-test"))?;
     println!("as an unprivileged user, on {disk}");
     let status = stage.command(&program, Some(&user))?.args([verb, &runs.to_string()]).status()?;
+    // Podman leaves a process that keeps its user namespace.
+    users.end_processes();
     if !status.success() {
         bail!("the benchmark ended with {status}");
     }

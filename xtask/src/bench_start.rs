@@ -83,7 +83,7 @@ pub(crate) fn measure(runs: usize) -> Result<()> {
         read(Command::new("podman").args(["pull", "-q", "--tls-verify=false", &image]).env("HOME", dir))?;
         contenders.push(contender("podman run --rm alpine true", || {
             let mut podman = Command::new("podman");
-            podman.args(["run", "--rm", &image, "true"]).env("HOME", dir);
+            podman.args(["run", "--rm", "--network=none", &image, "true"]).env("HOME", dir);
             podman
         }));
     }
