@@ -16,6 +16,6 @@ fn hosts(hostname: &str, name: &str) -> String {
     format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\t{own}\n")
 }
 
-/// A container without a network has no resolver: those of the host, which it cannot reach, would have each look-up wait
-/// ten seconds for them. Without any, the libraries ask the container itself and are refused at once.
-const RESOLV_CONF: &str = "# no nameserver: this container has no network\n";
+/// A container without a network has no resolver. glibc then asks the container itself and is refused at once; musl does
+/// not hear of the refusal, and waits for an answer twice five seconds unless it is told not to.
+const RESOLV_CONF: &str = "# no nameserver: this container has no network\noptions timeout:1 attempts:1\n";

@@ -43,9 +43,8 @@ pub fn main(mut arguments: impl Iterator<Item = String>, open_root: OpenRoot) ->
     });
     let Err(failure) = joined.and_then(|()| run(&mut channel, exe, open_root));
     let status = failure.status;
-    if Report::Failed(failure.clone()).send(&channel, None).is_err() {
-        eprintln!("rbox: cannot {failure}");
-    }
+    // Where nobody listens any more, whoever waited for this has been ended on purpose, and wants to hear no more.
+    let _ = Report::Failed(failure).send(&channel, None);
     status
 }
 

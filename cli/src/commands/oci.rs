@@ -20,6 +20,7 @@ use crate::output;
 
 /// Flags before the verb, and the verb.
 #[derive(Debug, Args)]
+#[command(version = concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.2.0"))]
 pub(crate) struct Oci {
     /// Also write failures to this file
     #[arg(long, value_name = "FILE")]
