@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus};
 
+use crate::errno;
 use crate::signal::Signal;
 
 /// A set of namespace kinds (namespaces(7)).
@@ -115,19 +116,13 @@ fn fork(namespaces: Namespaces, flags: libc::c_int, exit_signal: libc::c_int) ->
 /// Moves the calling thread into new namespaces of these kinds; a user namespace only in a process of one thread.
 pub fn unshare(namespaces: Namespaces) -> io::Result<()> {
     // SAFETY: no flag of `Namespaces` unshares file descriptors or memory, which is what makes this call unsafe.
-    match unsafe { libc::unshare(namespaces.0 as libc::c_int) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    errno::check(unsafe { libc::unshare(namespaces.0 as libc::c_int) })
 }
 
 /// Moves the calling thread into the namespace that `file` refers to, which must be of this kind.
 pub fn enter(file: impl AsFd, kind: Namespaces) -> io::Result<()> {
     // SAFETY: no kind of `Namespaces` has file descriptors or memory in it.
-    match unsafe { libc::setns(file.as_fd().as_raw_fd(), kind.0 as libc::c_int) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    errno::check(unsafe { libc::setns(file.as_fd().as_raw_fd(), kind.0 as libc::c_int) })
 }
 
 /// Threads of this process: /proc/self/task has one directory each, and a directory's link count is 2 more.

@@ -3,6 +3,8 @@
 
 use std::io;
 
+use crate::errno;
+
 /// A class and a level in it, as the kernel writes both in one number (include/uapi/linux/ioprio.h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Priority(u16);
@@ -41,10 +43,7 @@ impl Priority {
 /// Sets that of the calling thread.
 pub fn set(priority: Priority) -> io::Result<()> {
     // SAFETY: plain integers; 0 is the calling thread.
-    match unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, libc::c_int::from(priority.0)) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    errno::check(unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, libc::c_int::from(priority.0)) })
 }
 
 /// That of the calling thread.

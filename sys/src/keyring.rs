@@ -4,6 +4,8 @@
 use std::ffi::CStr;
 use std::io;
 
+use crate::errno;
+
 /// Whom a keyring lets look for it by its name, besides those who have it in their session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Search {
@@ -33,10 +35,7 @@ pub fn join_session(name: Option<&CStr>, search: Search) -> io::Result<()> {
     };
     let session = libc::KEY_SPEC_SESSION_KEYRING;
     // SAFETY: plain integers.
-    match unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_SETPERM, session, permissions | more) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    errno::check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_SETPERM, session, permissions | more) })
 }
 
 /// The name of this thread's session keyring.

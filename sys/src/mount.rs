@@ -13,6 +13,8 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
 
+use crate::errno;
+
 /// Attributes of a mount, as mount_setattr(2) has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Attributes(u64);
@@ -190,7 +192,7 @@ fn mount_setattr(mount: BorrowedFd<'_>, attr: &libc::mount_attr, recursive: bool
             size_of::<libc::mount_attr>(),
         )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    errno::check(result)
 }
 
 /// Mounts by mount(2): for options that the descriptor API of old kernels does not take.

@@ -4,6 +4,7 @@
 use std::io;
 use std::path::Path;
 
+use crate::errno;
 use crate::signal::Signal;
 
 /// Begins a session of its own.
@@ -15,10 +16,7 @@ pub fn new_session() -> io::Result<()> {
 /// Asks for this signal when the parent's thread ends (PR_SET_PDEATHSIG). A change of credentials clears it.
 pub fn signal_at_parent_death(signal: Signal) -> io::Result<()> {
     // SAFETY: plain integers.
-    match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal.number(), 0, 0, 0) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    errno::check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal.number(), 0, 0, 0) })
 }
 
 /// Hides /proc/self from processes of the same user (PR_SET_DUMPABLE), until the next execve(2).
@@ -61,10 +59,7 @@ pub fn change_directory_to(dir: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
 /// 5.11).
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: only sets a flag; no descriptor is closed under its owner.
-    match unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    errno::check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
 }
 
 /// The kernel's release, as uname(2) tells it: "6.1.0-18-amd64".

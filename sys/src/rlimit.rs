@@ -3,6 +3,8 @@
 
 use std::io;
 
+use crate::errno;
+
 /// What is limited: the number of a `RLIMIT_*` (getrlimit(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Resource(u32);
@@ -84,10 +86,7 @@ fn prlimit(
 ) -> io::Result<()> {
     let pid = pid.unwrap_or(0) as libc::pid_t;
     // SAFETY: each pointer is null or one to a whole rlimit64 of the caller's.
-    match unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource.0, new, old) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    errno::check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource.0, new, old) })
 }
 
 #[cfg(test)]

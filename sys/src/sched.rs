@@ -3,15 +3,14 @@
 
 use std::io;
 
+use crate::errno;
+
 /// Has the calling thread run only when a core has nothing else to do (SCHED_IDLE).
 pub fn run_when_idle() -> io::Result<()> {
     // SAFETY: a sched_param of zeros is valid, and the only one that this policy takes.
     let parameters: libc::sched_param = unsafe { std::mem::zeroed() };
     // SAFETY: 0 is the calling thread; `parameters` lives until the call returns.
-    match unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    errno::check(unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) })
 }
 
 /// How a thread is scheduled: `struct sched_attr` of sched_setattr(2), as far as it has to do with that.
@@ -39,10 +38,7 @@ pub struct Scheduling {
 pub fn set(scheduling: Scheduling) -> io::Result<()> {
     let attributes = Scheduling { size: size_of::<Scheduling>() as u32, ..scheduling };
     // SAFETY: 0 is the calling thread; `attributes` is a sched_attr of the size that it says it has (SCHED_ATTR_SIZE_VER0).
-    match unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    errno::check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) })
 }
 
 /// How the calling thread is scheduled.
@@ -66,10 +62,7 @@ pub fn set_affinity(processors: &[usize]) -> io::Result<()> {
     }
     let size = size_of_val(&mask[..]);
     // SAFETY: 0 is the calling thread; the kernel reads no more than `size` bytes.
-    match unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size, mask.as_ptr()) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    errno::check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size, mask.as_ptr()) })
 }
 
 #[cfg(test)]
