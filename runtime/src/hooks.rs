@@ -32,7 +32,7 @@ pub(crate) struct Hook {
 }
 
 /// All of a container's hooks, by where they run.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hooks {
     pub(crate) create_runtime: Vec<Hook>,
     pub(crate) create_container: Vec<Hook>,

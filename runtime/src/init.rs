@@ -26,8 +26,8 @@ use crate::status::Status;
 use crate::trace::Trace;
 use crate::{exec, filesystems, hooks, rootfs, sysctl};
 
-/// What `rbox __init CHANNEL EXE [NEW JOIN…]` does; the arguments are descriptors that the entry handed on. Returns only to give an
-/// exit status.
+/// What `rbox __init CHANNEL EXE [NEW JOIN…]` does; the arguments name descriptors that the entry handed on. Returns only
+/// to give an exit status.
 pub fn main(mut arguments: impl Iterator<Item = String>, open_root: OpenRoot) -> u8 {
     let mut inherited = || arguments.next()?.parse().ok().and_then(|number| fd::inherited(number).ok());
     let (Some(mut channel), Some(exe)) = (inherited().map(Channel::from), inherited()) else {

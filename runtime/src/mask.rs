@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rbox_sys::at::{self, Kind};
 use rbox_sys::in_root;
 use rbox_sys::mount::{self, Attributes, Filesystem};
 
@@ -27,12 +28,12 @@ pub(crate) fn cover(root: BorrowedFd<'_>, paths: &[PathBuf]) -> Result<(), Failu
     for path in paths {
         let what = || format!("mask {}", path.display());
         let Some(target) = if_there(in_root::open_path(root, path)).during(what)? else { continue };
-        let metadata = target.try_clone().and_then(|target| File::from(target).metadata()).during(what)?;
-        let cover = if metadata.is_dir() { &mut empty } else { &mut null };
+        let directory = at::status_of(target.as_fd()).during(what)?.kind == Kind::Directory;
+        let cover = if directory { &mut empty } else { &mut null };
         let clone = match &*cover {
             // Both covers are mounted once and cloned from there on: a clone shares the first one's superblock.
             Some(first) => clone_mount(first).during(what)?,
-            None if metadata.is_dir() => empty_directory().during(what)?,
+            None if directory => empty_directory().during(what)?,
             None => clone_mount(&container_null(root).during(what)?).during(what)?,
         };
         mount::attach(clone.as_fd(), target.as_fd()).during(what)?;

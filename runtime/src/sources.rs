@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use rbox_sys::at::{self, Kind};
 use rbox_sys::socket::Channel;
 use rbox_sys::{dir, mount};
 
@@ -23,9 +24,8 @@ pub(crate) struct Source {
 
 impl Source {
     fn new(path: &Path, mount: OwnedFd) -> Result<Self, Failure> {
-        let metadata = mount.try_clone().and_then(|mount| File::from(mount).metadata());
-        let directory = metadata.during(|| format!("look at {}", path.display()))?.is_dir();
-        Ok(Self { mount, directory })
+        let status = at::status_of(mount.as_fd()).during(|| format!("look at {}", path.display()))?;
+        Ok(Self { mount, directory: status.kind == Kind::Directory })
     }
 }
 
@@ -41,9 +41,7 @@ impl Sources {
             MountSource::Bind(path) if !step.options.idmap => {
                 let clone = mount::clone_tree(dir::cwd(), path, step.options.bind_recursive);
                 let clone = clone.during(|| format!("bind {}", path.display()))?;
-                if !step.options.propagation.iter().any(|propagation| propagation.takes()) {
-                    Propagation::PRIVATE.apply(clone.as_fd()).during(|| format!("make {} private", path.display()))?;
-                }
+                make_private(step, &clone).during(|| format!("make {} private", path.display()))?;
                 Source::new(path, clone).map(Some)
             }
             MountSource::Device(device) => Ok(device.of_host().map(|mount| Source { mount, directory: false })),
@@ -87,8 +85,14 @@ pub(crate) fn idmapped_clone(step: &MountStep, path: &Path, pid: u32) -> io::Res
     let recursive = step.options.idmap_recursive;
     let clone = mount::clone_tree(dir::cwd(), path, recursive)?;
     mount::set_id_map(clone.as_fd(), ids.as_fd(), recursive)?;
-    if !step.options.propagation.iter().any(|propagation| propagation.takes()) {
-        Propagation::PRIVATE.apply(clone.as_fd())?;
-    }
+    make_private(step, &clone)?;
     Ok(clone)
+}
+
+/// What the host mounts later does not appear below it, unless the step asks for that.
+fn make_private(step: &MountStep, clone: &OwnedFd) -> io::Result<()> {
+    if step.options.propagation.iter().any(|propagation| propagation.takes()) {
+        return Ok(());
+    }
+    Propagation::PRIVATE.apply(clone.as_fd())
 }

@@ -1,7 +1,6 @@
 //! `create`: from a bundle to a first process that waits.
 
 use std::fs;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -15,8 +14,8 @@ use super::state::{Process, Record, SOCKET};
 use super::{Bundle, Container, Error, States};
 use crate::cgroup::{Cgroup, Place};
 use crate::directory::DirectoryRoot;
-use crate::error::{During, Failure};
-use crate::hooks::{Hooks, Subject};
+use crate::error::During;
+use crate::hooks::Subject;
 use crate::trace::Trace;
 use crate::{BUNDLE_VERB, Launch, NamespacePlan, Running, Stdin, Workload};
 
@@ -65,7 +64,6 @@ impl States {
                 bundle: path.clone(),
                 annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
             },
-            hooks: Hooks::of(spec.hooks().as_ref()),
             spec: spec.clone(),
             rootfs: root.path.clone(),
             created: creation.now.clone(),
@@ -93,15 +91,15 @@ impl States {
         identity: Option<&Identity>,
         root: &DirectoryRoot,
     ) -> Result<Running, Error> {
-        let directory = container.directory.clone();
         let socket = Channel::listen(container.file.as_fd(), SOCKET)
-            .map_err(Error::io("make the socket", directory.join(SOCKET)))?;
-        let cgroup = make_cgroup(creation)?;
+            .map_err(Error::io("make the socket", container.directory.join(SOCKET)))?;
+        let privileged = is_privileged();
+        let cgroup = make_cgroup(creation, privileged)?;
         if let Some(cgroup) = &cgroup {
             // Before anything else can fail, so that it is found again.
             container.record.cgroup = Some(cgroup.record().clone());
             container.write()?;
-            limit(cgroup, &creation.bundle.spec)?;
+            limit(cgroup, &creation.bundle.spec, privileged)?;
         }
         let launch = Launch::begin(BUNDLE_VERB, namespaces, identity, &mut Trace::off())?;
         if let Some(cgroup) = &cgroup {
@@ -123,7 +121,7 @@ impl States {
         let subject = container.record.subject.clone();
         let mut write_down = |pid| {
             container.record.process = Some(Process::of(pid).during(|| "find the container's first process")?);
-            container.write().map_err(|error| Failure::new(error.to_string(), &io::Error::other("see above")))
+            container.write_record().during(|| format!("write the state in {}", container.directory.display()))
         };
         let workload = Workload {
             spec: &creation.bundle.spec,
@@ -145,27 +143,27 @@ impl States {
     }
 }
 
-fn make_cgroup(creation: &Creation) -> Result<Option<Cgroup>, Error> {
+fn make_cgroup(creation: &Creation, privileged: bool) -> Result<Option<Cgroup>, Error> {
     let linux = creation.bundle.spec.linux().as_ref();
     let path = linux.and_then(|linux| linux.cgroups_path().as_deref()).map(Path::to_string_lossy);
     let resources = linux.and_then(|linux| linux.resources().as_ref());
-    let place = Cgroup::place(path.as_deref(), &creation.id, resources, privileged())?;
+    let place = Cgroup::place(path.as_deref(), &creation.id, resources, privileged)?;
     Ok(place.map(Place::create).transpose()?)
 }
 
-fn limit(cgroup: &Cgroup, spec: &Spec) -> Result<(), Error> {
+fn limit(cgroup: &Cgroup, spec: &Spec, privileged: bool) -> Result<(), Error> {
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     if let Some(resources) = resources {
         cgroup.apply(resources)?;
     }
     // Without rules too: a container of root's without a user namespace could open any device otherwise.
     let rules = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
-    cgroup.restrict_devices(rules, privileged())?;
+    cgroup.restrict_devices(rules, privileged)?;
     Ok(())
 }
 
 /// Whether the caller is root of the host, and not only of a user namespace.
-fn privileged() -> bool {
+fn is_privileged() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     ids::uid() == 0 && map.split_whitespace().collect::<Vec<_>>() == ["0", "0", "4294967295"]
 }

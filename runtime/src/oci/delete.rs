@@ -40,7 +40,7 @@ impl Container {
             }
         }
         self.remove_cgroup()?;
-        let (poststop, state) = (self.record.hooks.poststop.clone(), self.record.subject.state(Status::Stopped, None));
+        let (poststop, state) = (self.hooks().poststop, self.record.subject.state(Status::Stopped, None));
         self.forget()?;
         hooks::run(&poststop, &state, &[]).map_err(|failure| crate::Error::Inside(failure).into())
     }

@@ -30,20 +30,19 @@ impl Container {
 
     /// Runs one more process in it.
     pub fn exec(&self, execution: &Execution) -> Result<Running, Error> {
-        let (Status::Created | Status::Running | Status::Paused, Some(first)) = (self.status(), self.record.process)
-        else {
-            return Err(Error::Status { operation: "exec in", id: self.id().to_owned(), status: self.status() });
+        let refuse = |status| Error::Status { operation: "exec in", id: self.id().to_owned(), status };
+        let first = match (self.status(), self.record.process) {
+            (Status::Created | Status::Running, Some(first)) => first,
+            (Status::Paused, Some(first)) if execution.ignore_paused => first,
+            (status, _) => return Err(refuse(status)),
         };
-        if self.status() == Status::Paused && !execution.ignore_paused {
-            return Err(Error::Status { operation: "exec in", id: self.id().to_owned(), status: Status::Paused });
-        }
         let mut spec = self.record.spec.clone();
         spec.set_process(Some(execution.process.clone())).set_hooks(None);
         let namespaces = NamespacePlan::of_process(first.pid)?;
         let launch = Launch::begin(BUNDLE_VERB, &namespaces, None, &mut Trace::off())?;
         if !first.lives() {
             // The namespaces may be those of another process by now.
-            return Err(Error::Status { operation: "exec in", id: self.id().to_owned(), status: self.status() });
+            return Err(refuse(self.status()));
         }
         if let Some(cgroup) = self.cgroup()? {
             cgroup.attach_beside(launch.pid(), first.pid)?;

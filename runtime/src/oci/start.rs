@@ -26,6 +26,6 @@ impl Container {
         fs::remove_file(&path).map_err(Error::io("remove", &path))?;
         start_held(&socket)?;
         let state = self.record.subject.state(Status::Running, self.pid());
-        hooks::run(&self.record.hooks.poststart, &state, &[]).map_err(|failure| crate::Error::Inside(failure).into())
+        hooks::run(&self.hooks().poststart, &state, &[]).map_err(|failure| crate::Error::Inside(failure).into())
     }
 }

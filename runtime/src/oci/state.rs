@@ -30,7 +30,6 @@ pub(super) const SOCKET: &str = "start";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) subject: Subject,
-    pub(super) hooks: Hooks,
     /// The bundle's config.json as it was then.
     pub(super) spec: Spec,
     pub(super) rootfs: PathBuf,
@@ -217,9 +216,17 @@ impl Container {
     }
 
     pub(super) fn write(&self) -> Result<(), Error> {
-        let (path, new) = (self.directory.join(RECORD), self.directory.join(".state.json"));
-        let text = serde_json::to_vec(&self.record).map_err(io::Error::other).map_err(Error::io("write", &path))?;
-        fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).map_err(Error::io("write", &path))
+        self.write_record().map_err(Error::io("write", self.directory.join(RECORD)))
+    }
+
+    pub(super) fn write_record(&self) -> io::Result<()> {
+        let new = self.directory.join(".state.json");
+        fs::write(&new, serde_json::to_vec(&self.record)?)?;
+        fs::rename(new, self.directory.join(RECORD))
+    }
+
+    pub(super) fn hooks(&self) -> Hooks {
+        Hooks::of(self.record.spec.hooks().as_ref())
     }
 
     /// Removes what is known of it.
