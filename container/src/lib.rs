@@ -27,7 +27,7 @@ pub use doctor::doctor;
 pub use engine::{Engine, Info};
 pub use error::Error;
 pub use images::{ImageSummary, Unnamed};
-pub use plan::{PlanError, RunPlan};
+pub use plan::{PlanError, RunPlan, console_size};
 pub use pull::{LayerState, PullOutput, PullRequest, Pulled};
 pub use rbox_store::Collected;
 pub use request::{PullPolicy, RunRequest, Seccomp, SecurityOption, Tmpfs, Volume};

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use oci_spec::image::Config;
 use oci_spec::runtime::{
-    BoxBuilder as ConsoleSizeBuilder, Capabilities, Linux, LinuxCapabilities, LinuxNamespace, LinuxNamespaceType,
-    LinuxSeccomp, Mount, Process, Root, Spec,
+    Box as ConsoleSize, BoxBuilder as ConsoleSizeBuilder, Capabilities, Linux, LinuxCapabilities, LinuxNamespace,
+    LinuxNamespaceType, LinuxSeccomp, Mount, Process, Root, Spec,
 };
 use rbox_runtime::DEFAULT_CAPABILITIES;
 use rbox_runtime::seccomp::{self, KernelVersion};
@@ -85,10 +85,7 @@ pub(crate) fn plan(config: Option<&Config>, request: &RunRequest, host: &Host<'_
         .set_capabilities(Some(capabilities(&granted())))
         .set_rlimits(None)
         .set_no_new_privileges(Some(request.no_new_privileges));
-    if let Some((rows, columns)) = host.terminal {
-        let size = ConsoleSizeBuilder::default().height(u64::from(rows)).width(u64::from(columns)).build();
-        process.set_console_size(size.ok());
-    }
+    process.set_console_size(host.terminal.and_then(console_size));
     let mut root = Root::default();
     // The runtime is handed a detached mount; the path is for people who read the spec.
     root.set_path("rootfs".into()).set_readonly(Some(request.read_only));
@@ -100,6 +97,11 @@ pub(crate) fn plan(config: Option<&Config>, request: &RunRequest, host: &Host<'_
         .set_linux(Some(linux(seccomp(request, host)?)));
     let user = request.user.clone().or_else(|| config?.user().clone()).unwrap_or_default();
     Ok(RunPlan { spec, user })
+}
+
+/// The size of a terminal of so many rows and columns, as a spec has it.
+pub fn console_size((rows, columns): (u16, u16)) -> Option<ConsoleSize> {
+    ConsoleSizeBuilder::default().height(u64::from(rows)).width(u64::from(columns)).build().ok()
 }
 
 /// Entrypoint and Cmd as Docker combines them: a command replaces Cmd; an entrypoint replaces both.

@@ -2,6 +2,7 @@
 
 mod console;
 mod exec;
+mod foreground;
 mod log;
 mod resources;
 mod run;
@@ -81,17 +82,8 @@ struct Create {
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     bundle: PathBuf,
 
-    /// Write the first process's id to this file
-    #[arg(long, value_name = "FILE")]
-    pid_file: Option<PathBuf>,
-
-    /// Send the terminal's master to this socket
-    #[arg(long, value_name = "SOCKET")]
-    console_socket: Option<PathBuf>,
-
-    /// Hand this many descriptors, from 3 on, to the workload
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    preserve_fds: u32,
+    #[command(flatten)]
+    ties: Ties,
 
     /// Change the root by chroot(2): where the old one cannot be pivoted away from, as on an initramfs
     #[arg(long)]
@@ -100,6 +92,22 @@ struct Create {
     /// Leave the workload the session keyring of the caller
     #[arg(long)]
     no_new_keyring: bool,
+}
+
+/// What ties a process to the engine.
+#[derive(Debug, Args)]
+struct Ties {
+    /// Write the process's id to this file
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+
+    /// Send the terminal's master to this socket
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
+
+    /// Hand this many descriptors, from 3 on, to the process
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    preserve_fds: u32,
 }
 
 #[derive(Debug, Args)]
@@ -200,19 +208,19 @@ impl Create {
     fn act(self, states: &States) -> Result<(rbox_runtime::oci::Created, Option<PathBuf>), Failure> {
         let bundle = Bundle::read(&self.bundle)?;
         let terminal = bundle.spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
-        if !terminal && self.console_socket.is_some() {
+        if !terminal && self.ties.console_socket.is_some() {
             return Err(Failure::new("--console-socket is for a bundle whose process has a terminal"));
         }
         let creation = Creation {
             id: self.id,
             bundle,
-            pid_file: self.pid_file,
-            preserve_fds: self.preserve_fds,
+            pid_file: self.ties.pid_file,
+            preserve_fds: self.ties.preserve_fds,
             no_pivot: self.no_pivot,
             new_keyring: !self.no_new_keyring,
             now: Timestamp::now().to_string(),
         };
-        Ok((states.create(&creation)?, self.console_socket))
+        Ok((states.create(&creation)?, self.ties.console_socket))
     }
 }
 

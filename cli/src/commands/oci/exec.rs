@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use oci_spec::runtime::{BoxBuilder, Capabilities, Capability, Process};
-use rbox_container::{Terminal, supervise};
+use oci_spec::runtime::{Capabilities, Capability, Process};
+use rbox_container::{Terminal, console_size};
 use rbox_runtime::oci::{Execution, States};
-use rbox_sys::signal::SignalFd;
 
-use super::console;
+use super::foreground::Foreground;
+use super::{Ties, console};
 use crate::failure::Failure;
 
 #[derive(Debug, Args)]
@@ -49,17 +49,8 @@ pub(super) struct Exec {
     #[arg(short, long)]
     detach: bool,
 
-    /// Write the process's id to this file
-    #[arg(long, value_name = "FILE")]
-    pid_file: Option<PathBuf>,
-
-    /// Send the terminal's master to this socket
-    #[arg(long, value_name = "SOCKET")]
-    console_socket: Option<PathBuf>,
-
-    /// Hand this many descriptors, from 3 on, to the command
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    preserve_fds: u32,
+    #[command(flatten)]
+    ties: Ties,
 
     /// The cgroup of the command, below the container's own: this version has none but that one, which is `/`
     #[arg(long, value_name = "PATH", value_parser = parse_cgroup)]
@@ -83,16 +74,15 @@ impl Exec {
             Some(path) => read(path)?,
             None => self.process(container.process())?,
         };
-        let signals =
-            SignalFd::of_forwarded().map_err(|error| Failure::new(format!("cannot block signals: {error}")))?;
+        let foreground = Foreground::begin()?;
         let execution = Execution {
             process,
-            pid_file: self.pid_file,
-            preserve_fds: self.preserve_fds,
+            pid_file: self.ties.pid_file,
+            preserve_fds: self.ties.preserve_fds,
             ignore_paused: self.ignore_paused,
         };
         let mut running = container.exec(&execution)?;
-        if let Some(socket) = self.console_socket {
+        if let Some(socket) = self.ties.console_socket {
             console::send(&socket, &mut running)?;
         } else if self.detach && running.has_console() {
             return Err(Failure::new("a terminal without --console-socket needs this one: leave out --detach"));
@@ -101,7 +91,7 @@ impl Exec {
             running.release();
             return Ok(0);
         }
-        Ok(supervise(running, &signals, Some(Terminal::of_caller()?), true)?.status())
+        foreground.wait(running)
     }
 
     /// The container's own process, with what the flags change.
@@ -110,10 +100,9 @@ impl Exec {
             return Err(Failure::new("which command? Neither one nor --process was given"));
         }
         process.set_args(Some(self.words.clone())).set_terminal(Some(self.tty));
-        let (rows, columns) = Terminal::of_caller()?.size();
-        if self.tty && rows != 0 {
-            let size = BoxBuilder::default().height(u64::from(rows)).width(u64::from(columns)).build();
-            process.set_console_size(size.ok());
+        let size = Terminal::of_caller()?.size();
+        if self.tty && size.0 != 0 {
+            process.set_console_size(console_size(size));
         }
         if let Some(cwd) = &self.cwd {
             process.set_cwd(cwd.clone());

@@ -1,10 +1,9 @@
 //! `rbox oci run`: create and start; in the foreground, wait.
 
 use clap::Args;
-use rbox_container::{Terminal, supervise};
 use rbox_runtime::oci::{Created, States};
-use rbox_sys::signal::SignalFd;
 
+use super::foreground::Foreground;
 use super::{Create, console};
 use crate::failure::Failure;
 
@@ -24,8 +23,7 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn act(self, states: &States) -> Result<u8, Failure> {
-        let signals =
-            SignalFd::of_forwarded().map_err(|error| Failure::new(format!("cannot block signals: {error}")))?;
+        let foreground = Foreground::begin()?;
         let (created, socket) = self.create.act(states)?;
         if self.detach && socket.is_none() && created.running.has_console() {
             created.container.delete(true)?;
@@ -46,10 +44,10 @@ impl Run {
             running.release();
             return Ok(0);
         }
-        let exit = supervise(running, &signals, Some(Terminal::of_caller()?), true)?;
+        let status = foreground.wait(running)?;
         if !self.keep {
             container.delete(true)?;
         }
-        Ok(exit.status())
+        Ok(status)
     }
 }
