@@ -38,7 +38,9 @@ fn read(root: BorrowedFd<'_>, path: &str) -> io::Result<String> {
         }
         file => file?,
     };
-    let mut bytes = Vec::new();
+    // A limited reader has no size of its own to read by.
+    let size = file.metadata()?.len().min(LARGEST);
+    let mut bytes = Vec::with_capacity(size as usize + 1);
     if file.take(LARGEST + 1).read_to_end(&mut bytes)? as u64 > LARGEST {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{path} is larger than {LARGEST} bytes")));
     }

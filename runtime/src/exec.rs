@@ -25,7 +25,8 @@ pub(crate) struct Program {
     candidates: Vec<PathBuf>,
     args: Vec<CString>,
     env: Vec<CString>,
-    filter: Option<seccomp::Program>,
+    /// Comes later than the rest.
+    pub(crate) filter: Option<seccomp::Program>,
     rlimits: Rlimits,
 }
 
@@ -58,7 +59,7 @@ pub(crate) fn prepare(plan: &InitPlan) -> Result<Program, Failure> {
         caps::set_no_new_privileges().during(|| "set no_new_privs")?;
     }
     process::set_umask(plan.umask);
-    Ok(Program { name, candidates, args, env, filter: plan.seccomp.clone(), rlimits: plan.attributes.rlimits.clone() })
+    Ok(Program { name, candidates, args, env, filter: None, rlimits: plan.attributes.rlimits.clone() })
 }
 
 /// The sets that this process has until it becomes the workload. A filter is installed last, when nothing is left to be
@@ -67,7 +68,7 @@ pub(crate) fn prepare(plan: &InitPlan) -> Result<Program, Failure> {
 /// workload's already.
 fn until_execve(plan: &InitPlan) -> Sets {
     let mut sets = plan.capabilities;
-    if plan.seccomp.is_some() && !plan.no_new_privileges {
+    if plan.confined && !plan.no_new_privileges {
         for set in [&mut sets.permitted, &mut sets.effective] {
             set.0 |= SYS_ADMIN.0;
         }

@@ -3,15 +3,15 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rbox_sys::clone::{self, Namespaces};
 use rbox_sys::mount::Filesystem;
 
-use crate::cgroup_mount;
 use crate::error::{During, Failure};
 use crate::network::Network;
 use crate::plan::{MountSource, MountStep};
+use crate::{cgroup_mount, dev};
 
 /// What mends a /proc or /sys that cannot be mounted: the kernel gives a user namespace a fresh one only where the
 /// outer one is fully visible (mount_too_revealing() in fs/namespace.c).
@@ -32,11 +32,14 @@ pub(crate) struct Filesystems {
 pub(crate) fn make(steps: &[MountStep], label: Option<&str>, network: Option<Network>) -> Result<Filesystems, Failure> {
     let mut mounts: Vec<Option<OwnedFd>> = steps.iter().map(|_| None).collect();
     let mut make = |of_network: bool| -> Result<(), Failure> {
-        for (step, mount) in steps.iter().zip(&mut mounts) {
+        for (number, (step, mount)) in steps.iter().zip(&mut mounts).enumerate() {
             if let MountSource::New(kind) = &step.source
                 && (kind == "sysfs") == of_network
             {
-                *mount = Some(new_filesystem(kind, step, label)?);
+                let new = mount.insert(new_filesystem(kind, step, label)?);
+                if dev::is_new(step) {
+                    dev::fill(new.as_fd(), &steps[number..])?;
+                }
             }
         }
         Ok(())

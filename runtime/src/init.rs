@@ -12,6 +12,7 @@ use rbox_sys::signal::{self, Signal};
 use rbox_sys::socket::Channel;
 use rbox_sys::{fd, process, tty};
 use rbox_types::Exit;
+use serde::de::DeserializeOwned;
 
 use crate::entry::VERB;
 use crate::error::{During, Failure};
@@ -50,7 +51,7 @@ pub fn main(mut arguments: impl Iterator<Item = String>, open_root: OpenRoot) ->
 
 /// `channel` is the one to whoever waits for the workload: the launcher, and later perhaps who starts what was held.
 fn run(channel: &mut Channel, exe: OwnedFd, open_root: OpenRoot) -> Result<Infallible, Failure> {
-    let mut plan = receive_plan(channel).during(|| "read the plan")?;
+    let mut plan: InitPlan = receive(Order::Plan, channel).during(|| "read the plan")?;
     let mut trace = if plan.traced { Trace::on("init") } else { Trace::off() };
     if plan.enters {
         enter(&plan, channel)?;
@@ -65,12 +66,15 @@ fn run(channel: &mut Channel, exe: OwnedFd, open_root: OpenRoot) -> Result<Infal
     process::close_on_exec_from(3 + plan.preserved).during(|| "close what the caller had open")?;
     signal::unblock_all();
     signal::reset_all();
-    let program = exec::prepare(&plan)?;
+    let mut program = exec::prepare(&plan)?;
     if !plan.outlives {
         // After the change of ids, which clears it.
         process::signal_at_parent_death(Signal::KILL).during(|| "ask for death with the supervisor")?;
     }
     trace.mark("become the workload's user");
+    if plan.confined {
+        program.filter = Some(receive(Order::Filter, channel).during(|| "read the filter on system calls")?);
+    }
     if plan.held {
         program.look_for()?;
         hold(channel)?;
@@ -165,8 +169,9 @@ fn hold(channel: &mut Channel) -> Result<(), Failure> {
     Ok(())
 }
 
-fn receive_plan(channel: &Channel) -> io::Result<InitPlan> {
+/// What comes with `order` as a file.
+fn receive<T: DeserializeOwned>(order: Order, channel: &Channel) -> io::Result<T> {
     let mut text = Vec::new();
-    File::from(Order::Plan.expect_with_fd(channel)?).read_to_end(&mut text)?;
+    File::from(order.expect_with_fd(channel)?).read_to_end(&mut text)?;
     postcard::from_bytes(&text).map_err(io::Error::other)
 }

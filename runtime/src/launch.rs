@@ -10,6 +10,7 @@ use rbox_sys::clone::{self, Child, Forked, Namespaces};
 use rbox_sys::socket::Channel;
 use rbox_sys::{clock, memfd};
 use rbox_types::Exit;
+use serde::Serialize;
 
 use crate::Error;
 use crate::entry;
@@ -17,7 +18,7 @@ use crate::error::Failure;
 use crate::hooks::{self, Hooks, Subject};
 use crate::namespaces::{AT_CLONE, NamespacePlan};
 use crate::order::Order;
-use crate::plan::InitPlan;
+use crate::plan::{self, InitPlan};
 use crate::report::Report;
 use crate::running::{FirstProcess, Running};
 use crate::sources::idmapped_clone;
@@ -135,9 +136,7 @@ impl Launch {
         let Self { first, maps, channel, cloned, .. } = self;
         let pid = first.child().pid();
         plan.attributes.grant(pid);
-        let text = postcard::to_stdvec(&plan).map_err(io::Error::other).map_err(failed("write the plan"))?;
-        let text = memfd::of("rbox-plan", &text).map_err(failed("write the plan"))?;
-        let _ = Order::Plan.send(&channel, Some(text.as_fd()));
+        send(Order::Plan, &plan, &channel).map_err(failed("write the plan"))?;
         if let Some(maps) = maps {
             maps.finish()?;
         }
@@ -148,14 +147,23 @@ impl Launch {
             let _ = Order::IdMapped.send(&channel, Some(clone.as_fd()));
         }
         let _ = Order::Mapped.send(&channel, None);
+        // Beside init, which mounts.
+        let filter = plan::filter(workload.spec)?;
+        trace.mark("compile the filter on system calls");
         (workload.before)(pid).map_err(Error::Inside)?;
         trace.mark("do what comes before the workload");
-        let go = || match &workload.held {
-            Some(socket) => Order::Hold.send(&channel, Some(socket.as_fd())),
-            None => Order::Go.send(&channel, None),
+        let go = || -> Result<(), Error> {
+            if let Some(filter) = &filter {
+                send(Order::Filter, filter, &channel).map_err(failed("write the filter on system calls"))?;
+            }
+            let _ = match &workload.held {
+                Some(socket) => Order::Hold.send(&channel, Some(socket.as_fd())),
+                None => Order::Go.send(&channel, None),
+            };
+            Ok(())
         };
         if !plan.waits_for_hooks {
-            let _ = go();
+            go()?;
         }
         let mut console = None;
         loop {
@@ -168,7 +176,7 @@ impl Launch {
                     hooks::run(&hooks.create_runtime, &plan.subject.state(Status::Creating, Some(pid)), &[])
                         .map_err(Error::Inside)?;
                     let _ = Order::Hooked.send(&channel, None);
-                    let _ = go();
+                    go()?;
                 }
                 Some((Report::Trace(steps), _)) => trace.take_in(("entry", "become init"), cloned, steps),
                 Some((Report::Failed(failure), _)) => return Err(Error::Inside(failure)),
@@ -177,6 +185,13 @@ impl Launch {
         trace.mark("wait for the workload's start");
         Ok(Running::new(first, console))
     }
+}
+
+/// Sends what is too long for a message as a file.
+fn send(order: Order, what: &impl Serialize, channel: &Channel) -> io::Result<()> {
+    let text = postcard::to_stdvec(what).map_err(io::Error::other)?;
+    let _ = order.send(channel, Some(memfd::of("rbox", &text)?.as_fd()));
+    Ok(())
 }
 
 /// Has a workload that is held run; it does when this returns. `socket` is connected to the one that init listens on.

@@ -17,7 +17,7 @@
 //!   what comes before                                         mount the root filesystem
 //!   the workload                                              mounts, /dev, masks
 //!   ◀───────────────────────────────── console (pty master) ── pivot_root
-//!   "go" ───────────────────────────────────────────────────▶ ids, capabilities
+//!   "filter", "go" ─────────────────────────────────────────▶ ids, capabilities
 //!   ◀── failure, or end of file when execve(2) closed the channel ── execve
 //! ```
 //!
@@ -35,6 +35,7 @@ mod capability;
 pub mod cgroup;
 mod cgroup_mount;
 mod copy_up;
+mod dev;
 mod devices;
 mod directory;
 mod entry;

@@ -18,6 +18,8 @@ pub(crate) enum Order {
     IdMapped = b'i',
     /// The ids are there.
     Mapped = b'm',
+    /// The filter on the workload's system calls comes with this, as a file.
+    Filter = b'f',
     /// The workload is to wait for somebody who connects to the socket that comes with this, and says [`Go`](Self::Go).
     Hold = b'h',
     /// The hooks outside have run.

@@ -3,15 +3,13 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxSeccomp, Spec};
+use oci_spec::runtime::Spec;
 use rbox_sys::caps::Sets;
 use rbox_sys::clone::Namespaces;
 use rbox_sys::mount::Attributes;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::attributes::ProcessAttributes;
-use crate::capability;
 use crate::devices::{self, Device};
 use crate::hooks::{Hook, Subject};
 use crate::mount_ids::MountIds;
@@ -20,6 +18,7 @@ use crate::namespaces::NamespacePlan;
 use crate::propagation::Propagation;
 use crate::seccomp::{self, Program};
 use crate::sysctl::{self, Sysctl};
+use crate::{Error, capability, dev};
 
 /// All that init needs to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,7 +46,8 @@ pub struct InitPlan {
     #[serde(with = "sets")]
     pub(crate) capabilities: Sets,
     pub(crate) no_new_privileges: bool,
-    pub(crate) seccomp: Option<Program>,
+    /// Whether a filter on system calls comes after this.
+    pub(crate) confined: bool,
     pub(crate) attributes: ProcessAttributes,
     pub(crate) sysctls: Vec<Sysctl>,
     /// Whether the workload gets a session keyring of the container's.
@@ -123,7 +123,7 @@ impl MountStep {
     /// Whether it is to be read-only, but not before all is there that belongs into it.
     pub(crate) fn read_only_late(&self) -> bool {
         let filled = match &self.source {
-            MountSource::New(kind) => kind == "tmpfs" || self.destination == Path::new("/dev"),
+            MountSource::New(kind) => kind == "tmpfs" || self.destination == Path::new(dev::PATH),
             MountSource::Bind(_) | MountSource::Device(_) | MountSource::Remount => false,
         };
         filled && self.options.set_attributes().has(Attributes::READ_ONLY)
@@ -135,9 +135,6 @@ impl MountStep {
         if self.read_only_late() { all.without(Attributes::READ_ONLY) } else { all }
     }
 }
-
-/// The device nodes that every container has (runtime spec, "Default Devices").
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 impl InitPlan {
     /// Checks and reduces a spec. What this runtime does not do is refused by name, never passed over.
@@ -174,9 +171,8 @@ impl InitPlan {
         let side = |side: u64| u16::try_from(side).unwrap_or(u16::MAX);
         let mut mounts = spec.mounts().iter().flatten().map(mount_step).collect::<Result<Vec<_>, _>>()?;
         let devices = devices::plan(linux.devices().as_deref().unwrap_or_default())?;
-        if mounts.iter().any(|mount| mount.destination == Path::new("/dev")) {
-            let defaults = DEVICES.map(device).into_iter();
-            mounts.extend(defaults.filter(|default| devices.iter().all(|own| own.path != default.destination)));
+        if mounts.iter().any(|mount| mount.destination == Path::new(dev::PATH)) {
+            mounts.extend(dev::nodes().filter(|node| devices.iter().all(|own| own.path != node.destination)));
         }
         mounts.extend(devices.into_iter().map(|device| MountStep {
             destination: device.path.clone(),
@@ -210,7 +206,7 @@ impl InitPlan {
             cwd: process.cwd().clone(),
             capabilities,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
-            seccomp: linux.seccomp().as_ref().map(compile).transpose()?,
+            confined: linux.seccomp().is_some(),
             traced: false,
             enters: false,
             held: false,
@@ -231,14 +227,17 @@ impl InitPlan {
     }
 }
 
-fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
+/// The filter on system calls that a spec asks for. It takes longest to prepare and is needed last, so it is no part of
+/// the plan.
+pub(crate) fn filter(spec: &Spec) -> Result<Option<Program>, Error> {
     let refuse = |why| Error::Refused { field: "linux.seccomp", why };
+    let Some(profile) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
     let program = seccomp::compile(profile).map_err(|error| refuse(error.to_string()))?;
     if program.notifies() {
         // Nobody would answer, and the workload would wait for ever.
         return Err(refuse("this version does not hand the listener of SCMP_ACT_NOTIFY to an agent yet".into()));
     }
-    Ok(program)
+    Ok(Some(program))
 }
 
 fn mount_step(mount: &oci_spec::runtime::Mount) -> Result<MountStep, Error> {
@@ -276,17 +275,6 @@ fn mount_step(mount: &oci_spec::runtime::Mount) -> Result<MountStep, Error> {
         (false, _) => MountSource::New(kind.into()),
     };
     Ok(MountStep { destination, source, options, ids })
-}
-
-/// A node of the host bound into the container: a user namespace may not make nodes of its own.
-fn device(name: &str) -> MountStep {
-    let path = Path::new("/dev").join(name);
-    MountStep {
-        destination: path.clone(),
-        source: MountSource::Bind(path),
-        options: MountOptions::default(),
-        ids: None,
-    }
 }
 
 /// The capability sets on their way to init: five numbers.

@@ -4,9 +4,8 @@
 //! resolved inside the root to a descriptor (the image may have links anywhere), and a detached mount is attached
 //! there.
 
-use std::fs;
-use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rbox_sys::mount::{self, Attributes, Filesystem};
@@ -23,16 +22,7 @@ use crate::report::Report;
 use crate::sources::{Source, Sources};
 use crate::status::Status;
 use crate::trace::Trace;
-use crate::{hooks, mask};
-
-/// Links that every container has in /dev (runtime spec, "Dev symbolic links", and runc's).
-const DEV_LINKS: [(&str, &str); 5] = [
-    ("/proc/self/fd", "/dev/fd"),
-    ("/proc/self/fd/0", "/dev/stdin"),
-    ("/proc/self/fd/1", "/dev/stdout"),
-    ("/proc/self/fd/2", "/dev/stderr"),
-    ("pts/ptmx", "/dev/ptmx"),
-];
+use crate::{dev, hooks, mask};
 
 /// Attaches the detached mount `root`, and shows small files in the place of its own.
 pub(crate) fn attach(plan: &InitPlan, root: &OwnedFd, files: &[(PathBuf, String)]) -> Result<(), Failure> {
@@ -58,10 +48,9 @@ pub(crate) fn build(
     for (step, source) in plan.mounts.iter().zip(sources.into_iter()) {
         let mounted = mount_one(root, step, source)?;
         late.extend(mounted.filter(|_| step.read_only_late()).map(|mounted| (mounted, &step.destination)));
-        if step.destination == Path::new("/dev") {
-            for (target, link) in DEV_LINKS {
-                in_root::create_symlink(root, target, Path::new(link)).during(|| format!("make the link {link}"))?;
-            }
+        if step.destination == Path::new(dev::PATH) && !dev::is_new(step) {
+            let what = || format!("open {}", dev::PATH);
+            dev::fill(in_root::open_path(root, &step.destination).during(what)?.as_fd(), &[])?;
         }
     }
     trace.mark("mount");
@@ -127,9 +116,10 @@ fn mount_one(root: BorrowedFd<'_>, step: &MountStep, source: Option<Source>) -> 
         mount::set_attributes(mounted.as_fd(), set, clear, options.attributes_recursive)
             .during(|| format!("set the options of the bind mount on {}", destination.display()))?;
     }
+    let mut target = None;
     if matches!(&step.source, MountSource::New(kind) if kind == "proc" || kind == "sysfs") {
         // An image with a link there would have this one elsewhere, and a /proc of its own making (CVE-2019-19921).
-        in_root::refuse_symlink(root, destination)
+        target = in_root::open_unless_symlink(root, destination)
             .during(|| format!("mount on {}: it must be mounted on ordinary directory", destination.display()))?;
     }
     let takes_mode = matches!(&step.source, MountSource::New(kind) if kind == "tmpfs")
@@ -147,10 +137,10 @@ fn mount_one(root: BorrowedFd<'_>, step: &MountStep, source: Option<Source>) -> 
         keep_what_was_asked(mounted.as_fd(), &before, options)
             .during(|| format!("set the owner and mode of {}", destination.display()))?;
     }
-    let target = if directory {
-        in_root::create_dir_all(root, destination, 0o755)
-    } else {
-        in_root::create_file(root, destination, 0o644)
+    let target = match target {
+        Some(target) => Ok(target),
+        None if directory => in_root::create_dir_all(root, destination, 0o755),
+        None => in_root::create_file(root, destination, 0o644),
     };
     let target = target.during(|| format!("make the mount point {}", destination.display()))?;
     mount::attach(mounted.as_fd(), target.as_fd()).during(|| format!("mount on {}", destination.display()))?;
@@ -206,10 +196,11 @@ fn show_files(root: BorrowedFd<'_>, files: &[(PathBuf, String)], cover: &Path) -
     let memory = memory().during(|| "mount tmpfs for files in /etc")?;
     for (number, (path, content)) in files.iter().enumerate() {
         let what = || format!("show {}", path.display());
-        let name = PathBuf::from(number.to_string());
-        let file = in_root::create_file(memory.as_fd(), &name, 0o644).during(what)?;
-        fs::write(format!("/proc/self/fd/{}", file.as_raw_fd()), content).during(what)?;
-        let clone = mount::clone_tree(file.as_fd(), Path::new(""), false).during(what)?;
+        let name = number.to_string();
+        at::create_file(memory.as_fd(), name.as_bytes(), 0o644)
+            .and_then(|mut file| file.write_all(content.as_bytes()))
+            .during(what)?;
+        let clone = mount::clone_tree(memory.as_fd(), Path::new(&name), false).during(what)?;
         let target = in_root::create_file(root, path, 0o644).during(what)?;
         mount::attach(clone.as_fd(), target.as_fd()).during(what)?;
     }

@@ -4,11 +4,11 @@
 //!
 //! ```text
 //! Docker's JSON ─ profile ─┐
-//! default_profile ─────────┴─▶ LinuxSeccomp ─ rules ─▶ checked ─ emit ─▶ Program ─ (plan, init) ─▶ seccomp(2)
+//! default_profile ─────────┴─▶ LinuxSeccomp ─ rules ─▶ checked ─ emit ─▶ Program ─ (init) ─▶ seccomp(2)
 //! ```
 //!
-//! The launcher compiles, before anything exists; the program travels in the plan, and init installs it as the last
-//! thing before execve(2). There is no cache: compiling takes less time than finding a file would.
+//! The launcher compiles while init mounts, and sends the program after the plan; init installs it as the last thing
+//! before execve(2). There is no cache: that way compiling costs a start nothing, and nothing can be stale.
 //!
 //! The verdicts are those that runc gets out of libseccomp, which the tests hold them to:
 //!

@@ -25,15 +25,18 @@ pub struct Sets {
 
 /// The highest capability number that this kernel knows.
 fn last_capability() -> io::Result<u32> {
-    // Reading /proc/sys/kernel/cap_last_cap would need procfs; the bounding set answers EINVAL past the last one.
-    for number in 0..64 {
+    // Reading /proc/sys/kernel/cap_last_cap would need procfs; the bounding set answers EINVAL past the last one, and
+    // there is always number 0.
+    let (mut known, mut unknown) = (0, u64::BITS);
+    while known + 1 < unknown {
+        let number = known.midpoint(unknown);
         match rustix::thread::capability_is_in_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
-            Ok(_) => {}
-            Err(rustix::io::Errno::INVAL) => return Ok(number - 1),
+            Ok(_) => known = number,
+            Err(rustix::io::Errno::INVAL) => unknown = number,
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(63)
+    Ok(known)
 }
 
 /// Removes from the bounding set what is not in `keep`. Needs CAP_SETPCAP.

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// An O_PATH descriptor of whatever `path` is; the last component is followed too.
@@ -58,22 +58,18 @@ pub fn create_file(root: BorrowedFd<'_>, path: &Path, mode: u32) -> io::Result<O
     openat2(parent.as_fd(), Path::new(name), OFlags::PATH)
 }
 
-/// Fails where there is a symbolic link at `path`; that nothing is there is well.
-pub fn refuse_symlink(root: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+/// An O_PATH descriptor of what is at `path`, which must be no symbolic link; that nothing is there is well.
+pub fn open_unless_symlink(root: BorrowedFd<'_>, path: &Path) -> io::Result<Option<OwnedFd>> {
     match openat2(root, path, OFlags::PATH | OFlags::NOFOLLOW) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        found => match std::fs::File::from(found?).metadata()?.is_symlink() {
-            true => Err(io::Error::from_raw_os_error(Errno::LOOP.raw_os_error())),
-            false => Ok(()),
-        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => {
+            let found = found?;
+            match FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) {
+                FileType::Symlink => Err(Errno::LOOP.into()),
+                _ => Ok(Some(found)),
+            }
+        }
     }
-}
-
-/// A symbolic link at `path`, which must not be there.
-pub fn create_symlink(root: BorrowedFd<'_>, target: &str, path: &Path) -> io::Result<()> {
-    let (parent, name) = split(path)?;
-    let parent = openat2(root, parent, OFlags::PATH | OFlags::DIRECTORY)?;
-    Ok(rustix::fs::symlinkat(target, &parent, name)?)
 }
 
 fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {

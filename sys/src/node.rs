@@ -10,6 +10,11 @@ pub fn make_fifo(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> io::Result<()> 
     Ok(rustix::fs::mknodat(dir, name, FileType::Fifo, Mode::from_raw_mode(mode), 0)?)
 }
 
+/// Makes an empty regular file. The umask applies.
+pub fn make_file(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> io::Result<()> {
+    Ok(rustix::fs::mknodat(dir, name, FileType::RegularFile, Mode::from_raw_mode(mode), 0)?)
+}
+
 /// Which kind of device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Node {

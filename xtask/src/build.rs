@@ -3,6 +3,8 @@
 //! It is linked statically with glibc. That works because nothing in it asks glibc for names of users or hosts, for
 //! which glibc would load the machine's own NSS modules; a test reads the symbol table to hold this.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -27,8 +29,14 @@ pub(crate) fn static_binary(package: &str, binary: &str, name: &str) -> Result<P
 
     let directory = host::target_dir();
     let built = directory.join(&target).join("release").join(binary);
-    let copy = tempfile::Builder::new().prefix(".binary.").tempfile_in(&directory)?;
-    std::fs::copy(&built, copy.path()).with_context(|| format!("cannot copy {}", built.display()))?;
+    let copy = tempfile::Builder::new()
+        .prefix(".binary.")
+        .permissions(Permissions::from_mode(0o755))
+        .tempfile_in(&directory)?;
+    // In one piece, as installers write it: the kernel then caches it in large folios, of which a start maps many pages at
+    // once. What a linker has written through a mapping, or copy_file_range(2) copied, is cached page by page.
+    let binary = std::fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    std::fs::write(copy.path(), binary).with_context(|| format!("cannot write {}", copy.path().display()))?;
     // By rename: a running binary cannot be written to, and nobody sees half of one.
     let path = directory.join(name);
     copy.persist(&path).with_context(|| format!("cannot write {}", path.display()))?;
