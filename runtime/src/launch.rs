@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::thread;
 use std::time::Duration;
 
 use oci_spec::runtime::Spec;
@@ -147,6 +148,8 @@ impl Launch {
             let _ = Order::IdMapped.send(&channel, Some(clone.as_fd()));
         }
         let _ = Order::Mapped.send(&channel, None);
+        // Init wakes on this core if the others are busy, and has more to do.
+        thread::yield_now();
         // Beside init, which mounts.
         let filter = plan::filter(workload.spec)?;
         trace.mark("compile the filter on system calls");

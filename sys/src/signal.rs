@@ -106,8 +106,12 @@ fn is_forwarded(number: i32) -> bool {
     )
 }
 
-/// Whether this process was started with the signal ignored, as nohup(1) does it with SIGHUP.
+/// Whether this process was started with the signal ignored, as nohup(1) does it with SIGHUP. Nobody does it with a
+/// real-time signal, of which there are more than of all others.
 fn is_ignored(number: i32) -> bool {
+    if number >= libc::SIGRTMIN() {
+        return false;
+    }
     let mut now = MaybeUninit::<libc::sigaction>::uninit();
     // SAFETY: without a new action sigaction only writes the present one; where it fails, nothing is read.
     unsafe {
