@@ -77,7 +77,13 @@ impl Engine {
                 preserved: 0,
                 no_pivot: false,
                 new_keyring: true,
-                subject: Subject::default(),
+                subject: Subject {
+                    oci_version: planned.spec.version().clone(),
+                    id: name.to_string(),
+                    bundle: directory.path().to_owned(),
+                    ..Subject::default()
+                },
+                beside: None,
                 outlives: false,
                 held: None,
                 root: &root.words().map_err(Error::io("describe", "the root filesystem"))?,

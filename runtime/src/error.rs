@@ -44,6 +44,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// Nobody takes the listener of the container's filter.
+    #[error("cannot hand the listener of the seccomp filter to the agent at {path}")]
+    Agent {
+        /// `linux.seccomp.listenerPath`.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A step inside the namespaces failed.
     #[error("cannot {0}")]
     Inside(Failure),

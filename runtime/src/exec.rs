@@ -2,17 +2,20 @@
 
 use std::ffi::CString;
 use std::io::ErrorKind;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rbox_sys::caps::Sets;
+use rbox_sys::socket::Channel;
 use rbox_sys::{caps, exec, ids, process};
 use rbox_types::Exit;
 
 use crate::capability::SYS_ADMIN;
 use crate::error::{During, Failure};
 use crate::plan::InitPlan;
+use crate::report::Report;
 use crate::rlimits::Rlimits;
 use crate::{keyring, seccomp};
 
@@ -105,13 +108,23 @@ fn candidates(name: &str, env: &[String]) -> Vec<PathBuf> {
 }
 
 impl Program {
+    /// Whether its filter has a listener, which the launcher gets when it is installed.
+    pub(crate) fn notifies(&self) -> bool {
+        self.filter.as_ref().is_some_and(seccomp::Program::notifies)
+    }
+
+    /// Puts this process under the program's filter, where there is one that is not installed yet.
+    pub(crate) fn confine(&mut self, channel: &Channel) -> Result<(), Failure> {
+        self.filter.take().map_or(Ok(()), |filter| install(&filter, channel))
+    }
+
     /// Becomes the program; returns only to say why not.
-    pub(crate) fn execute(self) -> Failure {
+    pub(crate) fn execute(mut self, channel: &Channel) -> Failure {
         if let Err(failure) = self.rlimits.set() {
             return failure;
         }
         // Nothing but execve(2) comes after it, unless that fails: then the reason is sent, if the filter lets it.
-        if let Some(Err(failure)) = self.filter.as_ref().map(install) {
+        if let Err(failure) = self.confine(channel) {
             return failure;
         }
         let mut denied = None;
@@ -171,22 +184,25 @@ impl Program {
     }
 }
 
-fn install(filter: &seccomp::Program) -> Result<(), Failure> {
+fn install(filter: &seccomp::Program, channel: &Channel) -> Result<(), Failure> {
     const WHAT: &str = "install the seccomp filter";
     if let Some(action) = filter.unknown_action() {
         let unknown = format!("this kernel does not know the action {action:#x}");
         return Err(Failure::new(WHAT, &std::io::Error::new(ErrorKind::Unsupported, unknown)));
     }
-    let installed = filter.install().map_err(|error| {
+    // Only where there is a listener does the channel need to be another thread's too.
+    let channel = filter.notifies().then(|| channel.try_clone()).transpose().during(|| WHAT)?;
+    let deliver = move |listener: OwnedFd| {
+        channel.map_or(Ok(()), |channel| Report::Listener.send(&channel, Some(listener.as_fd())))
+    };
+    filter.install(deliver).map_err(|error| {
         let failure = Failure::new(WHAT, &error);
         match error.kind() {
             ErrorKind::InvalidInput => failure.hint("the profile may have a flag that this kernel does not know"),
             ErrorKind::Unsupported => failure.hint("the kernel needs CONFIG_SECCOMP_FILTER"),
             _ => failure,
         }
-    });
-    // A plan with a filter that has a listener is refused.
-    installed.map(drop)
+    })
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::entry::VERB;
 use crate::error::{During, Failure};
+use crate::exec::Program;
 use crate::namespaces::{AT_CLONE, Joins};
 use crate::network::Network;
 use crate::order::Order;
@@ -77,7 +78,7 @@ fn run(channel: &mut Channel, exe: OwnedFd, open_root: OpenRoot) -> Result<Infal
     }
     if plan.held {
         program.look_for()?;
-        hold(channel)?;
+        hold(channel, &mut program)?;
     } else {
         Order::Go.expect(channel).during(|| "wait for the word to go")?;
         trace.mark("wait for the word to go");
@@ -87,7 +88,7 @@ fn run(channel: &mut Channel, exe: OwnedFd, open_root: OpenRoot) -> Result<Infal
         // The workload does not fail for want of a listener.
         let _ = Report::Trace(trace.into_steps()).send(channel, None);
     }
-    Err(program.execute())
+    Err(program.execute(channel))
 }
 
 /// Makes the rest of the namespaces and what is in them.
@@ -160,10 +161,16 @@ fn enter(plan: &InitPlan, channel: &Channel) -> Result<(), Failure> {
 }
 
 /// Waits until somebody wants the workload to run, who is then the one to talk to.
-fn hold(channel: &mut Channel) -> Result<(), Failure> {
+fn hold(channel: &mut Channel, program: &mut Program) -> Result<(), Failure> {
     const WHAT: &str = "wait for the container's start";
     let socket = Order::Hold.expect_with_fd(channel).during(|| WHAT)?;
-    Report::Created.send(channel, None).during(|| WHAT)?;
+    if program.notifies() {
+        // Now, so that whoever answers for the calls is there when the container is created, as with runc and youki.
+        // What follows is under the filter.
+        program.confine(channel)?;
+    } else {
+        Report::Created.send(channel, None).during(|| WHAT)?;
+    }
     *channel = Channel::accept(&socket).during(|| WHAT)?;
     Order::Go.expect(channel).during(|| WHAT)?;
     Ok(())

@@ -14,6 +14,7 @@ use rbox_types::Exit;
 use serde::Serialize;
 
 use crate::Error;
+use crate::agent::Agent;
 use crate::entry;
 use crate::error::Failure;
 use crate::hooks::{self, Hooks, Subject};
@@ -40,8 +41,10 @@ pub struct Workload<'a> {
     pub new_keyring: bool,
     /// The words for the [`OpenRoot`](crate::OpenRoot) that init calls.
     pub root: &'a [u8],
-    /// Where the hooks come in.
+    /// What hooks and agents are told.
     pub subject: Subject,
+    /// The container's first process, where this one comes into a container that is there.
+    pub beside: Option<u32>,
     /// Whether it goes on when this process dies.
     pub outlives: bool,
     /// A listening socket: the workload then waits for somebody to [`start_held`] it.
@@ -120,7 +123,7 @@ impl Launch {
 
     /// Has init run the workload, or hold it; that is so when this returns.
     pub fn start(self, workload: Workload<'_>, trace: &mut Trace) -> Result<Running, Error> {
-        let hooks = Hooks::of(workload.spec.hooks().as_ref());
+        let (hooks, agent) = (Hooks::of(workload.spec.hooks().as_ref()), Agent::of(workload.spec));
         let mut plan = InitPlan::new(workload.spec)?;
         plan.single_id = self.single_id;
         plan.no_stdin = workload.stdin == Stdin::Null && plan.terminal.is_none();
@@ -175,6 +178,19 @@ impl Launch {
                 None | Some((Report::Created, _)) => break,
                 Some((Report::Cloned(_), _)) => {}
                 Some((Report::Console, master)) => console = master,
+                Some((Report::Listener, listener)) => {
+                    if let Some(listener) = listener {
+                        let (status, first) = match workload.beside {
+                            Some(first) => (Status::Running, first),
+                            None => (Status::Creating, pid),
+                        };
+                        let state = plan.subject.state(status, Some(first));
+                        agent.iter().try_for_each(|agent| agent.hand_over(&listener, pid, state.clone()))?;
+                    }
+                    if plan.held {
+                        break;
+                    }
+                }
                 Some((Report::Built, _)) => {
                     hooks::run(&hooks.create_runtime, &plan.subject.state(Status::Creating, Some(pid)), &[])
                         .map_err(Error::Inside)?;

@@ -30,6 +30,7 @@
 //! Nothing of the image is read before the id map is set. Every name that the image controls is resolved with
 //! openat2(2) inside the root, once, to a descriptor that is then used.
 
+mod agent;
 mod attributes;
 mod capability;
 pub mod cgroup;

@@ -233,11 +233,12 @@ pub(crate) fn filter(spec: &Spec) -> Result<Option<Program>, Error> {
     let refuse = |why| Error::Refused { field: "linux.seccomp", why };
     let Some(profile) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else { return Ok(None) };
     let program = seccomp::compile(profile).map_err(|error| refuse(error.to_string()))?;
-    if program.notifies() {
+    match (profile.listener_path(), profile.listener_metadata()) {
         // Nobody would answer, and the workload would wait for ever.
-        return Err(refuse("this version does not hand the listener of SCMP_ACT_NOTIFY to an agent yet".into()));
+        (None, _) if program.notifies() => Err(refuse("SCMP_ACT_NOTIFY needs listenerPath, where an agent is".into())),
+        (None, Some(_)) => Err(refuse("listenerMetadata is for the agent at listenerPath, and there is none".into())),
+        _ => Ok(Some(program)),
     }
-    Ok(Some(program))
 }
 
 fn mount_step(mount: &oci_spec::runtime::Mount) -> Result<MountStep, Error> {

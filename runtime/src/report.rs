@@ -16,6 +16,9 @@ pub(crate) enum Report {
     Cloned(u32),
     /// The pty's master comes with this.
     Console,
+    /// The workload is under its filter; what hears of the calls that are for others to decide comes with this. A
+    /// workload that is to wait for its start now does.
+    Listener,
     /// Namespaces and mounts are there, and it waits for the hooks outside.
     Built,
     /// All is ready; the workload waits for its start.

@@ -149,10 +149,15 @@ impl Program {
         Flags::from_bits(self.flags).has(Flags::NEW_LISTENER)
     }
 
-    /// Puts this process under the filter, for good. Needs CAP_SYS_ADMIN in the user namespace, or no_new_privs. Gives
-    /// the listener for SCMP_ACT_NOTIFY, whose calls wait until somebody answers there.
-    pub fn install(&self) -> io::Result<Option<OwnedFd>> {
-        kernel::install(&self.instructions, Flags::from_bits(self.flags))
+    /// Puts this process under the filter, for good. Needs CAP_SYS_ADMIN in the user namespace, or no_new_privs. The
+    /// listener for SCMP_ACT_NOTIFY, whose calls wait until somebody answers there, is for `deliver`, in a thread that is
+    /// not under the filter.
+    pub fn install(&self, deliver: impl FnOnce(OwnedFd) -> io::Result<()> + Send + 'static) -> io::Result<()> {
+        let flags = Flags::from_bits(self.flags);
+        if self.notifies() {
+            return kernel::install_and_deliver(&self.instructions, flags.without(Flags::TSYNC), deliver);
+        }
+        kernel::install(&self.instructions, flags).map(drop)
     }
 
     /// The first verdict of the program that this kernel does not know, and would kill for (`SECCOMP_RET_*`).

@@ -1,8 +1,10 @@
 //! Filters on system calls: seccomp(2) with a program in classic BPF.
 #![allow(unsafe_code)]
 
-use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+use std::{io, thread};
 
 /// One instruction of classic BPF: `struct sock_filter` of <linux/filter.h>.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,6 +41,12 @@ impl Flags {
     /// The set with these bits.
     pub const fn from_bits(bits: u32) -> Self {
         Self(bits)
+    }
+
+    /// Those of `self` that are not in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 
     /// The bits.
@@ -79,6 +87,50 @@ pub fn install(program: &[Instruction], flags: Flags) -> io::Result<Option<Owned
     }
 }
 
+/// As [`install`], with a listener that `deliver` takes away: not as this thread, any of whose calls may wait for the
+/// listener from here on, but as one that the filter does not hold for. Until it has been taken, this thread makes no call
+/// at all, and burns its time; that is some tens of microseconds. Where `deliver` fails the listener is closed, and calls
+/// that are for it to decide get ENOSYS.
+///
+/// `flags` without TSYNC: execve(2) ends the other threads anyway.
+pub fn install_and_deliver(
+    program: &[Instruction],
+    flags: Flags,
+    deliver: impl FnOnce(OwnedFd) -> io::Result<()> + Send + 'static,
+) -> io::Result<()> {
+    const PENDING: i32 = -1;
+    const NONE: i32 = -2;
+    /// How often the other thread looks.
+    const MOMENT: Duration = Duration::from_micros(10);
+    if flags.has(Flags::TSYNC) || !flags.has(Flags::NEW_LISTENER) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // Never given back, which might take a call.
+    let [number, outcome]: &'static [AtomicI32; 2] = Box::leak(Box::new([PENDING, PENDING].map(AtomicI32::new)));
+    let deliverer = thread::Builder::new().stack_size(64 * 1024).spawn(move || {
+        let listener = loop {
+            match number.load(Ordering::Acquire) {
+                PENDING => thread::sleep(MOMENT),
+                NONE => return,
+                // SAFETY: the installation made this descriptor, and left it to this thread.
+                listener => break unsafe { OwnedFd::from_raw_fd(listener) },
+            }
+        };
+        let errno = deliver(listener).map_or_else(|error| error.raw_os_error().unwrap_or(libc::EIO), |()| 0);
+        outcome.store(errno, Ordering::Release);
+    })?;
+    drop(deliverer);
+    let listener = install(program, flags).inspect_err(|_| number.store(NONE, Ordering::Release))?;
+    number.store(listener.map_or(NONE, IntoRawFd::into_raw_fd), Ordering::Release);
+    loop {
+        match outcome.load(Ordering::Acquire) {
+            PENDING => std::hint::spin_loop(),
+            0 => return Ok(()),
+            errno => return Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+}
+
 /// Whether the kernel knows this verdict (`SECCOMP_RET_*` without its data). Linux before 4.14 cannot be asked and
 /// knows those of Linux 3.5.
 pub fn knows_action(action: u32) -> bool {
@@ -95,7 +147,10 @@ pub fn knows_action(action: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
+
     use crate::caps;
+    use crate::poll::{self, Interest};
 
     /// Loads the call's number, and answers one of them with an error.
     fn refusing(call: u32, errno: u32) -> [Instruction; 4] {
@@ -136,6 +191,26 @@ mod tests {
             Ok(listener) => assert!(listener.is_some()),
             Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ESRCH)),
         }
+    }
+
+    #[test]
+    fn a_listener_is_delivered_though_every_call_waits_for_it() {
+        const NOTIFY: u32 = 0x7fc0_0000;
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let everything = [Instruction { code: 0x06, jt: 0, jf: 0, k: NOTIFY }];
+        // Not `alone`: what is under the filter waits for good, once it makes a call.
+        let waits = thread::spawn(move || {
+            caps::set_no_new_privileges()?;
+            install_and_deliver(&everything, Flags::NEW_LISTENER, move |listener| {
+                sender.send(listener).map_err(io::Error::other)
+            })
+        });
+        let listener = receiver.recv_timeout(Duration::from_secs(60)).expect("delivered");
+        // The next call of that thread, whichever it is: the listener hears of it.
+        let heard = poll::wait([(listener.as_fd(), Interest::Read)], Some(Duration::from_secs(60)));
+        assert_eq!(heard.expect("poll"), [true]);
+        // That thread waits until this process ends.
+        std::mem::forget((listener, waits));
     }
 
     #[test]

@@ -26,6 +26,11 @@ impl Channel {
         Ok((Self(a), Self(b)))
     }
 
+    /// The same end once more.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     /// A socket at `name` in `dir` that others can [`connect`](Self::connect) to, closed by execve(2).
     pub fn listen(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;

@@ -131,6 +131,7 @@ impl States {
             new_keyring: creation.new_keyring,
             root,
             subject,
+            beside: None,
             outlives: true,
             held: Some(socket),
             before: &mut write_down,

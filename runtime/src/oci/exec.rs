@@ -55,6 +55,7 @@ impl Container {
             new_keyring: true,
             root: &[],
             subject: self.record.subject.clone(),
+            beside: Some(first.pid),
             outlives: true,
             held: None,
             before: &mut |_| Ok(()),

@@ -99,7 +99,7 @@ impl Filter {
     pub(super) fn new(profile: &LinuxSeccomp, native: Arch) -> Result<Self, SeccompError> {
         let default = action("defaultAction", profile.default_action(), profile.default_errno_ret())?;
         if default == Action::NOTIFY {
-            // Not even execve(2) would come through before the listener is with its agent.
+            // Even those by which the workload waits for its start.
             return Err(SeccompError::NotifyByDefault);
         }
         let mut arches = vec![native];
