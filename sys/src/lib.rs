@@ -20,6 +20,7 @@ pub mod ids;
 pub mod in_root;
 pub mod ioprio;
 pub mod keyring;
+pub mod listener;
 pub mod listing;
 pub mod memfd;
 pub mod mount;
