@@ -1,16 +1,18 @@
 //! Image config + request → the OCI runtime spec that the runtime runs. No I/O.
 
+pub(crate) mod security;
+
 use std::path::PathBuf;
 
 use oci_spec::image::Config;
 use oci_spec::runtime::{
-    Box as ConsoleSize, BoxBuilder as ConsoleSizeBuilder, Capabilities, Linux, LinuxCapabilities, LinuxNamespace,
-    LinuxNamespaceType, LinuxSeccomp, Mount, Process, Root, Spec,
+    Box as ConsoleSize, BoxBuilder as ConsoleSizeBuilder, Linux, LinuxNamespace, LinuxNamespaceType, LinuxSeccomp,
+    Mount, Process, Root, Spec,
 };
-use rbox_runtime::DEFAULT_CAPABILITIES;
-use rbox_runtime::seccomp::{self, KernelVersion};
+use rbox_runtime::seccomp::KernelVersion;
 
-use crate::request::{RunRequest, Seccomp, Volume};
+use crate::request::{RunRequest, Volume};
+use crate::security::Security;
 
 /// What a run will do.
 #[derive(Debug, Clone)]
@@ -32,6 +34,8 @@ pub(crate) struct Host<'a> {
     pub(crate) foreign_root: bool,
     pub(crate) volumes: &'a [Volume],
     pub(crate) kernel: KernelVersion,
+    /// Device nodes that a privileged container gets besides its own.
+    pub(crate) devices: &'a [PathBuf],
 }
 
 /// Why there is nothing to run.
@@ -43,6 +47,9 @@ pub enum PlanError {
     /// The image's WorkingDir or the user's is not absolute.
     #[error("the working directory {0:?} is not an absolute path")]
     RelativeWorkdir(PathBuf),
+    /// `--cap-add` and `--cap-drop` of the same.
+    #[error("capability {0} cannot be both added and dropped")]
+    Contradiction(String),
     /// `--security-opt seccomp=FILE`.
     #[error("the seccomp profile {name}: {why}")]
     Seccomp {
@@ -56,35 +63,23 @@ pub enum PlanError {
 /// Without an image's own (Docker's default).
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What Docker covers (moby, oci/defaults.go).
-const MASKED: [&str; 10] = [
-    "/proc/asound",
-    "/proc/acpi",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-];
-const MASKED_SINCE_2024: [&str; 2] = ["/proc/interrupts", "/sys/devices/virtual/powercap"];
-
-/// What Docker makes read-only.
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-
 /// Plans a run.
 pub(crate) fn plan(config: Option<&Config>, request: &RunRequest, host: &Host<'_>) -> Result<RunPlan, PlanError> {
+    let security = &request.security;
+    let granted = security.granted()?;
+    let user = request.user.clone().or_else(|| config?.user().clone()).unwrap_or_default();
+    let (context, mount_context) = security.label.contexts().unzip();
     let mut process = Process::default();
     process
         .set_terminal(Some(request.tty))
         .set_args(Some(args(config, request)?))
         .set_env(Some(env(config, request, host)))
         .set_cwd(workdir(config, request)?)
-        .set_capabilities(Some(capabilities(&granted())))
+        .set_capabilities(Some(security.capabilities(&granted, &user)))
         .set_rlimits(None)
-        .set_no_new_privileges(Some(request.no_new_privileges));
+        .set_no_new_privileges(Some(security.no_new_privileges))
+        .set_apparmor_profile(security.apparmor.clone())
+        .set_selinux_label(context);
     process.set_console_size(host.terminal.and_then(console_size));
     let mut root = Root::default();
     // The runtime is handed a detached mount; the path is for people who read the spec.
@@ -94,8 +89,7 @@ pub(crate) fn plan(config: Option<&Config>, request: &RunRequest, host: &Host<'_
         .set_root(Some(root))
         .set_hostname(Some(host.hostname.into()))
         .set_mounts(Some(mounts(request, host)))
-        .set_linux(Some(linux(seccomp(request, host)?)));
-    let user = request.user.clone().or_else(|| config?.user().clone()).unwrap_or_default();
+        .set_linux(Some(linux(security, security.seccomp(&granted, host.kernel)?, mount_context)));
     Ok(RunPlan { spec, user })
 }
 
@@ -142,46 +136,20 @@ fn workdir(config: Option<&Config>, request: &RunRequest) -> Result<PathBuf, Pla
     if dir.is_absolute() { Ok(dir) } else { Err(PlanError::RelativeWorkdir(dir)) }
 }
 
-fn granted() -> Capabilities {
-    DEFAULT_CAPABILITIES.into_iter().collect()
-}
-
-/// The profile, which depends on what the workload may come to have, and on the kernel.
-fn seccomp(request: &RunRequest, host: &Host<'_>) -> Result<Option<LinuxSeccomp>, PlanError> {
-    match &request.seccomp {
-        Seccomp::Unconfined => Ok(None),
-        Seccomp::Default => Ok(Some(seccomp::default_profile(&granted(), host.kernel))),
-        Seccomp::Profile { name, json } => {
-            let parsed = seccomp::parse(json, &granted(), host.kernel);
-            // The runtime compiles it again, and would name no file.
-            let checked = parsed.and_then(|profile| seccomp::compile(&profile).map(|_| profile));
-            checked.map(Some).map_err(|error| PlanError::Seccomp { name: name.clone(), why: error.to_string() })
-        }
-    }
-}
-
-fn capabilities(set: &Capabilities) -> LinuxCapabilities {
-    let mut capabilities = LinuxCapabilities::default();
-    capabilities
-        .set_bounding(Some(set.clone()))
-        .set_effective(Some(set.clone()))
-        .set_permitted(Some(set.clone()))
-        .set_inheritable(None)
-        .set_ambient(None);
-    capabilities
-}
-
 fn mounts(request: &RunRequest, host: &Host<'_>) -> Vec<Mount> {
     let mut devpts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
     if host.many_ids {
         devpts.push("gid=5");
     }
+    // Read-only unless it is to be written.
+    let kernels = |written: bool| if written { "rw" } else { "ro" };
+    let (sys, cgroups) = (kernels(request.security.writes_sys()), kernels(request.security.writes_cgroups()));
     let mut mounts = vec![
         mount("proc", "/proc", &["nosuid", "noexec", "nodev"]),
         mount("tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         mount("devpts", "/dev/pts", &devpts),
-        mount("sysfs", "/sys", &["nosuid", "noexec", "nodev", "ro"]),
-        mount("cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
+        mount("sysfs", "/sys", &["nosuid", "noexec", "nodev", sys]),
+        mount("cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", cgroups]),
         mount("mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]),
         mount("tmpfs", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
     ];
@@ -203,6 +171,7 @@ fn mounts(request: &RunRequest, host: &Host<'_>) -> Vec<Mount> {
             bind(volume.source.clone(), volume.destination.clone(), &options)
         }))
         .collect();
+    mounts.extend(host.devices.iter().map(|node| bind(node.clone(), node.clone(), &["bind", "nosuid", "noexec"])));
     // A mount inside another's destination must come after it.
     asked.sort_by_key(|mount| mount.destination().components().count());
     // The user's own file in place of one of ours is mounted over it.
@@ -226,7 +195,7 @@ fn bind(source: PathBuf, destination: PathBuf, options: &[&str]) -> Mount {
     mount
 }
 
-fn linux(seccomp: Option<LinuxSeccomp>) -> Linux {
+fn linux(security: &Security, seccomp: Option<LinuxSeccomp>, mount_context: Option<String>) -> Linux {
     let namespaces = [
         LinuxNamespaceType::User,
         LinuxNamespaceType::Mount,
@@ -241,12 +210,12 @@ fn linux(seccomp: Option<LinuxSeccomp>) -> Linux {
         namespace.set_typ(kind).set_path(None);
         namespace
     });
-    let texts = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
     let mut linux = Linux::default();
     linux
         .set_namespaces(Some(namespaces.into()))
-        .set_masked_paths(Some([texts(&MASKED), texts(&MASKED_SINCE_2024)].concat()))
-        .set_readonly_paths(Some(texts(&READ_ONLY)))
+        .set_masked_paths(Some(security.masked_paths()))
+        .set_readonly_paths(Some(security.read_only_paths()))
+        .set_mount_label(mount_context)
         .set_seccomp(seccomp)
         // The type's default has device rules for a cgroup, which a user namespace needs none of.
         .set_resources(None);
@@ -258,6 +227,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::security::Seccomp;
 
     fn request() -> RunRequest {
         RunRequest {
@@ -278,8 +248,7 @@ mod tests {
             read_only: false,
             volumes: Vec::new(),
             tmpfs: Vec::new(),
-            seccomp: Seccomp::Default,
-            no_new_privileges: false,
+            security: Security::default(),
         }
     }
 
@@ -291,6 +260,7 @@ mod tests {
             foreign_root: false,
             volumes: &request.volumes,
             kernel: KernelVersion { major: 6, minor: 1 },
+            devices: &[],
         };
         plan(Some(config), request, &host)
     }
@@ -353,19 +323,24 @@ mod tests {
     fn seccomp_is_dockers_unless_told_otherwise() {
         let mut config = Config::default();
         config.set_cmd(Some(strings(&["sh"])));
-        let of = |seccomp| {
-            let plan = planned(&config, &RunRequest { seccomp, ..request() })?;
+        let of = |security| {
+            let plan = planned(&config, &RunRequest { security, ..request() })?;
             Ok::<_, PlanError>(plan.spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()))
         };
-        let default = of(Seccomp::Default).expect("planned").expect("a profile");
+        let with = |seccomp| Security { seccomp: Some(seccomp), ..Security::default() };
+        let default = of(Security::default()).expect("planned").expect("a profile");
         let allowed = |name: &str| {
             let syscalls = default.syscalls().as_ref().expect("entries");
             syscalls.iter().any(|call| call.names().iter().any(|known| known == name))
         };
         // Docker's capabilities have CAP_SYS_CHROOT, and not CAP_SYS_ADMIN.
         assert!(allowed("chroot") && allowed("ptrace") && !allowed("mount"));
-        assert_eq!(of(Seccomp::Unconfined), Ok(None));
-        let profile = |json: &str| Seccomp::Profile { name: "x.json".into(), json: json.into() };
+        assert_eq!(of(with(Seccomp::Unconfined)), Ok(None));
+        // What is said of it counts for a privileged one too.
+        let privileged = |security| of(Security { privileged: true, ..security });
+        assert_eq!(privileged(Security::default()), Ok(None));
+        assert!(privileged(with(Seccomp::Default)).expect("planned").is_some());
+        let profile = |json: &str| with(Seccomp::Profile { name: "x.json".into(), json: json.into() });
         assert!(of(profile(r#"{"defaultAction": "SCMP_ACT_LOG"}"#)).expect("planned").is_some());
         for (json, why) in [
             (r#"{"defaultAction": "SCMP_ACT_LOUD"}"#, "SCMP_ACT_LOUD"),

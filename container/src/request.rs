@@ -1,12 +1,11 @@
 //! What a person asks for when running a container.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use rbox_types::{ContainerName, Platform, Reference};
 
-use crate::Error;
+use crate::security::Security;
 
 /// `rbox run`, taken apart.
 #[derive(Debug, Clone)]
@@ -45,67 +44,8 @@ pub struct RunRequest {
     pub volumes: Vec<Volume>,
     /// Fresh, empty directories in memory.
     pub tmpfs: Vec<Tmpfs>,
-    /// Which system calls the workload may make.
-    pub seccomp: Seccomp,
-    /// Nothing that the workload executes can give it more privileges, be it setuid or with capabilities of its own.
-    pub no_new_privileges: bool,
-}
-
-/// Which system calls a workload may make.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Seccomp {
-    /// Those of Docker's default profile.
-    #[default]
-    Default,
-    /// All.
-    Unconfined,
-    /// Those of a profile in Docker's or Podman's JSON format.
-    Profile {
-        /// Where it is from, for messages.
-        name: String,
-        /// The profile.
-        json: String,
-    },
-}
-
-impl Seccomp {
-    /// A profile in a file.
-    pub fn read(path: &Path) -> Result<Self, Error> {
-        let json = fs::read_to_string(path).map_err(Error::io("read the seccomp profile", path.display()))?;
-        Ok(Self::Profile { name: path.display().to_string(), json })
-    }
-}
-
-/// `--security-opt`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SecurityOption {
-    /// `seccomp=unconfined`.
-    SeccompUnconfined,
-    /// `seccomp=builtin`.
-    SeccompDefault,
-    /// `seccomp=FILE`.
-    SeccompFile(PathBuf),
-    /// `no-new-privileges[=BOOL]`.
-    NoNewPrivileges(bool),
-}
-
-impl FromStr for SecurityOption {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        // Docker takes both signs, and Podman's manual writes the one, Docker's the other.
-        let (key, value) = text.split_once(['=', ':']).map_or((text, None), |(key, value)| (key, Some(value)));
-        match (key, value) {
-            ("seccomp", Some("unconfined")) => Ok(Self::SeccompUnconfined),
-            ("seccomp", Some("builtin")) => Ok(Self::SeccompDefault),
-            ("seccomp", None | Some("")) => Err("expected seccomp=unconfined or seccomp=FILE".into()),
-            ("seccomp", Some(path)) => Ok(Self::SeccompFile(path.into())),
-            ("no-new-privileges", None | Some("true")) => Ok(Self::NoNewPrivileges(true)),
-            ("no-new-privileges", Some("false")) => Ok(Self::NoNewPrivileges(false)),
-            ("no-new-privileges", Some(other)) => Err(format!("{other:?} is neither true nor false")),
-            _ => Err(format!("{key:?} is not supported; seccomp and no-new-privileges are")),
-        }
-    }
+    /// What the workload may do and see.
+    pub security: Security,
 }
 
 /// When the registry is asked.
@@ -248,26 +188,6 @@ mod tests {
         assert_eq!(tmpfs.options, ["size=64m", "exec"]);
         for bad in ["run", "/", "/run:bogus", "/run:lowerdir=/"] {
             assert!(bad.parse::<Tmpfs>().is_err(), "{bad:?} was accepted");
-        }
-    }
-
-    #[test]
-    fn security_options() {
-        for (text, option) in [
-            ("seccomp=unconfined", SecurityOption::SeccompUnconfined),
-            ("seccomp:unconfined", SecurityOption::SeccompUnconfined),
-            ("seccomp=builtin", SecurityOption::SeccompDefault),
-            ("seccomp=/a:b=c.json", SecurityOption::SeccompFile("/a:b=c.json".into())),
-            ("seccomp:./x.json", SecurityOption::SeccompFile("./x.json".into())),
-            ("no-new-privileges", SecurityOption::NoNewPrivileges(true)),
-            ("no-new-privileges:true", SecurityOption::NoNewPrivileges(true)),
-            ("no-new-privileges=false", SecurityOption::NoNewPrivileges(false)),
-        ] {
-            assert_eq!(text.parse(), Ok(option), "{text}");
-        }
-        for bad in ["", "seccomp", "seccomp=", "no-new-privileges=1", "apparmor=unconfined", "label:disable"] {
-            let error = bad.parse::<SecurityOption>().expect_err(bad);
-            assert!(error.contains(bad.split(['=', ':']).next().unwrap_or_default()) || bad.contains("=1"), "{error}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `rbox run` in the foreground: this process is the container's supervisor.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use jiff::Timestamp;
@@ -14,6 +14,7 @@ use rbox_sys::signal::SignalFd;
 use rbox_types::{ChainId, Exit};
 
 use crate::etc_files::etc_files;
+use crate::host_devices::host_devices;
 use crate::plan::{Host, RunPlan, plan};
 use crate::pull::PullOutput;
 use crate::record::{Finished, Made, Record};
@@ -49,15 +50,19 @@ impl Engine {
         let chain: Vec<ChainId> = image.layers.iter().map(|layer| layer.chain_id).collect();
         let refs = ContainerRefs { manifest: image.manifest, map_key: self.identity.maps.key(), layers: chain.clone() };
         let directory = self.store.create_container(&id, &name, &refs)?;
+        let devices = if request.security.privileged {
+            host_devices(Path::new("/dev")).map_err(Error::io("list the devices in", "/dev"))?
+        } else {
+            Vec::new()
+        };
         let host = Host {
             hostname: &hostname,
             terminal: terminal.as_ref().map(Terminal::size),
             many_ids: !self.identity.is_single(),
             foreign_root: self.identity.foreign_root().is_some(),
             volumes: &volumes,
-            // rbox's own minimum, should the kernel have a name without numbers.
-            kernel: KernelVersion::of_release(&process::kernel_release())
-                .unwrap_or(KernelVersion { major: 5, minor: 11 }),
+            kernel: kernel(),
+            devices: &devices,
         };
         let planned = plan(image.config.config().as_ref(), request, &host).map_err(Error::from);
         let ran = planned.and_then(|planned| {
@@ -169,6 +174,11 @@ fn made(request: &RunRequest, image: &Image, planned: &RunPlan, hostname: &str, 
             })
             .collect(),
     }
+}
+
+pub(crate) fn kernel() -> KernelVersion {
+    // rbox's own minimum, should the kernel have a name without numbers.
+    KernelVersion::of_release(&process::kernel_release()).unwrap_or(KernelVersion { major: 5, minor: 11 })
 }
 
 /// Podman's rule: what is to be bound must be there. Docker makes a directory that then belongs to nobody expected.

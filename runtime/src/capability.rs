@@ -21,6 +21,51 @@ pub const DEFAULT_CAPABILITIES: [Capability; 14] = [
     Capability::AuditWrite,
 ];
 
+/// All that there are, each at its number (include/uapi/linux/capability.h).
+pub const ALL_CAPABILITIES: [Capability; 41] = [
+    Capability::Chown,
+    Capability::DacOverride,
+    Capability::DacReadSearch,
+    Capability::Fowner,
+    Capability::Fsetid,
+    Capability::Kill,
+    Capability::Setgid,
+    Capability::Setuid,
+    Capability::Setpcap,
+    Capability::LinuxImmutable,
+    Capability::NetBindService,
+    Capability::NetBroadcast,
+    Capability::NetAdmin,
+    Capability::NetRaw,
+    Capability::IpcLock,
+    Capability::IpcOwner,
+    Capability::SysModule,
+    Capability::SysRawio,
+    Capability::SysChroot,
+    Capability::SysPtrace,
+    Capability::SysPacct,
+    Capability::SysAdmin,
+    Capability::SysBoot,
+    Capability::SysNice,
+    Capability::SysResource,
+    Capability::SysTime,
+    Capability::SysTtyConfig,
+    Capability::Mknod,
+    Capability::Lease,
+    Capability::AuditWrite,
+    Capability::AuditControl,
+    Capability::Setfcap,
+    Capability::MacOverride,
+    Capability::MacAdmin,
+    Capability::Syslog,
+    Capability::WakeAlarm,
+    Capability::BlockSuspend,
+    Capability::AuditRead,
+    Capability::Perfmon,
+    Capability::Bpf,
+    Capability::CheckpointRestore,
+];
+
 /// CAP_SYS_ADMIN.
 pub(crate) const SYS_ADMIN: Capabilities = Capabilities(1 << 21);
 
@@ -36,51 +81,13 @@ pub(crate) fn sets(spec: Option<&LinuxCapabilities>) -> Sets {
     Sets { bounding: bits(spec.bounding()), effective: bits(spec.effective()), permitted, inheritable, ambient }
 }
 
-/// The number in include/uapi/linux/capability.h.
-fn number(capability: Capability) -> u32 {
-    match capability {
-        Capability::Chown => 0,
-        Capability::DacOverride => 1,
-        Capability::DacReadSearch => 2,
-        Capability::Fowner => 3,
-        Capability::Fsetid => 4,
-        Capability::Kill => 5,
-        Capability::Setgid => 6,
-        Capability::Setuid => 7,
-        Capability::Setpcap => 8,
-        Capability::LinuxImmutable => 9,
-        Capability::NetBindService => 10,
-        Capability::NetBroadcast => 11,
-        Capability::NetAdmin => 12,
-        Capability::NetRaw => 13,
-        Capability::IpcLock => 14,
-        Capability::IpcOwner => 15,
-        Capability::SysModule => 16,
-        Capability::SysRawio => 17,
-        Capability::SysChroot => 18,
-        Capability::SysPtrace => 19,
-        Capability::SysPacct => 20,
-        Capability::SysAdmin => 21,
-        Capability::SysBoot => 22,
-        Capability::SysNice => 23,
-        Capability::SysResource => 24,
-        Capability::SysTime => 25,
-        Capability::SysTtyConfig => 26,
-        Capability::Mknod => 27,
-        Capability::Lease => 28,
-        Capability::AuditWrite => 29,
-        Capability::AuditControl => 30,
-        Capability::Setfcap => 31,
-        Capability::MacOverride => 32,
-        Capability::MacAdmin => 33,
-        Capability::Syslog => 34,
-        Capability::WakeAlarm => 35,
-        Capability::BlockSuspend => 36,
-        Capability::AuditRead => 37,
-        Capability::Perfmon => 38,
-        Capability::Bpf => 39,
-        Capability::CheckpointRestore => 40,
-    }
+/// Those of a set of bits, as /proc/<pid>/status shows it.
+pub fn capabilities_of(bits: u64) -> impl Iterator<Item = Capability> {
+    ALL_CAPABILITIES.into_iter().zip(0..).filter(move |(_, number)| bits & 1 << number != 0).map(|(one, _)| one)
+}
+
+fn number(capability: Capability) -> usize {
+    ALL_CAPABILITIES.iter().position(|known| *known == capability).expect("it has all that the type has")
 }
 
 #[cfg(test)]
@@ -94,5 +101,14 @@ mod tests {
         spec.set_effective(Some(names));
         // CapEff of a process in a Docker container.
         assert_eq!(sets(Some(&spec)).effective, Capabilities(0xa804_25fb));
+        assert_eq!(capabilities_of(0xa804_25fb).collect::<Names>(), DEFAULT_CAPABILITIES.into_iter().collect());
+    }
+
+    #[test]
+    fn numbers() {
+        assert_eq!(Capabilities(1 << number(Capability::SysAdmin)), SYS_ADMIN);
+        assert_eq!(number(Capability::CheckpointRestore), 40);
+        let each: Names = ALL_CAPABILITIES.into_iter().collect();
+        assert_eq!(each.len(), ALL_CAPABILITIES.len(), "none is there twice");
     }
 }

@@ -72,7 +72,7 @@ mod status;
 mod sysctl;
 pub mod trace;
 
-pub use capability::DEFAULT_CAPABILITIES;
+pub use capability::{ALL_CAPABILITIES, DEFAULT_CAPABILITIES, capabilities_of};
 pub use directory::{DirectoryRoot, open_directory};
 pub use entry::{BUNDLE_VERB, VERB as INIT_VERB};
 pub use error::{Error, Failure};

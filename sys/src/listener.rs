@@ -49,8 +49,7 @@ impl Listener {
             // SAFETY: the type is plain numbers, for which zeros are values; the kernel asks for zeros.
             let mut waiting: libc::seccomp_notif = unsafe { std::mem::zeroed() };
             // SAFETY: the kernel writes one seccomp_notif, whose size is part of the request's number.
-            let result =
-                unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut waiting) };
+            let result = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut waiting) };
             if result == 0 {
                 let libc::seccomp_data { nr, arch, args, .. } = waiting.data;
                 let call = Call { number: nr.cast_unsigned(), arch, arguments: args };

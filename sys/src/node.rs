@@ -2,8 +2,9 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 
-use rustix::fs::{FileType, Mode};
+use rustix::fs::{Access, FileType, Mode};
 
 /// Makes a named pipe. The umask applies.
 pub fn make_fifo(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> io::Result<()> {
@@ -43,4 +44,9 @@ pub fn number(major: u32, minor: u32) -> u64 {
 /// Linux 5.8.
 pub fn make_whiteout(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
     Ok(rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0)?)
+}
+
+/// Whether this process may open it, for reading or for writing: access(2), by the real ids.
+pub fn may_open(path: &Path) -> bool {
+    [Access::READ_OK, Access::WRITE_OK].into_iter().any(|way| rustix::fs::access(path, way).is_ok())
 }

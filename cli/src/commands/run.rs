@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use rbox_container::{Engine, PullPolicy, RunRequest, Seccomp, SecurityOption, Tmpfs, Volume};
+use rbox_container::{Engine, Granted, PullPolicy, RunRequest, Security, SecurityOption, Tmpfs, Volume};
 use rbox_types::{ContainerName, InvalidReference, Platform, Reference};
 
 use crate::failure::Failure;
@@ -46,9 +46,23 @@ pub(crate) struct Run {
     #[arg(long)]
     read_only: bool,
 
-    /// seccomp=unconfined, seccomp=FILE.json, or no-new-privileges
+    /// Give the command a capability besides the default ones, within its user namespace; ALL for each that there is
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
+    cap_add: Vec<Granted>,
+
+    /// Take a capability from the command; ALL for each but those that are added
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
+    cap_drop: Vec<Granted>,
+
+    /// seccomp=unconfined|FILE, no-new-privileges, apparmor=PROFILE, label=disable|type:TYPE|level:LEVEL…,
+    /// mask=PATH[:PATH…], unmask=ALL|PATH[:PATH…], systempaths=unconfined
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<SecurityOption>,
+
+    /// Give the command all that you can: every capability of its user namespace, every system call, all of /proc and
+    /// /sys, and the devices that you may open
+    #[arg(long)]
+    privileged: bool,
 
     /// The container's name
     #[arg(long)]
@@ -105,14 +119,14 @@ impl Run {
         let image = words.next().unwrap_or_default();
         let image: Reference = image.parse().map_err(|error: InvalidReference| Failure::new(error.to_string()))?;
         let entrypoint = self.entrypoint.map(|text| parse_entrypoint(&text)).transpose()?;
-        let (mut seccomp, mut no_new_privileges) = (Seccomp::Default, false);
+        let mut security = Security {
+            privileged: self.privileged,
+            cap_add: self.cap_add,
+            cap_drop: self.cap_drop,
+            ..Security::default()
+        };
         for option in self.security_opt {
-            match option {
-                SecurityOption::SeccompDefault => seccomp = Seccomp::Default,
-                SecurityOption::SeccompUnconfined => seccomp = Seccomp::Unconfined,
-                SecurityOption::SeccompFile(path) => seccomp = Seccomp::read(&path)?,
-                SecurityOption::NoNewPrivileges(wanted) => no_new_privileges = wanted,
-            }
+            security.take(option)?;
         }
         Ok(RunRequest {
             image,
@@ -132,8 +146,7 @@ impl Run {
             read_only: self.read_only,
             volumes: self.volume,
             tmpfs: self.tmpfs,
-            seccomp,
-            no_new_privileges,
+            security,
         })
     }
 }

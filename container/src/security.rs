@@ -1,0 +1,366 @@
+//! What a person says about security when running a container.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use oci_spec::runtime::Capability;
+
+use crate::{Error, glob};
+
+/// The flags of `rbox run` that widen or narrow what a workload may do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Security {
+    /// All that a user can give: see docs/security.md.
+    pub privileged: bool,
+    /// Besides Docker's default set.
+    pub cap_add: Vec<Granted>,
+    /// Of that set.
+    pub cap_drop: Vec<Granted>,
+    /// Which system calls the workload may make; unless it is privileged, those of Docker's default profile.
+    pub seccomp: Option<Seccomp>,
+    /// Nothing that the workload executes can give it more privileges, be it setuid or with capabilities of its own.
+    pub no_new_privileges: bool,
+    /// The AppArmor profile.
+    pub apparmor: Option<String>,
+    /// The SELinux context.
+    pub label: Label,
+    /// Paths that nothing is to be seen of.
+    pub mask: Vec<PathBuf>,
+    /// Which of those are seen and written after all that otherwise would not be.
+    pub unmask: Vec<Unmask>,
+}
+
+/// `--cap-add`, `--cap-drop`: with or without "CAP_", in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Granted {
+    /// Each capability that there is.
+    All,
+    /// One.
+    One(Capability),
+}
+
+impl FromStr for Granted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let upper = text.to_ascii_uppercase();
+        if upper == "ALL" {
+            return Ok(Self::All);
+        }
+        let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
+        name.parse().map(Self::One).map_err(|_| format!("there is no capability {text:?} (capabilities(7))"))
+    }
+}
+
+impl Granted {
+    /// Whether one of these is meant.
+    pub(crate) fn has(all: &[Self], capability: Capability) -> bool {
+        all.iter().any(|one| matches!(one, Self::All) || *one == Self::One(capability))
+    }
+
+    /// Those that are named one by one.
+    pub(crate) fn named(all: &[Self]) -> HashSet<Capability> {
+        all.iter().filter_map(|one| if let Self::One(capability) = one { Some(*capability) } else { None }).collect()
+    }
+}
+
+/// Which system calls a workload may make.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Seccomp {
+    /// Those of Docker's default profile, which depends on the capabilities.
+    #[default]
+    Default,
+    /// All.
+    Unconfined,
+    /// Those of a profile in Docker's or Podman's JSON format.
+    Profile {
+        /// Where it is from, for messages.
+        name: String,
+        /// The profile.
+        json: String,
+    },
+}
+
+impl Seccomp {
+    /// A profile in a file.
+    fn read(path: &Path) -> Result<Self, Error> {
+        let json = fs::read_to_string(path).map_err(Error::io("read the seccomp profile", path.display()))?;
+        Ok(Self::Profile { name: path.display().to_string(), json })
+    }
+}
+
+/// What is asked to differ from the context that containers have by SELinux's own policy for them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Label {
+    disabled: bool,
+    user: Option<String>,
+    role: Option<String>,
+    kind: Option<String>,
+    level: Option<String>,
+    file_kind: Option<String>,
+}
+
+/// The contexts of container-selinux (its lxc_contexts file).
+const PROCESS: [&str; 4] = ["system_u", "system_r", "container_t", "s0"];
+const FILE: [&str; 4] = ["system_u", "object_r", "container_file_t", "s0"];
+
+impl Label {
+    /// The contexts of the workload and of its filesystems; none where none was asked for, or that none be.
+    pub(crate) fn contexts(&self) -> Option<(String, String)> {
+        if self.disabled || *self == Self::default() {
+            return None;
+        }
+        let or = |asked: &Option<String>, default: &str| asked.clone().unwrap_or_else(|| default.into());
+        let process = [(&self.user, PROCESS[0]), (&self.role, PROCESS[1]), (&self.kind, PROCESS[2])];
+        let process = process.map(|(asked, default)| or(asked, default)).join(":");
+        let file = [FILE[0], FILE[1], &or(&self.file_kind, FILE[2])].join(":");
+        let level = or(&self.level, PROCESS[3]);
+        Some((format!("{process}:{level}"), format!("{file}:{level}")))
+    }
+
+    fn set(&mut self, option: LabelOption) {
+        match option {
+            LabelOption::Disable => self.disabled = true,
+            LabelOption::User(value) => self.user = Some(value),
+            LabelOption::Role(value) => self.role = Some(value),
+            LabelOption::Type(value) => self.kind = Some(value),
+            LabelOption::Level(value) => self.level = Some(value),
+            LabelOption::FileType(value) => self.file_kind = Some(value),
+        }
+    }
+}
+
+/// `label=…`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LabelOption {
+    /// `disable`: no context, whatever else is said.
+    Disable,
+    /// `user:…`
+    User(String),
+    /// `role:…`
+    Role(String),
+    /// `type:…`
+    Type(String),
+    /// `level:…`
+    Level(String),
+    /// `filetype:…`
+    FileType(String),
+}
+
+impl FromStr for LabelOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const EXPECTED: &str = "expected disable, or user, role, type, level or filetype, a colon and a value";
+        if text == "disable" {
+            return Ok(Self::Disable);
+        }
+        let known = text.split_once(':').filter(|(_, value)| !value.is_empty()).and_then(|(part, value)| {
+            let value = value.to_owned();
+            Some(match part {
+                "user" => Self::User(value),
+                "role" => Self::Role(value),
+                "type" => Self::Type(value),
+                "level" => Self::Level(value),
+                "filetype" => Self::FileType(value),
+                _ => return None,
+            })
+        });
+        known.ok_or_else(|| format!("label={text}: {EXPECTED}"))
+    }
+}
+
+/// `unmask=…`: which of the paths that are masked or read-only by default are not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unmask {
+    /// All.
+    All,
+    /// Those that match a pattern.
+    Matching(String),
+}
+
+impl Unmask {
+    /// Whether one of these means the path.
+    pub(crate) fn any(all: &[Self], path: &str) -> bool {
+        all.iter().any(|one| match one {
+            Self::All => true,
+            Self::Matching(pattern) => glob::matches(pattern, path) == Some(true),
+        })
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match glob::matches(text, "") {
+            _ if text.eq_ignore_ascii_case("ALL") => Ok(Self::All),
+            Some(_) if text.starts_with('/') => Ok(Self::Matching(text.into())),
+            Some(_) => Err(format!("unmask: {text:?} is not an absolute path; expected ALL or PATH[:PATH…]")),
+            None => Err(format!("unmask: {text:?} is no pattern: it ends in the middle of one")),
+        }
+    }
+}
+
+/// `--security-opt`, with Docker's two signs between a key and its value: `=`, and `:` of older days.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecurityOption {
+    /// `seccomp=unconfined`.
+    SeccompUnconfined,
+    /// `seccomp=builtin`.
+    SeccompDefault,
+    /// `seccomp=FILE`.
+    SeccompFile(PathBuf),
+    /// `no-new-privileges[=BOOL]`.
+    NoNewPrivileges(bool),
+    /// `apparmor=PROFILE`; none for `apparmor=unconfined`.
+    AppArmor(Option<String>),
+    /// `label=…`.
+    Label(LabelOption),
+    /// `mask=PATH[:PATH…]`, Podman's.
+    Mask(Vec<PathBuf>),
+    /// `unmask=ALL`, `unmask=PATH[:PATH…]`, Podman's; `systempaths=unconfined`, Docker's.
+    Unmask(Vec<Unmask>),
+}
+
+impl FromStr for SecurityOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (key, value) = text.split_once(['=', ':']).map_or((text, None), |(key, value)| (key, Some(value)));
+        let value = value.filter(|value| !value.is_empty());
+        match (key, value) {
+            ("seccomp", Some("unconfined")) => Ok(Self::SeccompUnconfined),
+            ("seccomp", Some("builtin")) => Ok(Self::SeccompDefault),
+            ("seccomp", Some(path)) => Ok(Self::SeccompFile(path.into())),
+            ("seccomp", None) => Err("seccomp: expected seccomp=unconfined, seccomp=builtin or seccomp=FILE".into()),
+            ("no-new-privileges", None | Some("true")) => Ok(Self::NoNewPrivileges(true)),
+            ("no-new-privileges", Some("false")) => Ok(Self::NoNewPrivileges(false)),
+            ("no-new-privileges", Some(other)) => Err(format!("{key}: {other:?} is neither true nor false")),
+            ("apparmor", Some("unconfined")) => Ok(Self::AppArmor(None)),
+            ("apparmor", Some(profile)) => Ok(Self::AppArmor(Some(profile.into()))),
+            ("apparmor", None) => Err("apparmor: expected apparmor=PROFILE or apparmor=unconfined".into()),
+            ("label", value) => value.unwrap_or_default().parse().map(Self::Label),
+            ("mask", Some(paths)) => paths.split(':').map(masked).collect::<Result<_, _>>().map(Self::Mask),
+            ("mask", None) => Err("mask: expected mask=PATH[:PATH…]".into()),
+            ("unmask", Some(paths)) => paths.split(':').map(Unmask::parse).collect::<Result<_, _>>().map(Self::Unmask),
+            ("unmask", None) => Err("unmask: expected unmask=ALL or unmask=PATH[:PATH…]".into()),
+            ("systempaths", Some("unconfined")) => Ok(Self::Unmask(vec![Unmask::All])),
+            ("systempaths", _) => Err("systempaths: expected systempaths=unconfined".into()),
+            _ => Err(format!(
+                "{key:?} is not supported; apparmor, label, mask, no-new-privileges, seccomp, systempaths and unmask are"
+            )),
+        }
+    }
+}
+
+fn masked(path: &str) -> Result<PathBuf, String> {
+    if !path.starts_with('/') {
+        return Err(format!("mask: {path:?} is not an absolute path"));
+    }
+    if path.trim_end_matches('/').is_empty() {
+        return Err("mask: the container's root cannot be masked".into());
+    }
+    Ok(path.into())
+}
+
+impl Security {
+    /// Takes in an option; of those that can hold only once, the last one counts.
+    pub fn take(&mut self, option: SecurityOption) -> Result<(), Error> {
+        match option {
+            SecurityOption::SeccompDefault => self.seccomp = Some(Seccomp::Default),
+            SecurityOption::SeccompUnconfined => self.seccomp = Some(Seccomp::Unconfined),
+            SecurityOption::SeccompFile(path) => self.seccomp = Some(Seccomp::read(&path)?),
+            SecurityOption::NoNewPrivileges(wanted) => self.no_new_privileges = wanted,
+            SecurityOption::AppArmor(profile) => self.apparmor = profile,
+            SecurityOption::Label(option) => self.label.set(option),
+            SecurityOption::Mask(paths) => self.mask.extend(paths),
+            SecurityOption::Unmask(paths) => self.unmask.extend(paths),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities() {
+        for text in ["NET_ADMIN", "net_admin", "CAP_NET_ADMIN", "cap_Net_Admin"] {
+            assert_eq!(text.parse(), Ok(Granted::One(Capability::NetAdmin)), "{text}");
+        }
+        assert_eq!("all".parse(), Ok(Granted::All));
+        for bad in ["", "CAP_", "CAP_ALL", "NETADMIN", "CAP_CAP_KILL", "NET_ADMIN "] {
+            let error = bad.parse::<Granted>().expect_err(bad);
+            assert!(error.contains(&format!("{bad:?}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn options() {
+        use SecurityOption::{AppArmor, Mask, NoNewPrivileges, SeccompDefault, SeccompFile, SeccompUnconfined};
+        let unmask = |pattern: &str| Unmask::Matching(pattern.into());
+        for (text, option) in [
+            ("seccomp=unconfined", SeccompUnconfined),
+            ("seccomp:unconfined", SeccompUnconfined),
+            ("seccomp=builtin", SeccompDefault),
+            ("seccomp=/a:b=c.json", SeccompFile("/a:b=c.json".into())),
+            ("seccomp:./x.json", SeccompFile("./x.json".into())),
+            ("no-new-privileges", NoNewPrivileges(true)),
+            ("no-new-privileges:true", NoNewPrivileges(true)),
+            ("no-new-privileges=false", NoNewPrivileges(false)),
+            ("apparmor=unconfined", AppArmor(None)),
+            ("apparmor:web", AppArmor(Some("web".into()))),
+            ("label=disable", SecurityOption::Label(LabelOption::Disable)),
+            ("label:type:spc_t", SecurityOption::Label(LabelOption::Type("spc_t".into()))),
+            ("label=level:s0:c1,c2", SecurityOption::Label(LabelOption::Level("s0:c1,c2".into()))),
+            ("mask=/a:/b/c", Mask(vec!["/a".into(), "/b/c".into()])),
+            ("unmask=all", SecurityOption::Unmask(vec![Unmask::All])),
+            ("unmask=/proc/*:/sys/firmware", SecurityOption::Unmask(vec![unmask("/proc/*"), unmask("/sys/firmware")])),
+            ("systempaths=unconfined", SecurityOption::Unmask(vec![Unmask::All])),
+        ] {
+            assert_eq!(text.parse(), Ok(option), "{text}");
+        }
+        for (bad, named) in [
+            ("", "\"\""),
+            ("seccomp", "seccomp"),
+            ("seccomp=", "seccomp"),
+            ("no-new-privileges=1", "\"1\""),
+            ("apparmor", "apparmor"),
+            ("label", "label"),
+            ("label=type", "label=type"),
+            ("label=colour:red", "colour"),
+            ("label=disabled", "disabled"),
+            ("mask=", "mask"),
+            ("mask=/a:b", "\"b\""),
+            ("mask=/", "root"),
+            ("unmask=/a:", "\"\""),
+            ("unmask=/proc/[a", "/proc/[a"),
+            ("systempaths=confined", "systempaths"),
+            ("proc-opts=hidepid=2", "proc-opts"),
+            ("writable-cgroups", "writable-cgroups"),
+        ] {
+            let error = bad.parse::<SecurityOption>().expect_err(bad);
+            assert!(error.contains(named), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn contexts() {
+        let of = |options: &[&str]| {
+            let mut label = Label::default();
+            options.iter().for_each(|option| label.set(option.parse().expect("valid")));
+            label.contexts()
+        };
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&["type:spc_t", "disable"]), None);
+        let both = |process: &str, file: &str| Some((process.into(), file.into()));
+        assert_eq!(
+            of(&["level:s0:c1,c2"]),
+            both("system_u:system_r:container_t:s0:c1,c2", "system_u:object_r:container_file_t:s0:c1,c2")
+        );
+        assert_eq!(
+            of(&["user:me_u", "role:me_r", "type:me_t", "filetype:my_t"]),
+            both("me_u:me_r:me_t:s0", "system_u:object_r:my_t:s0")
+        );
+    }
+}
