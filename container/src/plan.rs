@@ -9,7 +9,8 @@ use oci_spec::runtime::{
     Box as ConsoleSize, BoxBuilder as ConsoleSizeBuilder, Linux, LinuxNamespace, LinuxNamespaceType, LinuxSeccomp,
     Mount, Process, Root, Spec,
 };
-use rbox_runtime::seccomp::KernelVersion;
+use rbox_runtime::DEFAULT_CAPABILITIES;
+use rbox_runtime::seccomp::{self, KernelVersion};
 
 use crate::request::{RunRequest, Volume};
 use crate::security::Security;
@@ -21,6 +22,21 @@ pub struct RunPlan {
     pub spec: Spec,
     /// `user[:group]`, each a name or a number; empty for root.
     pub user: String,
+    /// Whether the filter on system calls is the runtime's built-in one, which the spec then does not spell out.
+    pub built_in_filter: bool,
+}
+
+impl RunPlan {
+    /// The spec, with what is built in spelt out, for people.
+    pub fn spec_in_full(&self) -> Spec {
+        let mut spec = self.spec.clone();
+        if let Some(mut linux) = spec.linux().clone().filter(|_| self.built_in_filter) {
+            let capabilities = DEFAULT_CAPABILITIES.into_iter().collect();
+            linux.set_seccomp(Some(seccomp::default_profile(&capabilities, OLDEST_KERNEL)));
+            spec.set_linux(Some(linux));
+        }
+        spec
+    }
 }
 
 /// What only the host knows.
@@ -60,6 +76,9 @@ pub enum PlanError {
     },
 }
 
+/// The oldest one that rbox runs on.
+pub(crate) const OLDEST_KERNEL: KernelVersion = KernelVersion { major: 5, minor: 11 };
+
 /// Without an image's own (Docker's default).
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -69,6 +88,8 @@ pub(crate) fn plan(config: Option<&Config>, request: &RunRequest, host: &Host<'_
     let granted = security.granted()?;
     let user = request.user.clone().or_else(|| config?.user().clone()).unwrap_or_default();
     let (context, mount_context) = security.label.contexts().unzip();
+    let built_in_filter = security.has_default_profile() && seccomp::is_built_in(&granted);
+    let profile = if built_in_filter { None } else { security.seccomp(&granted, host.kernel)? };
     let mut process = Process::default();
     process
         .set_terminal(Some(request.tty))
@@ -89,8 +110,8 @@ pub(crate) fn plan(config: Option<&Config>, request: &RunRequest, host: &Host<'_
         .set_root(Some(root))
         .set_hostname(Some(host.hostname.into()))
         .set_mounts(Some(mounts(request, host)))
-        .set_linux(Some(linux(security, security.seccomp(&granted, host.kernel)?, mount_context)));
-    Ok(RunPlan { spec, user })
+        .set_linux(Some(linux(security, profile, mount_context)));
+    Ok(RunPlan { spec, user, built_in_filter })
 }
 
 /// The size of a terminal of so many rows and columns, as a spec has it.
@@ -325,7 +346,7 @@ mod tests {
         config.set_cmd(Some(strings(&["sh"])));
         let of = |security| {
             let plan = planned(&config, &RunRequest { security, ..request() })?;
-            Ok::<_, PlanError>(plan.spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()))
+            Ok::<_, PlanError>(plan.spec_in_full().linux().as_ref().and_then(|linux| linux.seccomp().clone()))
         };
         let with = |seccomp| Security { seccomp: Some(seccomp), ..Security::default() };
         let default = of(Security::default()).expect("planned").expect("a profile");

@@ -15,7 +15,7 @@ use rbox_types::{ChainId, Exit};
 
 use crate::etc_files::etc_files;
 use crate::host_devices::host_devices;
-use crate::plan::{Host, RunPlan, plan};
+use crate::plan::{Host, OLDEST_KERNEL, RunPlan, plan};
 use crate::pull::PullOutput;
 use crate::record::{Finished, Made, Record};
 use crate::request::{RunRequest, Volume};
@@ -78,13 +78,14 @@ impl Engine {
             };
             let workload = Workload {
                 spec: &planned.spec,
+                built_in_filter: planned.built_in_filter,
                 stdin: if request.interactive { Stdin::Inherit } else { Stdin::Null },
                 preserved: 0,
                 no_pivot: false,
                 new_keyring: true,
                 subject: Subject {
                     oci_version: planned.spec.version().clone(),
-                    id: name.to_string(),
+                    id: id.to_string(),
                     bundle: directory.path().to_owned(),
                     ..Subject::default()
                 },
@@ -177,8 +178,8 @@ fn made(request: &RunRequest, image: &Image, planned: &RunPlan, hostname: &str, 
 }
 
 pub(crate) fn kernel() -> KernelVersion {
-    // rbox's own minimum, should the kernel have a name without numbers.
-    KernelVersion::of_release(&process::kernel_release()).unwrap_or(KernelVersion { major: 5, minor: 11 })
+    // Should the kernel have a name without numbers.
+    KernelVersion::of_release(&process::kernel_release()).unwrap_or(OLDEST_KERNEL)
 }
 
 /// Podman's rule: what is to be bound must be there. Docker makes a directory that then belongs to nobody expected.

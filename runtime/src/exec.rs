@@ -14,7 +14,7 @@ use rbox_types::Exit;
 
 use crate::capability::SYS_ADMIN;
 use crate::error::{During, Failure};
-use crate::plan::InitPlan;
+use crate::plan::{Confinement, InitPlan};
 use crate::report::Report;
 use crate::rlimits::Rlimits;
 use crate::{keyring, seccomp};
@@ -71,7 +71,7 @@ pub(crate) fn prepare(plan: &InitPlan) -> Result<Program, Failure> {
 /// workload's already.
 fn until_execve(plan: &InitPlan) -> Sets {
     let mut sets = plan.capabilities;
-    if plan.confined && !plan.no_new_privileges {
+    if plan.confinement != Confinement::None && !plan.no_new_privileges {
         for set in [&mut sets.permitted, &mut sets.effective] {
             set.0 |= SYS_ADMIN.0;
         }

@@ -20,13 +20,13 @@ use crate::exec::Program;
 use crate::namespaces::{AT_CLONE, Joins};
 use crate::network::Network;
 use crate::order::Order;
-use crate::plan::InitPlan;
+use crate::plan::{Confinement, InitPlan};
 use crate::report::Report;
 use crate::root::OpenRoot;
 use crate::sources::Sources;
 use crate::status::Status;
 use crate::trace::Trace;
-use crate::{exec, filesystems, hooks, rootfs, sysctl};
+use crate::{exec, filesystems, hooks, rootfs, seccomp, sysctl};
 
 /// What `rbox __init CHANNEL EXE [NEW JOIN…]` does; the arguments name descriptors that the entry handed on. Returns only
 /// to give an exit status.
@@ -73,9 +73,11 @@ fn run(channel: &mut Channel, exe: OwnedFd, open_root: OpenRoot) -> Result<Infal
         process::signal_at_parent_death(Signal::KILL).during(|| "ask for death with the supervisor")?;
     }
     trace.mark("become the workload's user");
-    if plan.confined {
-        program.filter = Some(receive(Order::Filter, channel).during(|| "read the filter on system calls")?);
-    }
+    program.filter = match plan.confinement {
+        Confinement::None => None,
+        Confinement::BuiltIn => Some(seccomp::built_in()),
+        Confinement::Sent => Some(receive(Order::Filter, channel).during(|| "read the filter on system calls")?),
+    };
     if plan.held {
         program.look_for()?;
         hold(channel, &mut program)?;

@@ -46,8 +46,7 @@ pub struct InitPlan {
     #[serde(with = "sets")]
     pub(crate) capabilities: Sets,
     pub(crate) no_new_privileges: bool,
-    /// Whether a filter on system calls comes after this.
-    pub(crate) confined: bool,
+    pub(crate) confinement: Confinement,
     pub(crate) attributes: ProcessAttributes,
     pub(crate) sysctls: Vec<Sysctl>,
     /// Whether the workload gets a session keyring of the container's.
@@ -76,6 +75,16 @@ pub struct InitPlan {
     /// Those that are new.
     #[serde(with = "kinds")]
     pub(crate) namespaces: Namespaces,
+}
+
+/// The filter on the workload's system calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Confinement {
+    None,
+    /// That of nearly every container.
+    BuiltIn,
+    /// It comes after the plan.
+    Sent,
 }
 
 /// Who the workload runs as, in the container's ids.
@@ -206,7 +215,7 @@ impl InitPlan {
             cwd: process.cwd().clone(),
             capabilities,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
-            confined: linux.seccomp().is_some(),
+            confinement: if linux.seccomp().is_some() { Confinement::Sent } else { Confinement::None },
             traced: false,
             enters: false,
             held: false,

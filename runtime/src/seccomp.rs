@@ -7,8 +7,8 @@
 //! default_profile ─────────┴─▶ LinuxSeccomp ─ rules ─▶ checked ─ emit ─▶ Program ─ (init) ─▶ seccomp(2)
 //! ```
 //!
-//! The launcher compiles while init mounts, and sends the program after the plan; init installs it as the last thing
-//! before execve(2). There is no cache: that way compiling costs a start nothing, and nothing can be stale.
+//! The program of an ordinary container is built in. Others the launcher compiles while init mounts, and sends them after
+//! the plan; init installs it as the last thing before execve(2). There is no cache that could be stale or spoiled.
 //!
 //! The verdicts are those that runc gets out of libseccomp, which the tests hold them to:
 //!
@@ -37,6 +37,7 @@
 
 mod arch;
 mod assembler;
+mod built_in;
 mod calls;
 mod default_profile;
 mod emit;
@@ -52,6 +53,8 @@ use rbox_sys::seccomp::{self as kernel, Flags};
 use serde::{Deserialize, Serialize};
 
 pub use arch::Arch;
+pub(crate) use built_in::built_in;
+pub use built_in::is_built_in;
 pub use default_profile::default_profile;
 pub use profile::{KernelVersion, parse};
 use rules::Filter;

@@ -192,7 +192,7 @@ fn parse_network(text: &str) -> Result<Loopback, String> {
 }
 
 fn explain_steps(plan: &rbox_container::RunPlan, steps: &[rbox_runtime::trace::Step]) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(&plan.spec)?;
+    let text = serde_json::to_string_pretty(&plan.spec_in_full())?;
     eprintln!("{text}");
     let Some(first) = steps.first() else { return Ok(()) };
     eprintln!("{:>9} {:>9}  process  step", "at µs", "took µs");

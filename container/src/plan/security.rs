@@ -65,6 +65,14 @@ impl Security {
         capabilities
     }
 
+    /// Whether it is [`seccomp::default_profile`].
+    pub(super) fn has_default_profile(&self) -> bool {
+        match &self.seccomp {
+            None => !self.privileged,
+            Some(choice) => matches!(choice, Seccomp::Default),
+        }
+    }
+
     /// The profile, which depends on what the workload may come to have, and on the kernel.
     pub(crate) fn seccomp(
         &self,
@@ -72,9 +80,8 @@ impl Security {
         kernel: KernelVersion,
     ) -> Result<Option<LinuxSeccomp>, PlanError> {
         match &self.seccomp {
-            Some(Seccomp::Unconfined) => Ok(None),
-            None if self.privileged => Ok(None),
-            None | Some(Seccomp::Default) => Ok(Some(seccomp::default_profile(granted, kernel))),
+            _ if self.has_default_profile() => Ok(Some(seccomp::default_profile(granted, kernel))),
+            None | Some(Seccomp::Default | Seccomp::Unconfined) => Ok(None),
             Some(Seccomp::Profile { name, json }) => {
                 let parsed = seccomp::parse(json, granted, kernel);
                 // The runtime compiles it again, and would name no file.

@@ -125,6 +125,7 @@ impl States {
         };
         let workload = Workload {
             spec: &creation.bundle.spec,
+            built_in_filter: false,
             stdin: Stdin::Inherit,
             preserved: creation.preserve_fds,
             no_pivot: creation.no_pivot,

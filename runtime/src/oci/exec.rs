@@ -49,6 +49,7 @@ impl Container {
         }
         let workload = Workload {
             spec: &spec,
+            built_in_filter: false,
             stdin: Stdin::Inherit,
             preserved: execution.preserve_fds,
             no_pivot: false,
