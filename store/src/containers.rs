@@ -76,7 +76,7 @@ impl Store {
         let _guard = self.gc_lock(Mode::Shared)?;
         self.check_refs(name, refs)?;
         let path = self.container_path(id);
-        fs::create_dir(&path).at("create", &path)?;
+        files::new_dir(&path).at("create", &path)?;
         let made = self.fill(&path, &json).and_then(|lock| {
             self.reserve(name, id)?;
             Ok(lock)
@@ -178,9 +178,6 @@ impl Store {
     }
 
     fn fill(&self, directory: &Path, json: &[u8]) -> Result<OwnedFd> {
-        use std::os::unix::fs::PermissionsExt;
-        // As create_dir in files.rs has it.
-        fs::set_permissions(directory, fs::Permissions::from_mode(0o711)).at("set the mode of", directory)?;
         let path = directory.join(LOCK);
         let mut lock = OpenOptions::new().read(true).write(true).create_new(true).open(&path).at("create", &path)?;
         flock::lock(&lock, Mode::Exclusive).at("lock", &path)?;
@@ -281,8 +278,8 @@ impl ContainerDir {
         if self.store.named(&self.name)?.as_ref() == Some(&self.id) {
             files::remove(&self.store.container_name_path(self.name.as_str()))?;
         }
-        let doomed = self.store.move_aside(&self.path)?;
-        self.store.delete(&doomed, remove_tree)
+        // Where it is: without a name it is garbage already.
+        self.store.delete(&self.path, remove_tree)
     }
 }
 

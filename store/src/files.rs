@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::Path,
 };
 
@@ -14,10 +14,20 @@ use crate::error::{IoContext, Result};
 /// The store's root is mode 0700, so "others" is only whoever got a descriptor from us: a container's root whose
 /// id is not the user's own. The umask is overruled for the same reason.
 pub(crate) fn create_dir(path: &Path) -> Result<()> {
-    match fs::DirBuilder::new().mode(0o711).create(path) {
-        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o711)).at("set the mode of", path),
+    match new_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error).at("create", path),
+        result => result.at("create", path),
+    }
+}
+
+/// As [`create_dir`]; but it must not be there.
+pub(crate) fn new_dir(path: &Path) -> io::Result<()> {
+    const MODE: u32 = 0o711;
+    fs::DirBuilder::new().mode(MODE).create(path)?;
+    // Most umasks leave it at that; and to set a mode is a write.
+    match fs::metadata(path)?.mode() & 0o777 {
+        MODE => Ok(()),
+        _ => fs::set_permissions(path, fs::Permissions::from_mode(MODE)),
     }
 }
 

@@ -85,7 +85,7 @@ impl Store {
         }
     }
 
-    /// Deletes a directory that [`move_aside`](Store::move_aside) moved; a collection may be at it as well.
+    /// Deletes a directory that nothing refers to any more; a collection may be at it as well.
     pub(crate) fn delete(&self, doomed: &Path, remove_tree: &dyn Fn(&Path) -> io::Result<()>) -> Result<()> {
         match remove_tree(doomed) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
