@@ -5,6 +5,7 @@ use std::{fs, io};
 
 use jiff::Timestamp;
 use rbox_image::Image;
+use rbox_overlay::kernel::remove_volatile_mark;
 use rbox_runtime::seccomp::KernelVersion;
 use rbox_runtime::trace::{Step, Trace};
 use rbox_runtime::{Failure, INIT_VERB, Launch, NamespacePlan, Stdin, Subject, Workload};
@@ -22,6 +23,9 @@ use crate::request::{RunRequest, Volume};
 use crate::root::OverlayRoot;
 use crate::supervise::{Terminal, supervise};
 use crate::{Engine, Error, names};
+
+/// The overlay's own directory in a container's.
+const WORK: &str = "work";
 
 /// A run that has ended.
 #[derive(Debug)]
@@ -121,7 +125,7 @@ impl Engine {
             let layer = self.store.layer(&key, *id)?.ok_or(Error::LayerGone(*id))?;
             lowers.push(layer.fs());
         }
-        let [upper, work] = ["upper", "work"].map(|name| directory.path().join(name));
+        let [upper, work] = ["upper", WORK].map(|name| directory.path().join(name));
         for path in [&upper, &work] {
             fs::create_dir(path).map_err(Error::io("create", path.display()))?;
             if let Some((uid, gid)) = self.identity.foreign_root() {
@@ -142,6 +146,7 @@ impl Engine {
     fn finish(&self, request: &RunRequest, directory: ContainerDir, ended: Result<Exit, u8>) -> Result<(), Error> {
         // As in Docker, what never started stays only if the user keeps containers.
         if request.rm {
+            remove_volatile_mark(&directory.path().join(WORK));
             return Ok(directory.remove(&|path| self.remove_tree(path))?);
         }
         let exit = ended.unwrap_or_else(Exit::Code);

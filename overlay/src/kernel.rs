@@ -5,8 +5,10 @@
 //! below a home directory would soon fill. The names also tell a container's /proc/self/mounts nothing of the host.
 
 use std::ffi::{CString, OsString};
+use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rbox_sys::mount::{self, Attributes, Filesystem};
@@ -127,6 +129,21 @@ impl KernelOverlay {
         };
         mount().map_err(|source| KernelOverlayError::Mount { message: None, source })
     }
+}
+
+/// Takes apart what the kernel leaves in the work directory of a volatile mount, if nothing else is there
+/// (ovl_workdir_create() and ovl_create_volatile_dirty() in fs/overlayfs/super.c). They are directories that nobody may
+/// enter; a general removal, which has to find that out, takes five times as many steps. What is left is left to that.
+pub fn remove_volatile_mark(work: &Path) {
+    const MARK: [&str; 3] = ["work", "work/incompat", "work/incompat/volatile"];
+    let remove = || -> io::Result<()> {
+        for directory in MARK {
+            fs::set_permissions(work.join(directory), Permissions::from_mode(0o700))?;
+        }
+        fs::remove_file(work.join("work/incompat/volatile/dirty"))?;
+        MARK.iter().rev().try_for_each(|directory| fs::remove_dir(work.join(directory)))
+    };
+    let _ = remove();
 }
 
 fn name(fd: &OwnedFd) -> String {

@@ -73,7 +73,7 @@ use crate::{
 /// ├─ containers/<id>/
 /// │  ├─ lock                        [`ContainerRefs`] as its text; locked for life by the container's owner
 /// │  └─ …                           whatever the container's owner keeps there
-/// ├─ container-names/<name>         symbolic link to the container's id: the container is there if this is
+/// ├─ container-names/<name>         symbolic link that says its id, in base64url: the container is there if this is
 /// ├─ volumes/<name>/
 /// ├─ unsettled/<boot id>/           empty files that name the blobs and layers not known to be on the disk
 /// ├─ locks/                         gc, index, blob.<hex>, layer.<map key>.<hex>

@@ -20,6 +20,12 @@ impl ContainerId {
         Self(crate::Digest::from_sha256(bytes).hex())
     }
 
+    /// The bytes that it spells.
+    pub fn bytes(&self) -> [u8; 32] {
+        // It is 64 hex digits since it was made.
+        crate::Digest::from_hex(&self.0).map_or([0; 32], |digits| digits.sha256())
+    }
+
     /// All 64 digits.
     pub fn as_str(&self) -> &str {
         &self.0

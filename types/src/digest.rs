@@ -27,6 +27,11 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// The bytes.
+    pub const fn sha256(&self) -> [u8; 32] {
+        self.0
+    }
+
     /// The 64 hex digits, without the algorithm: a blob's file name in an OCI image layout.
     pub fn hex(&self) -> String {
         let mut hex = String::with_capacity(64);
