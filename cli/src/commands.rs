@@ -1,5 +1,6 @@
 //! One file a command: its flags and what it does.
 
+mod denied;
 pub(crate) mod gc;
 pub(crate) mod images;
 pub(crate) mod info;

@@ -28,18 +28,23 @@ pub(crate) fn line(text: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{text}")
 }
 
-/// Prints rows under a heading, each column as wide as its widest cell.
+/// Prints rows under a heading.
 pub(crate) fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    columns(heading, rows).iter().try_for_each(|line| writeln!(stdout, "{line}"))
+}
+
+/// Lines of rows under a heading, each column as wide as its widest cell.
+pub(crate) fn columns<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> Vec<String> {
     let width = |column: usize| {
         rows.iter().map(|row| row[column].chars().count()).chain([heading[column].chars().count()]).max().unwrap_or(0)
     };
     let widths: [usize; N] = std::array::from_fn(width);
-    let mut stdout = io::stdout().lock();
-    for row in [heading.map(str::to_owned)].iter().chain(rows) {
+    let line = |row: &[String; N]| {
         let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        writeln!(stdout, "{}", cells.join("   ").trim_end())?;
-    }
-    Ok(())
+        cells.join("   ").trim_end().to_owned()
+    };
+    [heading.map(str::to_owned)].iter().chain(rows).map(line).collect()
 }
 
 /// `3 minutes ago`, as Docker says it.

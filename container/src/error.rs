@@ -22,6 +22,9 @@ pub enum Error {
     /// What was asked for cannot be planned.
     #[error(transparent)]
     Plan(#[from] crate::plan::PlanError),
+    /// `--explain-denied` where no filter is.
+    #[error("cannot explain what is denied: the container has no seccomp profile, and so nothing is")]
+    NothingDenies,
     /// A layer that was there a moment ago.
     #[error("layer {0} is not in the store")]
     LayerGone(ChainId),

@@ -4,6 +4,7 @@
 //! and shows results. Planning is pure ([`RunPlan`]), and everything that acts does so through the workshops below.
 
 mod containers;
+mod denied;
 mod doctor;
 mod engine;
 mod error;
@@ -26,6 +27,7 @@ mod user;
 pub mod worker;
 
 pub use containers::{ContainerStatus, ContainerSummary};
+pub use denied::{Denials, Denied};
 pub use doctor::doctor;
 pub use engine::{Engine, Info};
 pub use error::Error;

@@ -88,7 +88,9 @@ pub(crate) fn plan(config: Option<&Config>, request: &RunRequest, host: &Host<'_
     let granted = security.granted()?;
     let user = request.user.clone().or_else(|| config?.user().clone()).unwrap_or_default();
     let (context, mount_context) = security.label.contexts().unzip();
-    let built_in_filter = security.has_default_profile() && seccomp::is_built_in(&granted);
+    let built_in = security.has_default_profile() && seccomp::is_built_in(&granted);
+    // That one refuses by itself.
+    let built_in_filter = built_in && !request.explain_denied;
     let profile = if built_in_filter { None } else { security.seccomp(&granted, host.kernel)? };
     let mut process = Process::default();
     process
@@ -270,6 +272,7 @@ mod tests {
             volumes: Vec::new(),
             tmpfs: Vec::new(),
             security: Security::default(),
+            explain_denied: false,
         }
     }
 

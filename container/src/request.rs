@@ -46,6 +46,8 @@ pub struct RunRequest {
     pub tmpfs: Vec<Tmpfs>,
     /// What the workload may do and see.
     pub security: Security,
+    /// Whether the calls that the filter refuses are to be told in the end.
+    pub explain_denied: bool,
 }
 
 /// When the registry is asked.

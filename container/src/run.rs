@@ -14,6 +14,7 @@ use rbox_sys::process;
 use rbox_sys::signal::SignalFd;
 use rbox_types::{ChainId, Exit};
 
+use crate::denied::{Denials, Watch};
 use crate::etc_files::etc_files;
 use crate::host_devices::host_devices;
 use crate::plan::{Host, OLDEST_KERNEL, RunPlan, plan};
@@ -34,6 +35,8 @@ pub struct Ran {
     pub exit: Exit,
     /// What was planned, and what each step of the start took, where that was asked for.
     pub explained: Option<(RunPlan, Vec<Step>)>,
+    /// What the filter has refused, where that was asked for.
+    pub denied: Option<Denials>,
 }
 
 impl Engine {
@@ -69,7 +72,12 @@ impl Engine {
             devices: &devices,
         };
         let planned = plan(image.config.config().as_ref(), request, &host).map_err(Error::from);
+        let mut watch = Watch::default();
+        let mut hear = |refusals| watch.begin(refusals);
         let ran = planned.and_then(|planned| {
+            if request.explain_denied && planned.spec.linux().as_ref().is_none_or(|linux| linux.seccomp().is_none()) {
+                return Err(Error::NothingDenies);
+            }
             let files = etc_files(&hostname, name.as_str());
             let root = self.root_of(&directory, &chain, &planned, request.rm, files)?;
             trace.mark("make the container's directory");
@@ -97,6 +105,7 @@ impl Engine {
                 outlives: false,
                 held: None,
                 root: &root.words().map_err(Error::io("describe", "the root filesystem"))?,
+                refusals: if request.explain_denied { Some(&mut hear) } else { None },
                 before: &mut record,
             };
             let running = launch.start(workload, &mut trace)?;
@@ -107,7 +116,8 @@ impl Engine {
         self.finish(request, directory, ran.as_ref().map(|(exit, _)| *exit).map_err(Error::status))?;
         trace.mark(if request.rm { "remove the container" } else { "record the end" });
         let (exit, planned) = ran?;
-        Ok(Ran { exit, explained: explain.then(|| (planned, trace.into_steps())) })
+        let denied = request.explain_denied.then(|| watch.finish(&request.security, kernel()));
+        Ok(Ran { exit, denied, explained: explain.then(|| (planned, trace.into_steps())) })
     }
 
     /// The root filesystem, with the overlay's own directories made: container root is who writes there.

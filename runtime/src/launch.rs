@@ -23,6 +23,8 @@ use crate::order::Order;
 use crate::plan::{self, Confinement, InitPlan};
 use crate::report::Report;
 use crate::running::{FirstProcess, Running};
+use crate::seccomp::Refusals;
+use crate::seccomp::refusals;
 use crate::sources::idmapped_clone;
 use crate::status::Status;
 use crate::trace::Trace;
@@ -51,6 +53,10 @@ pub struct Workload<'a> {
     pub outlives: bool,
     /// A listening socket: the workload then waits for somebody to [`start_held`] it.
     pub held: Option<OwnedFd>,
+    /// Who is to hear of each call that the filter refuses, from when the filter is there, and answers them as it would;
+    /// else nobody hears of them. For a person who looks for a reason: each such call takes two switches of process. The
+    /// built-in filter asks nobody.
+    pub refusals: Option<&'a mut dyn FnMut(Refusals)>,
     /// What the caller has to do before the workload runs, such as writing down its process id, which is handed in. It
     /// runs beside init, which has more to do.
     pub before: &'a mut dyn FnMut(u32) -> Result<(), Failure>,
@@ -125,6 +131,7 @@ impl Launch {
 
     /// Has init run the workload, or hold it; that is so when this returns.
     pub fn start(self, workload: Workload<'_>, trace: &mut Trace) -> Result<Running, Error> {
+        let mut hear = workload.refusals;
         let (hooks, agent) = (Hooks::of(workload.spec.hooks().as_ref()), Agent::of(workload.spec));
         let mut plan = InitPlan::new(workload.spec)?;
         plan.single_id = self.single_id;
@@ -159,10 +166,11 @@ impl Launch {
         // Init wakes on this core if the others are busy, and has more to do.
         thread::yield_now();
         // Beside init, which mounts.
-        let filter = match plan.confinement {
+        let mut filter = match plan.confinement {
             Confinement::Sent => plan::filter(workload.spec)?,
             Confinement::BuiltIn | Confinement::None => None,
         };
+        let mut refusing = hear.is_some().then(|| refusals::ask(&mut filter)).transpose()?.flatten();
         trace.mark("compile the filter on system calls");
         (workload.before)(pid).map_err(Error::Inside)?;
         trace.mark("do what comes before the workload");
@@ -186,18 +194,22 @@ impl Launch {
                 None | Some((Report::Created, _)) => break,
                 Some((Report::Cloned(_), _)) => {}
                 Some((Report::Console, master)) => console = master,
-                Some((Report::Listener, listener)) => {
-                    if let Some(listener) = listener {
+                Some((Report::Listener, Some(listener))) => match (refusing.take(), &mut hear) {
+                    (Some(program), Some(hear)) => hear(Refusals::new(listener, program)),
+                    _ => {
                         let (status, first) = match workload.beside {
                             Some(first) => (Status::Running, first),
                             None => (Status::Creating, pid),
                         };
                         let state = plan.subject.state(status, Some(first));
                         agent.iter().try_for_each(|agent| agent.hand_over(&listener, pid, state.clone()))?;
+                        if plan.held {
+                            break;
+                        }
                     }
-                    if plan.held {
-                        break;
-                    }
+                },
+                Some((Report::Listener, None)) => {
+                    return Err(failed("get the filter's listener")(io::ErrorKind::InvalidData.into()));
                 }
                 Some((Report::Built, _)) => {
                     hooks::run(&hooks.create_runtime, &plan.subject.state(Status::Creating, Some(pid)), &[])

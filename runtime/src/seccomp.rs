@@ -42,6 +42,7 @@ mod calls;
 mod default_profile;
 mod emit;
 mod profile;
+pub(crate) mod refusals;
 mod rules;
 
 use std::io;
@@ -56,7 +57,8 @@ pub use arch::Arch;
 pub(crate) use built_in::built_in;
 pub use built_in::is_built_in;
 pub use default_profile::default_profile;
-pub use profile::{KernelVersion, parse};
+pub use profile::{KernelVersion, errno_name, parse};
+pub use refusals::{Call, Refusal, Refusals, name_of};
 use rules::Filter;
 
 /// What is wrong with a profile.

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
+use rustix::process::{Pid, Signal};
 
 /// What [`seccomp::install`](crate::seccomp::install) gives where a filter has the verdict "notify".
 #[derive(Debug)]
@@ -75,10 +76,15 @@ impl Listener {
         }
     }
 
-    /// Whether the call still waits, so that [`Waiting::thread`] is the one that made it.
-    pub fn waits(&self, id: u64) -> bool {
+    /// Kills the process that waits. One that waits no more is spared: its number may be another's.
+    pub fn kill(&self, waiting: &Waiting) -> io::Result<()> {
+        let id = waiting.id;
         // SAFETY: the kernel reads one u64.
-        unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) == 0 }
+        let waits = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) == 0 };
+        match Pid::from_raw(waiting.thread.cast_signed()) {
+            Some(thread) if waits => Ok(rustix::process::kill_process(thread, Signal::KILL)?),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -115,11 +121,10 @@ mod tests {
         let waiting = listener.next().expect("heard").expect("a call");
         assert_eq!(waiting.call.number, libc::SYS_getppid as u32);
         assert_eq!(waiting.call.arguments[..2], [11, 12]);
-        assert!(listener.waits(waiting.id));
         listener.refuse(waiting.id, 77).expect("answered");
         assert_eq!(caller.join().expect("no panic"), (-1, Some(77)));
         listener.refuse(waiting.id, 77).expect("nobody waits");
-        assert!(!listener.waits(waiting.id));
+        listener.kill(&waiting).expect("nobody is killed");
         assert_eq!(listener.next().expect("heard"), None, "nobody is left under the filter");
     }
 }

@@ -221,3 +221,87 @@ fn what_is_wrong_is_named() -> Result<()> {
     assert_eq!(left.trim(), "[]", "nothing is left of those");
     Ok(())
 }
+
+/// What a debug run says of a call: how often, what it got, and what would allow it.
+fn denied<'a>(stderr: &'a str, call: &str) -> Option<(&'a str, &'a str, &'a str)> {
+    let line = stderr.lines().find_map(|line| line.strip_prefix(call)?.strip_prefix("  "))?.trim_start();
+    let (times, rest) = line.split_once("   ")?;
+    let (answer, allowed_by) = rest.trim_start().split_once("   ")?;
+    Some((times.trim(), answer, allowed_by.trim_start()))
+}
+
+#[test]
+fn what_is_denied_is_explained() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let explain = |flags: &[&str], script: &str| {
+        let words = [&["run", "--rm", "--explain-denied"], flags, &[&fixture.image, "sh", "-c", script]].concat();
+        fixture.rbox.run(words)
+    };
+    let script = "for i in 1 2 3; do mount -t tmpfs none /tmp; done 2>/dev/null; (umount /tmp; chroot / true) 2>&1 |
+        grep -c 'not permitted'; exit 7";
+    let outcome = explain(&[], script).exits(7);
+    assert_eq!(outcome.stdout, "1\n");
+    let own = "--security-opt seccomp=unconfined, or a profile of your own";
+    let by = |capability: &str| format!("--cap-add {capability}, or {own}");
+    let admin = by("SYS_ADMIN");
+    assert_eq!(denied(&outcome.stderr, "mount"), Some(("3", "EPERM", &*admin)), "{}", outcome.stderr);
+    assert!(denied(&outcome.stderr, "umount2").is_some() && denied(&outcome.stderr, "chroot").is_none());
+    let outcome = explain(&["--cap-drop", "ALL", "-u", "1000"], "chroot / true; chown 5 /tmp; true").exits(0);
+    assert_eq!(denied(&outcome.stderr, "chroot"), Some(("1", "EPERM", &*by("SYS_CHROOT"))), "{}", outcome.stderr);
+    // That is the kernel's own doing.
+    assert!(denied(&outcome.stderr, "chown").is_none(), "{}", outcome.stderr);
+    for flags in [&["--cap-add", "SYS_ADMIN"][..], &["--security-opt", "no-new-privileges", "--cap-add=ALL"]] {
+        let outcome = explain(flags, "mount -t tmpfs none /tmp").exits(0);
+        assert!(outcome.stderr.contains("refused no system call"), "{}", outcome.stderr);
+    }
+    for flags in [&["--security-opt", "seccomp=unconfined"][..], &["--privileged"]] {
+        explain(flags, "true").refused(&["no seccomp profile"]);
+    }
+    assert!(!fixture.rbox.run(["run", "--rm", &fixture.image, "umount", "/tmp"]).stderr.contains("system call"));
+    Ok(())
+}
+
+#[test]
+fn to_be_explained_changes_no_answer() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let calls =
+        ["unshare", "clone", "mount", "keyctl", "vsock", "personality", "clone3", "newest", "chmod", "fchmodat"];
+    for flags in [&[][..], &["-u", "1000"], &["--cap-add", "SYS_ADMIN"], &["--cap-drop", "ALL"]] {
+        let explained = [&["--explain-denied"], flags].concat();
+        assert_eq!(fixture.errors(&explained, calls), fixture.errors(flags, calls), "{flags:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn profiles_of_the_users_own_are_explained() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let explain = |name: &str, json: &str, script: &str| -> Result<_> {
+        let option = format!("seccomp={}", fixture.profile(name, json)?);
+        let words = ["run", "--rm", "--explain-denied", "--security-opt", &option, &fixture.image];
+        Ok(fixture.rbox.run([&words[..], &["sh", "-c", script]].concat()))
+    };
+    let outcome = explain(
+        "kill.json",
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["chmod", "fchmodat"], "action": "SCMP_ACT_KILL_PROCESS"},
+            {"names": ["umount2"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95},
+            {"names": ["sethostname"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1, "excludes": {"caps": ["CAP_NET_RAW"]}},
+            {"names": ["chroot"], "action": "SCMP_ACT_ERRNO", "excludes": {"caps": ["CAP_NET_ADMIN"]}}]}"#,
+        "umount /tmp; chroot / true; chmod 777 /tmp; echo $?",
+    )?;
+    assert_eq!(outcome.stdout, "137\n", "{}", outcome.stderr);
+    let own = "--security-opt seccomp=unconfined, or a profile of your own";
+    let chmod = denied(&outcome.stderr, "chmod").or_else(|| denied(&outcome.stderr, "fchmodat"));
+    assert_eq!(chmod, Some(("1", "killed", own)), "{}", outcome.stderr);
+    assert_eq!(denied(&outcome.stderr, "umount2").map(|(_, answer, _)| answer), Some("EOPNOTSUPP"));
+    let chroot = format!("--cap-add NET_ADMIN, or {own}");
+    assert_eq!(denied(&outcome.stderr, "chroot"), Some(("1", "EPERM", &*chroot)), "{}", outcome.stderr);
+    // Not even execve(2) comes through, and it ends as it does where nobody asks why.
+    let outcome = explain("nothing.json", r#"{"defaultAction": "SCMP_ACT_ERRNO"}"#, "true")?;
+    let option = format!("seccomp={}", fixture.dir.join("nothing.json").display());
+    let plain = fixture.rbox.run(["run", "--rm", "--security-opt", &option, &fixture.image, "true"]);
+    assert_eq!(outcome.status, plain.status, "{}\n{}", outcome.stderr, plain.stderr);
+    assert_eq!(denied(&outcome.stderr, "execve").map(|(_, answer, _)| answer), Some("EPERM"), "{}", outcome.stderr);
+    Ok(())
+}

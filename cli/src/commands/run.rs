@@ -6,6 +6,7 @@ use clap::Args;
 use rbox_container::{Engine, Granted, PullPolicy, RunRequest, Security, SecurityOption, Tmpfs, Volume};
 use rbox_types::{ContainerName, InvalidReference, Platform, Reference};
 
+use crate::commands::denied;
 use crate::failure::Failure;
 
 #[derive(Debug, Args)]
@@ -93,6 +94,10 @@ pub(crate) struct Run {
     #[arg(long, value_name = "BOOL")]
     tls_verify: Option<bool>,
 
+    /// Print in the end which system calls were refused by the seccomp profile, how often, and what would allow them
+    #[arg(long)]
+    explain_denied: bool,
+
     /// Print what will be done, and afterwards what each step took
     #[arg(long)]
     explain: bool,
@@ -110,6 +115,9 @@ impl Run {
         let ran = crate::progress::with_output(false, |output| engine.run(&request, explain, output))?;
         if let Some((plan, steps)) = ran.explained {
             explain_steps(&plan, &steps)?;
+        }
+        if let Some(denials) = ran.denied {
+            denied::explain(&denials);
         }
         Ok(ran.exit.status())
     }
@@ -147,6 +155,7 @@ impl Run {
             volumes: self.volume,
             tmpfs: self.tmpfs,
             security,
+            explain_denied: self.explain_denied,
         })
     }
 }

@@ -135,6 +135,7 @@ impl States {
             beside: None,
             outlives: true,
             held: Some(socket),
+            refusals: None,
             before: &mut write_down,
         };
         let running = launch.start(workload, &mut Trace::off())?;

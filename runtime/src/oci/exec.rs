@@ -59,6 +59,7 @@ impl Container {
             beside: Some(first.pid),
             outlives: true,
             held: None,
+            refusals: None,
             before: &mut |_| Ok(()),
         };
         let running = launch.start(workload, &mut Trace::off())?;

@@ -28,6 +28,11 @@ impl Call {
     }
 }
 
+/// The name of the call with this number there, without the bit that marks x32.
+pub(super) fn named(arch: Arch, number: u32) -> Option<&'static str> {
+    CALLS.iter().find(|call| call.on(arch) == Some(number)).map(|call| call.name)
+}
+
 /// The call of this name, on whichever architecture.
 pub(super) fn find(name: &str) -> Option<&'static Call> {
     let mut slot = hash(name);
@@ -64,6 +69,7 @@ mod tests {
         assert_eq!(numbers("set_tls"), [None, None, None, None, Some(0xf0005), None, None]);
         assert_eq!(numbers("file_setattr"), [Some(469); 7]);
         assert!(find("no_such_call").is_none());
+        assert_eq!((named(Arch::X32, 520), named(Arch::Arm, 59)), (Some("execve"), None));
         let multiplexed = |name| find(name).and_then(|call| call.multiplexed_on(Arch::X86));
         assert_eq!(multiplexed("sendmmsg"), Some((102, 20)));
         assert_eq!(multiplexed("recv"), Some((102, 10)));

@@ -217,6 +217,11 @@ fn errno(of: &str, name: Option<&str>, number: Option<u32>) -> Result<Option<u32
     }
 }
 
+/// The name of an error, as errno(3) has it.
+pub fn errno_name(number: u16) -> Option<&'static str> {
+    ERRORS.iter().find(|(_, known)| *known == u32::from(number)).map(|(name, _)| *name)
+}
+
 include!(concat!(env!("OUT_DIR"), "/errors.rs"));
 
 #[cfg(test)]
