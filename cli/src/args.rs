@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, FromArgMatches, Parser, Subcommand};
 use rbox_rootless::Choice;
 
-use crate::commands::{gc, images, info, inspect, oci, ps, pull, rm, rmi, run};
+use crate::commands::{audit, gc, images, info, inspect, oci, ps, pull, rm, rmi, run};
 
 /// Run containers without root, without a daemon.
 #[derive(Debug, Parser)]
@@ -93,6 +93,8 @@ verbs! {
     "rmi" => Rmi(rmi::Rmi),
     /// Show all that is known of containers or images
     "inspect" => Inspect(inspect::Inspect),
+    /// Show what a container may do and see, and how that differs from Docker's default
+    "audit" => Audit(audit::Audit),
     /// Remove what no image and no container needs
     "gc" => Gc(gc::Gc),
     /// Show how rbox is set up for this user

@@ -1,5 +1,6 @@
 //! One file a command: its flags and what it does.
 
+pub(crate) mod audit;
 mod denied;
 pub(crate) mod gc;
 pub(crate) mod images;
@@ -29,6 +30,7 @@ pub(crate) fn act(args: Args) -> Result<u8, Failure> {
         Command::Rm(rm) => return rm.act(&engine()?),
         Command::Rmi(rmi) => return rmi.act(&engine()?),
         Command::Inspect(inspect) => return inspect.act(&engine()?),
+        Command::Audit(audit) => audit.act(&engine()?)?,
         Command::Gc(gc) => return gc.act(&engine()?),
         Command::Info(info) => info.act(&engine()?)?,
         Command::Doctor(doctor) => return doctor.act(global.root, global.identity),

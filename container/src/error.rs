@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use rbox_types::{ChainId, DiffId, Exit, Reference};
+use rbox_types::{ChainId, ContainerName, DiffId, Exit, Reference};
 
 /// A failure of the engine.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,9 @@ pub enum Error {
     /// What was asked for cannot be planned.
     #[error(transparent)]
     Plan(#[from] crate::plan::PlanError),
+    /// A container of which only the running thing is of interest.
+    #[error("container {0} is not running")]
+    NotRunning(ContainerName),
     /// `--explain-denied` where no filter is.
     #[error("cannot explain what is denied: the container has no seccomp profile, and so nothing is")]
     NothingDenies,

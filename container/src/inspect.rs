@@ -53,7 +53,14 @@ impl Engine {
                 "Env": made.env,
                 "WorkingDir": made.cwd,
             })),
-            "HostConfig": { "AutoRemove": made.is_some_and(|made| made.rm), "NetworkMode": "none" },
+            "HostConfig": {
+                "AutoRemove": made.is_some_and(|made| made.rm),
+                "NetworkMode": "none",
+                "Privileged": made.is_some_and(|made| made.security.privileged),
+                "CapAdd": made.map(|made| &made.security.cap_add),
+                "CapDrop": made.map(|made| &made.security.cap_drop),
+                "SecurityOpt": made.map(|made| &made.security.options),
+            },
         })
     }
 

@@ -3,6 +3,7 @@
 //! An [`Engine`] has a method for each thing that people do; a command line or an API server only describes requests
 //! and shows results. Planning is pure ([`RunPlan`]), and everything that acts does so through the workshops below.
 
+pub mod audit;
 mod containers;
 mod denied;
 mod doctor;

@@ -253,27 +253,7 @@ mod tests {
     use crate::security::Seccomp;
 
     fn request() -> RunRequest {
-        RunRequest {
-            image: "alpine".parse().expect("valid"),
-            platform: None,
-            pull: Default::default(),
-            tls_verify: None,
-            command: Vec::new(),
-            entrypoint: None,
-            env: Vec::new(),
-            workdir: None,
-            user: None,
-            hostname: None,
-            name: None,
-            interactive: false,
-            tty: false,
-            rm: false,
-            read_only: false,
-            volumes: Vec::new(),
-            tmpfs: Vec::new(),
-            security: Security::default(),
-            explain_denied: false,
-        }
+        RunRequest::new("alpine".parse().expect("valid"))
     }
 
     fn planned(config: &Config, request: &RunRequest) -> Result<RunPlan, PlanError> {

@@ -20,6 +20,8 @@ use rbox_types::{Digest, Exit, Reference};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::security::SecurityWords;
+
 /// How it was made and started: a foreground container does both at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Made {
@@ -47,6 +49,9 @@ pub struct Made {
     pub rm: bool,
     /// Source, destination, read-only.
     pub binds: Vec<(String, String, bool)>,
+    /// What was said about security.
+    #[serde(default)]
+    pub security: SecurityWords,
 }
 
 /// How it ended.

@@ -50,6 +50,33 @@ pub struct RunRequest {
     pub explain_denied: bool,
 }
 
+impl RunRequest {
+    /// A run without any flag.
+    pub fn new(image: Reference) -> Self {
+        Self {
+            image,
+            platform: None,
+            pull: Default::default(),
+            tls_verify: None,
+            command: Vec::new(),
+            entrypoint: None,
+            env: Vec::new(),
+            workdir: None,
+            user: None,
+            hostname: None,
+            name: None,
+            interactive: false,
+            tty: false,
+            rm: false,
+            read_only: false,
+            volumes: Vec::new(),
+            tmpfs: Vec::new(),
+            security: Default::default(),
+            explain_denied: false,
+        }
+    }
+}
+
 /// When the registry is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PullPolicy {

@@ -189,6 +189,7 @@ fn made(request: &RunRequest, image: &Image, planned: &RunPlan, hostname: &str, 
                 (volume.source.display().to_string(), volume.destination.display().to_string(), volume.read_only)
             })
             .collect(),
+        security: request.security.words(),
     }
 }
 

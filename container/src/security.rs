@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use oci_spec::runtime::Capability;
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, glob};
 
@@ -30,6 +31,32 @@ pub struct Security {
     pub mask: Vec<PathBuf>,
     /// Which of those are seen and written after all that otherwise would not be.
     pub unmask: Vec<Unmask>,
+}
+
+/// The same in a container's record, in words.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SecurityWords {
+    /// `--privileged`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub privileged: bool,
+    /// `--cap-add`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cap_add: Vec<String>,
+    /// `--cap-drop`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cap_drop: Vec<String>,
+    /// `--security-opt`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+}
+
+impl SecurityWords {
+    /// The seccomp profile of a container that has one.
+    pub(crate) fn seccomp(&self) -> String {
+        let asked = self.options.iter().find_map(|option| option.strip_prefix("seccomp="));
+        asked.filter(|asked| *asked != "builtin").unwrap_or("default").to_owned()
+    }
 }
 
 /// `--cap-add`, `--cap-drop`: with or without "CAP_", in any case.
@@ -118,6 +145,18 @@ impl Label {
         let file = [FILE[0], FILE[1], &or(&self.file_kind, FILE[2])].join(":");
         let level = or(&self.level, PROCESS[3]);
         Some((format!("{process}:{level}"), format!("{file}:{level}")))
+    }
+
+    fn words(&self) -> Vec<String> {
+        let parts = [
+            ("user", &self.user),
+            ("role", &self.role),
+            ("type", &self.kind),
+            ("level", &self.level),
+            ("filetype", &self.file_kind),
+        ];
+        let parts = parts.into_iter().filter_map(|(part, value)| Some(format!("{part}:{}", value.as_ref()?)));
+        self.disabled.then(|| "disable".into()).into_iter().chain(parts).collect()
     }
 
     fn set(&mut self, option: LabelOption) {
@@ -277,6 +316,38 @@ impl Security {
         }
         Ok(())
     }
+
+    /// For the record.
+    pub(crate) fn words(&self) -> SecurityWords {
+        let capability = |one: &Granted| match one {
+            Granted::All => "ALL".into(),
+            Granted::One(capability) => format!("CAP_{capability}"),
+        };
+        let seccomp = self.seccomp.as_ref().map(|seccomp| match seccomp {
+            Seccomp::Default => "seccomp=builtin".into(),
+            Seccomp::Unconfined => "seccomp=unconfined".into(),
+            Seccomp::Profile { name, .. } => format!("seccomp={name}"),
+        });
+        let unmask = self.unmask.iter().map(|one| match one {
+            Unmask::All => "unmask=ALL".into(),
+            Unmask::Matching(pattern) => format!("unmask={pattern}"),
+        });
+        let options = seccomp.into_iter().chain(self.no_new_privileges.then(|| "no-new-privileges".into()));
+        let options = options.chain(self.apparmor.iter().map(|profile| format!("apparmor={profile}")));
+        let options = options.chain(self.label.words().into_iter().map(|word| format!("label={word}")));
+        let options = options.chain(self.mask.iter().map(|path| format!("mask={}", path.display()))).chain(unmask);
+        SecurityWords {
+            privileged: self.privileged,
+            cap_add: self.cap_add.iter().map(capability).collect(),
+            cap_drop: self.cap_drop.iter().map(capability).collect(),
+            options: options.collect(),
+        }
+    }
+}
+
+/// Whether `user[:group]` means root. That is Podman's rule, which does not ask the image's passwd either.
+pub(crate) fn is_root(user: &str) -> bool {
+    matches!(user.split(':').next(), None | Some("" | "root" | "0"))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use rbox_runtime::seccomp::{self, KernelVersion};
 use rbox_runtime::{ALL_CAPABILITIES, DEFAULT_CAPABILITIES};
 
 use super::PlanError;
-use crate::security::{Granted, Seccomp, Security, Unmask};
+use crate::security::{Granted, Seccomp, Security, Unmask, is_root};
 
 /// What Docker covers (moby, oci/defaults.go).
 pub(crate) const MASKED: [&str; 12] = [
@@ -52,8 +52,7 @@ impl Security {
     /// The sets of a process. As with Podman, one that is not root has in force what was asked for by name, and keeps it
     /// over execve(2); of the rest it may come to have only what a file gives.
     pub(super) fn capabilities(&self, granted: &Capabilities, user: &str) -> LinuxCapabilities {
-        let is_root = matches!(user.split(':').next(), None | Some("" | "root" | "0"));
-        let kept = |one: &Capability| !is_root && Granted::has(&self.cap_add, *one);
+        let kept = |one: &Capability| !is_root(user) && Granted::has(&self.cap_add, *one);
         let kept = Some(granted.iter().copied().filter(kept).collect::<Capabilities>()).filter(|kept| !kept.is_empty());
         let mut capabilities = LinuxCapabilities::default();
         capabilities

@@ -206,7 +206,7 @@ mod tests {
         let asking = compile_for(&profile, Arch::Aarch64).expect("compiled").asking(KERNEL);
         let verdict = |name| asking.verdict(&call(Arch::Aarch64, name, [0, 0]));
         assert_eq!([verdict("mount"), verdict("umount2")], [NOTIFY; 2]);
-        assert_eq!([verdict("acct"), verdict("reboot")], [0x0003_0000, 0x7ff0_0000]);
+        assert_eq!([verdict("acct"), verdict("reboot")], [0x0003_0000, 0x7ff0_0001]);
         assert_eq!(verdict("read"), LOG);
         let old = compile_for(&profile, Arch::X86_64).expect("compiled").asking(KernelVersion { major: 5, minor: 18 });
         assert!(!Flags::from_bits(old.flags).has(Flags::WAIT_KILLABLE_RECV));
