@@ -38,5 +38,5 @@ pub use pull::{LayerState, PullOutput, PullRequest, Pulled};
 pub use rbox_store::Collected;
 pub use request::{PullPolicy, RunRequest, Tmpfs, Volume};
 pub use run::Ran;
-pub use security::{Granted, Seccomp, Security, SecurityOption};
+pub use security::{Granted, Label, LabelOption, Seccomp, Security, SecurityOption, SecurityWords, Unmask};
 pub use supervise::{Terminal, supervise};

@@ -19,7 +19,7 @@ pub(super) fn posture(planned: &RunPlan, maps: &IdMaps) -> Posture {
     };
     let root =
         MountPoint { destination: "/".into(), kind: "overlay".into(), root: "/".into(), options: vec!["rw".into()] };
-    let filter = linux.seccomp().is_some();
+    let filter = planned.built_in_filter || linux.seccomp().is_some();
     Posture {
         capabilities: process.capabilities().as_ref().map(|sets| after_execve(sets, planned)).unwrap_or_default(),
         seccomp: Seccomp {
