@@ -94,6 +94,7 @@ impl Engine {
                 stdin: if request.interactive { Stdin::Inherit } else { Stdin::Null },
                 preserved: 0,
                 no_pivot: false,
+                place: None,
                 new_keyring: true,
                 subject: Subject {
                     oci_version: planned.spec.version().clone(),

@@ -1,4 +1,4 @@
-//! What a process has besides its ids and capabilities: the fields of `process` that the kernel keeps for each one.
+//! What a process has besides its ids and capabilities: the fields of a spec that the kernel keeps for each one.
 
 use oci_spec::runtime::{Linux, LinuxPersonality, LinuxPersonalityDomain, Process};
 use rbox_sys::personality::{self, Personality};
@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{During, Failure};
 use crate::labels::{Labels, Modules};
+use crate::memory_policy::MemoryPolicy;
 use crate::rlimits::Rlimits;
 use crate::scheduling::Scheduling;
 use crate::{Error, oom_score};
@@ -17,6 +18,7 @@ pub(crate) struct ProcessAttributes {
     pub(crate) labels: Labels,
     oom_score_adj: Option<i32>,
     scheduling: Scheduling,
+    memory_policy: Option<MemoryPolicy>,
     /// Whether there is one, and whether it is the 32-bit one.
     is_32_bit: Option<bool>,
 }
@@ -29,6 +31,7 @@ impl ProcessAttributes {
             labels: Labels::of(process, linux, Modules::of_host)?,
             oom_score_adj: oom_score::check(process.oom_score_adj())?,
             scheduling: Scheduling::of(process)?,
+            memory_policy: linux.memory_policy().as_ref().map(MemoryPolicy::of).transpose()?,
             is_32_bit: linux.personality().as_ref().map(is_32_bit).transpose()?,
         })
     }
@@ -50,6 +53,9 @@ impl ProcessAttributes {
             oom_score::set(wanted)?;
         }
         self.scheduling.apply(enters)?;
+        if let Some(policy) = &self.memory_policy {
+            policy.apply()?;
+        }
         if let Some(is_32_bit) = self.is_32_bit {
             let personality = if is_32_bit { Personality::Linux32 } else { Personality::Linux };
             personality::set(personality).during(|| "set the personality")?;

@@ -23,7 +23,7 @@ pub const BUNDLE_VERB: &str = "__init-bundle";
 /// Returns only to say what failed.
 pub(crate) fn run(channel: &Channel, verb: &str, joins: &Joins) -> Result<Infallible, Failure> {
     Order::Begin.expect(channel).during(|| "wait for the word to begin")?;
-    if joins.is_empty() {
+    if joins.have_new_mounts() {
         // Mounts made here must not appear on the host. The host's may appear below bind sources that ask for that: the
         // others, and the root filesystem, are made private when they are opened.
         mount::set_root_propagation(Propagation::Slave).during(|| "make the mounts slaves of the host's")?;

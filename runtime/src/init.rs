@@ -26,7 +26,7 @@ use crate::root::OpenRoot;
 use crate::sources::Sources;
 use crate::status::Status;
 use crate::trace::Trace;
-use crate::{exec, filesystems, hooks, rootfs, seccomp, sysctl};
+use crate::{exec, filesystems, hooks, rootfs, seccomp, sysctl, time_offsets};
 
 /// What `rbox __init CHANNEL EXE [NEW JOIN…]` does; the arguments name descriptors that the entry handed on. Returns only
 /// to give an exit status.
@@ -130,6 +130,9 @@ fn furnish(
     if let Some(network) = &filesystems.network {
         clone::enter(network, Namespaces::NET).during(|| "enter the network namespace")?;
     }
+    if plan.namespaces.has(Namespaces::TIME) {
+        time_offsets::enter(&plan.time_offsets)?;
+    }
     sources.add(filesystems.mounts);
     trace.mark("wait for the network namespace and the other filesystems");
     if let Some(user) = prepared.user {
@@ -156,6 +159,12 @@ fn enter(plan: &InitPlan, channel: &Channel) -> Result<(), Failure> {
     Order::Mapped.expect(channel).during(|| "wait for the word that all is there")?;
     worker::become_root().during(|| "become root in the user namespace")?;
     process::new_session().during(|| "begin a session")?;
+    if let Some(place) = &plan.place {
+        // Without a namespace to come into, nothing has hidden this process yet.
+        process::set_undumpable().during(|| "hide from the container")?;
+        process::change_directory(place).during(|| format!("enter {}", place.display()))?;
+        process::change_root_to_current_directory().during(|| "change the root to the container's")?;
+    }
     match plan.terminal {
         Some(size) => rootfs::take_terminal(channel, size, plan.user.uid),
         None => Ok(()),

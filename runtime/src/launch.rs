@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -41,6 +42,9 @@ pub struct Workload<'a> {
     pub preserved: u32,
     /// Whether the root is changed by chroot(2) instead of pivot_root(2).
     pub no_pivot: bool,
+    /// Where the root filesystem is mounted, and the root is changed to, in the caller's mount namespace; none: the
+    /// container has one of its own.
+    pub place: Option<&'a Path>,
     /// Whether it gets a session keyring of its own.
     pub new_keyring: bool,
     /// The words for the [`OpenRoot`](crate::OpenRoot) that init calls.
@@ -120,7 +124,7 @@ impl Launch {
         let (first, cloned) = (FirstProcess::new(child), clock::monotonic());
         let maps = identity.map(|identity| MapWriter::begin(identity, first.child().pid())).transpose()?;
         trace.mark("start newuidmap and newgidmap");
-        let enters = namespaces.enters();
+        let enters = namespaces.enters;
         Ok(Self { first, maps, channel: ours, enters, single_id: identity.is_some_and(Identity::is_single), cloned })
     }
 
@@ -141,6 +145,7 @@ impl Launch {
             plan.confinement = Confinement::BuiltIn;
         }
         plan.root = workload.root.to_owned();
+        plan.place = workload.place.map(Path::to_owned);
         (plan.no_pivot, plan.new_keyring) = (workload.no_pivot, workload.new_keyring);
         plan.preserved = workload.preserved;
         (plan.held, plan.outlives) = (workload.held.is_some(), workload.outlives);

@@ -31,6 +31,72 @@ pub(crate) struct MountOptions {
     pub(crate) data: Vec<(String, Option<String>)>,
 }
 
+/// The words that are not for one filesystem alone (runtime spec, "Linux mount options"); other words are the filesystem's
+/// own.
+pub(crate) const RECOGNIZED: [&str; 61] = [
+    "async",
+    "atime",
+    "bind",
+    "defaults",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "idmap",
+    "lazytime",
+    "loud",
+    "mand",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "noiversion",
+    "nolazytime",
+    "nomand",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "nosymfollow",
+    "private",
+    "ratime",
+    "rbind",
+    "rdev",
+    "rdiratime",
+    "relatime",
+    "remount",
+    "rexec",
+    "ridmap",
+    "rnoatime",
+    "rnodev",
+    "rnodiratime",
+    "rnoexec",
+    "rnorelatime",
+    "rnostrictatime",
+    "rnosuid",
+    "rnosymfollow",
+    "ro",
+    "rprivate",
+    "rrelatime",
+    "rro",
+    "rrw",
+    "rshared",
+    "rslave",
+    "rstrictatime",
+    "rsuid",
+    "rsymfollow",
+    "runbindable",
+    "rw",
+    "shared",
+    "silent",
+    "slave",
+    "strictatime",
+    "suid",
+    "symfollow",
+    "sync",
+    "tmpcopyup",
+    "unbindable",
+];
+
 const NOATIME: u64 = 0x10;
 const STRICTATIME: u64 = 0x20;
 /// The three ways of access times are one field, not bits.
@@ -134,6 +200,16 @@ mod tests {
                 ("newinstance".into(), None)
             ]
         );
+    }
+
+    #[test]
+    fn what_is_recognized_is_no_filesystems_own() {
+        // What the kernel takes for every filesystem, through the same call.
+        let of_superblock = ["async", "dirsync", "lazytime", "mand", "nolazytime", "nomand", "sync"];
+        for word in RECOGNIZED {
+            let data = parse(&[word]).expect(word).data;
+            assert_eq!(data.is_empty(), !of_superblock.contains(&word), "{word}");
+        }
     }
 
     #[test]

@@ -20,12 +20,14 @@ pub struct NamespacePlan {
     pub(crate) new: Namespaces,
     /// Those of somebody else, each of one kind.
     pub(crate) joined: Vec<(Namespaces, PathBuf)>,
+    /// Whether they are a container's that is there, with its file tree.
+    pub(crate) enters: bool,
 }
 
 impl NamespacePlan {
     /// New ones of the kinds without which nothing could begin; [`InitPlan`](crate::InitPlan) says which others.
     pub fn new_container() -> Self {
-        Self { new: AT_CLONE, joined: Vec::new() }
+        Self { new: AT_CLONE, ..Self::default() }
     }
 
     /// Checks and reduces what a spec says.
@@ -41,7 +43,7 @@ impl NamespacePlan {
                 LinuxNamespaceType::Uts => Namespaces::UTS,
                 LinuxNamespaceType::Ipc => Namespaces::IPC,
                 LinuxNamespaceType::Cgroup => Namespaces::CGROUP,
-                LinuxNamespaceType::Time => return refuse("this version makes no time namespace yet".into()),
+                LinuxNamespaceType::Time => Namespaces::TIME,
             };
             if plan.new.has(kind) || plan.joined.iter().any(|(other, _)| *other == kind) {
                 return refuse(format!("{} is there twice", namespace.typ()));
@@ -52,16 +54,20 @@ impl NamespacePlan {
                 Some(path) => return refuse(format!("{} is not an absolute path", path.display())),
             }
         }
-        if !plan.new.has(Namespaces::MOUNT) {
-            return refuse("a mount namespace of its own is needed".into());
+        if plan.joined.iter().any(|(kind, _)| *kind == Namespaces::MOUNT) {
+            return refuse("a new mount namespace, or the caller's: this version builds nothing in another's".into());
+        }
+        if !plan.has_own_mounts() && plan.new.has(Namespaces::USER) {
+            return refuse("from a new user namespace nothing can be mounted in the caller's mount namespace".into());
         }
         Ok(plan)
     }
 
-    /// Those of the process `pid`, as far as they are not the caller's already.
-    pub fn of_process(pid: u32) -> Result<Self, Error> {
+    /// Those of the process `pid`, as far as they are not the caller's already. Whether it has a time namespace of its own
+    /// is for the caller to know: few have, and not every kernel has any.
+    pub fn of_process(pid: u32, timed: bool) -> Result<Self, Error> {
         let mut joined = Vec::new();
-        for (kind, name) in KINDS {
+        for (kind, name) in KINDS.into_iter().filter(|(kind, _)| timed || *kind != Namespaces::TIME) {
             let path = PathBuf::from(format!("/proc/{pid}/ns/{name}"));
             let read =
                 |path: &Path| fs::read_link(path).map_err(|source| Error::Namespace { path: path.into(), source });
@@ -69,12 +75,12 @@ impl NamespacePlan {
                 joined.push((kind, path));
             }
         }
-        Ok(Self { new: Namespaces::NONE, joined })
+        Ok(Self { new: Namespaces::NONE, joined, enters: true })
     }
 
-    /// Whether it comes into a file tree that is there already.
-    pub(crate) fn enters(&self) -> bool {
-        !self.new.has(Namespaces::MOUNT)
+    /// Whether what is mounted for the container is mounted for nobody else.
+    pub(crate) fn has_own_mounts(&self) -> bool {
+        self.new.has(Namespaces::MOUNT)
     }
 
     /// Opens those of others.
@@ -89,7 +95,7 @@ impl NamespacePlan {
 }
 
 /// As /proc/self/ns calls them (namespaces(7)).
-const KINDS: [(Namespaces, &str); 7] = [
+const KINDS: [(Namespaces, &str); 8] = [
     (Namespaces::USER, "user"),
     (Namespaces::PID, "pid"),
     (Namespaces::MOUNT, "mnt"),
@@ -97,6 +103,7 @@ const KINDS: [(Namespaces, &str); 7] = [
     (Namespaces::UTS, "uts"),
     (Namespaces::IPC, "ipc"),
     (Namespaces::CGROUP, "cgroup"),
+    (Namespaces::TIME, "time"),
 ];
 
 /// The namespaces that clone3 makes; init makes the others when it knows what is asked for.
@@ -119,6 +126,11 @@ struct Join {
 impl Joins {
     pub(crate) fn is_empty(&self) -> bool {
         self.joins.is_empty()
+    }
+
+    /// Whether this process's mount namespace is the container's own.
+    pub(crate) fn have_new_mounts(&self) -> bool {
+        self.is_empty() && self.new.has(Namespaces::MOUNT)
     }
 
     /// Keeps them open over the coming execve(2); gives the words for [`inherited`](Self::inherited).
@@ -214,7 +226,8 @@ mod tests {
     #[test]
     fn contradictions_are_refused() {
         let mount = || namespace(LinuxNamespaceType::Mount, None);
-        assert!(NamespacePlan::of(&[]).is_err());
+        assert!(NamespacePlan::of(&[namespace(LinuxNamespaceType::User, None)]).is_err());
+        assert!(NamespacePlan::of(&[namespace(LinuxNamespaceType::Mount, Some("/proc/1/ns/mnt"))]).is_err());
         assert!(NamespacePlan::of(&[mount(), mount()]).is_err());
         assert!(NamespacePlan::of(&[mount(), namespace(LinuxNamespaceType::Network, Some("net"))]).is_err());
     }

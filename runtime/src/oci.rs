@@ -16,9 +16,11 @@ mod create;
 mod delete;
 mod error;
 mod exec;
+mod features;
 mod ids;
 mod kill;
 mod resources;
+mod spelling;
 mod start;
 mod state;
 
@@ -28,7 +30,9 @@ pub use bundle::Bundle;
 pub use create::{Created, Creation};
 pub use error::Error;
 pub use exec::Execution;
+pub use features::{SPEC_VERSION, features};
 pub use kill::parse_signal;
+pub use spelling::parse;
 pub use state::Container;
 
 /// Where containers' states are kept: a directory each.

@@ -18,7 +18,7 @@ use crate::namespaces::NamespacePlan;
 use crate::propagation::Propagation;
 use crate::seccomp::{self, Program};
 use crate::sysctl::{self, Sysctl};
-use crate::{Error, capability, dev};
+use crate::{Error, capability, dev, time_offsets};
 
 /// All that init needs to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,6 +49,8 @@ pub struct InitPlan {
     pub(crate) confinement: Confinement,
     pub(crate) attributes: ProcessAttributes,
     pub(crate) sysctls: Vec<Sysctl>,
+    /// For a new time namespace.
+    pub(crate) time_offsets: String,
     /// Whether the workload gets a session keyring of the container's.
     pub(crate) new_keyring: bool,
     /// Whether the container has a user namespace, new or not.
@@ -61,6 +63,9 @@ pub struct InitPlan {
     pub(crate) held: bool,
     /// Whether it goes on when the launcher dies.
     pub(crate) outlives: bool,
+    /// Where the root filesystem is mounted, and the root is changed to, in a mount namespace that is not the container's
+    /// own; none: over the old root.
+    pub(crate) place: Option<PathBuf>,
     /// Whether the root is changed by chroot(2).
     pub(crate) no_pivot: bool,
     /// How many descriptors of the caller's, from 3 on, are the workload's too.
@@ -160,9 +165,7 @@ impl InitPlan {
         }
         for (field, asked) in [
             ("linux.intelRdt", linux.intel_rdt().is_some()),
-            ("linux.memoryPolicy", linux.memory_policy().is_some()),
             ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty())),
-            ("linux.timeOffsets", linux.time_offsets().is_some()),
         ] {
             if asked {
                 return refuse(field, "this version does not do that yet");
@@ -174,6 +177,14 @@ impl InitPlan {
             return refuse("process.capabilities.inheritable", why);
         }
         let namespaces = NamespacePlan::of(linux.namespaces().as_deref().unwrap_or_default())?;
+        let own_names =
+            namespaces.new.has(Namespaces::UTS) || namespaces.joined.iter().any(|(kind, _)| *kind == Namespaces::UTS);
+        for (field, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
+            if name.is_some() && !own_names {
+                return refuse(field, "without a UTS namespace it would be the host's");
+            }
+        }
+        let time_offsets = time_offsets::plan(linux, &namespaces)?;
         let sysctls = sysctl::plan(linux.sysctl().as_ref().unwrap_or(&HashMap::new()), &namespaces)?;
         let user = process.user();
         let size = process.console_size();
@@ -220,6 +231,7 @@ impl InitPlan {
             enters: false,
             held: false,
             outlives: false,
+            place: None,
             no_pivot: false,
             preserved: 0,
             waits_for_hooks: false,
@@ -228,6 +240,7 @@ impl InitPlan {
             subject: Subject::default(),
             attributes: ProcessAttributes::of(process, linux)?,
             sysctls,
+            time_offsets,
             new_keyring: true,
             in_user_namespace: namespaces.new.has(Namespaces::USER)
                 || namespaces.joined.iter().any(|(kind, _)| *kind == Namespaces::USER),

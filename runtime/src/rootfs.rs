@@ -27,8 +27,9 @@ use crate::{dev, hooks, mask};
 /// Attaches the detached mount `root`, and shows small files in the place of its own.
 pub(crate) fn attach(plan: &InitPlan, root: &OwnedFd, files: &[(PathBuf, String)]) -> Result<(), Failure> {
     // Over the old root, where a directory is sure to be; pivot_root(2) swaps the two.
-    let old_root = dir::open(Path::new("/")).during(|| "open the host's root")?;
-    mount::attach(root.as_fd(), old_root.as_fd()).during(|| "attach the root filesystem")?;
+    let place = plan.place.as_deref().unwrap_or(Path::new("/"));
+    let target = dir::open(place).during(|| format!("open {}", place.display()))?;
+    mount::attach(root.as_fd(), target.as_fd()).during(|| "attach the root filesystem")?;
     match plan.mounts.first() {
         Some(cover) => show_files(root.as_fd(), files, &cover.destination),
         None => Ok(()),
@@ -82,7 +83,7 @@ pub(crate) fn build(
     }
     hooks::run(&plan.create_container, &plan.subject.state(Status::Creating, Some(std::process::id())), &[])?;
     process::change_directory_to(root).during(|| "enter the root filesystem")?;
-    if plan.no_pivot {
+    if plan.no_pivot || plan.place.is_some() {
         process::change_root_to_current_directory().during(|| "change the root to the root filesystem")?;
     } else {
         mount::pivot_to_current_directory().during(|| "pivot to the root filesystem")?;

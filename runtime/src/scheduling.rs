@@ -3,7 +3,8 @@
 use std::io::ErrorKind;
 
 use oci_spec::runtime::{
-    IOPriorityClass, LinuxIOPriority, LinuxSchedulerFlag as Flag, LinuxSchedulerPolicy as Policy, Process, Scheduler,
+    ExecCPUAffinity, IOPriorityClass, LinuxIOPriority, LinuxSchedulerFlag as Flag, LinuxSchedulerPolicy as Policy,
+    Process, Scheduler,
 };
 use rbox_sys::ioprio::{self, Class, Priority};
 use rbox_sys::sched;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::error::{During, Failure};
+use crate::number_list;
 
 /// When, where and before whom a process runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +22,7 @@ pub(crate) struct Scheduling {
     io_priority: Option<u16>,
     /// The processors for one more process in a container; the first one has all that its cgroup has (runtime spec,
     /// "execCPUAffinity").
-    affinity: Option<Vec<usize>>,
+    affinity: Vec<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,25 +37,26 @@ struct SchedulerPlan {
     period: u64,
 }
 
+/// Has the caller, and so the process that it makes, begin on the processors that `process` has until it is in the
+/// container's cgroup.
+pub(crate) fn begin(process: &Process) -> Result<(), Error> {
+    keep_to(&processors(process, ExecCPUAffinity::initial)?).map_err(Error::Inside)
+}
+
 impl Scheduling {
     /// Checks and reduces what a spec says.
     pub(crate) fn of(process: &Process) -> Result<Self, Error> {
-        let affinity = match process.exec_cpu_affinity() {
-            // The runtime sets the last one; the first one is for the time before the container's cgroup is joined.
-            Some(affinity) => affinity.cpu_affinity_final().as_ref().or(affinity.initial().as_ref()),
-            None => None,
-        };
         Ok(Self {
             scheduler: process.scheduler().as_ref().map(SchedulerPlan::of).transpose()?,
             io_priority: process.io_priority().as_ref().map(io_priority).transpose()?.map(Priority::number),
-            affinity: affinity.filter(|list| !list.is_empty()).map(|list| processors(list)).transpose()?,
+            affinity: processors(process, ExecCPUAffinity::cpu_affinity_final)?,
         })
     }
 
     /// Applies it to the calling thread. `enters`: it comes into a container that is there.
     pub(crate) fn apply(&self, enters: bool) -> Result<(), Failure> {
-        if let Some(processors) = self.affinity.as_ref().filter(|_| enters) {
-            sched::set_affinity(processors).during(|| format!("keep to the processors {processors:?}"))?;
+        if enters {
+            keep_to(&self.affinity)?;
         }
         if let Some(priority) = self.io_priority {
             ioprio::set(Priority::from_number(priority))
@@ -142,18 +145,20 @@ fn io_priority(asked: &LinuxIOPriority) -> Result<Priority, Error> {
     }
 }
 
-/// The numbers of a list like `0-3,7` (cpuset(7), "List format").
-fn processors(list: &str) -> Result<Vec<usize>, Error> {
+/// Those of a list of the process's `execCPUAffinity`; none: whichever the kernel chooses.
+fn processors(process: &Process, list: fn(&ExecCPUAffinity) -> &Option<String>) -> Result<Vec<usize>, Error> {
     /// More than any kernel has (CONFIG_NR_CPUS).
     const MAX: usize = 8192;
-    let range = |range: &str| -> Option<std::ops::RangeInclusive<usize>> {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        (first <= last && last < MAX).then_some(first..=last)
-    };
-    let ranges: Option<Vec<_>> = list.split(',').map(range).collect();
+    let list = process.exec_cpu_affinity().as_ref().and_then(|affinity| list(affinity).as_deref()).unwrap_or_default();
     let refused = || Error::Refused { field: "process.execCPUAffinity", why: format!("{list:?} is no list of CPUs") };
-    Ok(ranges.ok_or_else(refused)?.into_iter().flatten().collect())
+    number_list::parse(list, MAX).ok_or_else(refused)
+}
+
+fn keep_to(processors: &[usize]) -> Result<(), Failure> {
+    match processors {
+        [] => Ok(()),
+        some => sched::set_affinity(some).during(|| format!("keep to the processors {some:?}")),
+    }
 }
 
 #[cfg(test)]
@@ -161,15 +166,6 @@ mod tests {
     use oci_spec::runtime::LinuxIOPriorityBuilder;
 
     use super::*;
-
-    #[test]
-    fn lists_of_processors() {
-        assert_eq!(processors("0-2,7").expect("valid"), [0, 1, 2, 7]);
-        for wrong in ["", "a", "3-1", "1,,2", "0-99999999"] {
-            let error = processors(wrong).expect_err(wrong).to_string();
-            assert!(error.contains("process.execCPUAffinity"), "{error}");
-        }
-    }
 
     #[test]
     fn what_makes_no_sense_is_refused() {
@@ -191,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_list_is_for_those_who_enter() {
-        let plan = Scheduling { affinity: Some(vec![8000]), ..Scheduling::default() };
+        let plan = Scheduling { affinity: vec![8000], ..Scheduling::default() };
         plan.apply(false).expect("the first process has all");
         plan.apply(true).expect_err("there is no such processor");
     }

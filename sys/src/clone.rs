@@ -31,6 +31,10 @@ impl Namespaces {
     /// The root of /proc/self/cgroup, cgroup_namespaces(7).
     pub const CGROUP: Self = Self(libc::CLONE_NEWCGROUP as u32);
 
+    /// What the monotonic and the boot-time clock show, time_namespaces(7). Not for clone3: unshare(2) makes one for the
+    /// caller's children.
+    pub const TIME: Self = Self(libc::CLONE_NEWTIME as u32);
+
     /// The set with these bits of `CLONE_NEW*`.
     pub const fn from_bits(bits: u32) -> Self {
         Self(bits)

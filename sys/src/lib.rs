@@ -23,6 +23,7 @@ pub mod keyring;
 pub mod listener;
 pub mod listing;
 pub mod memfd;
+pub mod mempolicy;
 pub mod mount;
 pub mod netdev;
 pub mod node;

@@ -200,6 +200,12 @@ pub fn mount_old(kind: &str, target: &Path, options: &CStr) -> io::Result<()> {
     Ok(rustix::mount::mount(kind, target, kind, rustix::mount::MountFlags::empty(), options)?)
 }
 
+/// The number of the mount that `path` is in (statx(2), STATX_MNT_ID, Linux 5.8). A later mount may get it again.
+pub fn id_of(path: &Path) -> io::Result<u64> {
+    let flags = rustix::fs::StatxFlags::MNT_ID;
+    Ok(rustix::fs::statx(rustix::fs::CWD, path, rustix::fs::AtFlags::empty(), flags)?.stx_mnt_id)
+}
+
 /// Unmounts what is mounted at `path`; the mount itself lives on as long as somebody has it open.
 pub fn detach(path: &Path) -> io::Result<()> {
     Ok(rustix::mount::unmount(path, UnmountFlags::DETACH)?)

@@ -65,6 +65,16 @@ pub fn set_affinity(processors: &[usize]) -> io::Result<()> {
     errno::check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size, mask.as_ptr()) })
 }
 
+/// The processors that the calling thread may run on (sched_getaffinity(2)).
+pub fn affinity() -> io::Result<Vec<usize>> {
+    // SAFETY: a set of none is valid.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: 0 is the calling thread; the kernel writes no more than the size that it is told.
+    errno::check(unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) })?;
+    // SAFETY: only looks at the set.
+    Ok((0..libc::CPU_SETSIZE as usize).filter(|&processor| unsafe { libc::CPU_ISSET(processor, &set) }).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +92,7 @@ mod tests {
         set_affinity(&[0, 4000]).expect("there is a first one");
         let status = std::fs::read_to_string("/proc/thread-self/status").expect("procfs");
         assert!(status.contains("Cpus_allowed_list:\t0\n"), "{status}");
+        assert_eq!(affinity().expect("sched_getaffinity"), [0]);
         assert!(set_affinity(&[]).is_err());
     }
 }

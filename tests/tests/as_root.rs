@@ -1,8 +1,14 @@
 //! Run by root: a user namespace all the same.
 
+use std::fs;
+use std::path::Path;
+
 use anyhow::Result;
+use rbox_tests::bundle::Bundle;
+use rbox_tests::patience::until;
 use rbox_tests::rbox::Rbox;
 use rbox_tests::{alpine, host};
+use serde_json::json;
 
 #[test]
 fn root_outside_is_not_root_over_the_host() -> Result<()> {
@@ -28,5 +34,37 @@ fn alpine_runs_and_goes() -> Result<()> {
     rbox.run(["rmi", &name]).success();
     rbox.run(["gc"]).success();
     assert_eq!(rbox.layers(), Vec::<String>::new());
+    Ok(())
+}
+
+/// Such a container's mounts are the host's as well; `delete` takes them away.
+#[test]
+fn a_container_without_namespaces() -> Result<()> {
+    let bundle =
+        Bundle::new("for kind in mnt pid net uts; do readlink /proc/self/ns/$kind; done; touch /here; sleep 600")?;
+    bundle.change(|config| {
+        config["linux"] = json!({ "namespaces": [] });
+        config["mounts"] = json!([{ "destination": "/proc", "type": "proc", "source": "proc" }]);
+        config.as_object_mut().expect("an object").remove("hostname");
+    })?;
+    let mounted = || -> Result<usize> {
+        let (place, mounts) = (bundle.inside(""), fs::read_to_string("/proc/self/mountinfo")?);
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        Ok(points.filter(|point| Path::new(point).starts_with(&place)).count())
+    };
+    let before = mounted()?;
+    bundle.create("no-namespaces", &[])?.exits(0);
+    assert_eq!(mounted()?, before + 2, "the root filesystem and /proc");
+    bundle.runtime(["start", "no-namespaces"]).success();
+    let of_host = ["mnt", "pid", "net", "uts"].map(|kind| fs::read_link(format!("/proc/self/ns/{kind}")));
+    let expected: Vec<_> = of_host.into_iter().map(|link| Ok(link?.display().to_string())).collect::<Result<_>>()?;
+    until(|| bundle.output(), |output| output.lines().eq(&expected));
+    let inside = bundle.runtime(["exec", "no-namespaces", "sh", "-c", "ls -d /here; readlink /proc/self/ns/mnt"]);
+    assert_eq!(inside.success(), format!("/here\n{}\n", expected[0]));
+    bundle.runtime(["delete", "--force", "no-namespaces"]).success();
+    assert_eq!(mounted()?, before);
+    bundle.change(|config| config["process"]["args"] = json!(["/no/such/program"]))?;
+    assert_ne!(bundle.create("no-namespaces", &[])?.status, 0);
+    assert_eq!(mounted()?, before, "a creation that fails leaves none");
     Ok(())
 }

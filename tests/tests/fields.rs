@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use anyhow::Result;
 use rbox_tests::bundle::Bundle;
 use rbox_tests::host;
+use rbox_tests::patience::until;
 use serde_json::{Value, json};
 
 /// What the script prints in a bundle with this change.
@@ -197,6 +198,118 @@ fn the_callers_keys_stay_outside() -> Result<()> {
         let id = id(&bundle);
         let seen = bundle.runtime(["run", &id]).success();
         assert!(seen.lines().any(|name| name == format!("_ses.{id}")), "{seen}");
+    }
+    Ok(())
+}
+
+#[test]
+fn clocks_of_a_time_namespace() -> Result<()> {
+    let bundle = Bundle::new("cat /proc/self/timens_offsets; cut -d. -f1 /proc/uptime; sleep 600")?;
+    bundle.change(|config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().expect("there are some");
+        namespaces.push(json!({ "type": "time" }));
+        config["linux"]["timeOffsets"] = json!({
+            "monotonic": { "secs": 7881, "nanosecs": 2_718_281 }, "boottime": { "secs": 1_000_000_000 },
+        });
+    })?;
+    let id = id(&bundle);
+    bundle.create(&id, &[])?.exits(0);
+    bundle.runtime(["start", &id]).success();
+    let words = |output: &str| output.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let offsets = ["monotonic", "7881", "2718281", "boottime", "1000000000", "0"];
+    let output = until(|| bundle.output(), |output| words(output).len() == 7);
+    assert_eq!(words(&output)[..6], offsets);
+    assert!(words(&output)[6].parse::<u64>()? >= 1_000_000_000, "{output}");
+    let inside = bundle.runtime(["exec", &id, "cat", "/proc/self/timens_offsets"]).success();
+    assert_eq!(words(&inside), offsets);
+    for (namespace, clock) in [(None, "monotonic"), (Some("time"), "realtime")] {
+        let error = refused(|config| {
+            config["linux"]["timeOffsets"] = json!({ clock: { "secs": 1 } });
+            let namespaces = config["linux"]["namespaces"].as_array_mut().expect("there are some");
+            namespaces.extend(namespace.map(|kind| json!({ "type": kind })));
+        })?;
+        assert!(error.contains("linux.timeOffsets"), "{error}");
+    }
+    Ok(())
+}
+
+/// Where the kernel has memory nodes at all (CONFIG_NUMA).
+#[test]
+fn which_memory_nodes() -> Result<()> {
+    if fs::exists("/proc/self/numa_maps")? {
+        for (policy, seen) in [
+            (json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"] }), "bind=static:0"),
+            (json!({ "mode": "MPOL_INTERLEAVE", "nodes": "0-0" }), "interleave:0"),
+            (json!({ "mode": "MPOL_DEFAULT" }), "default"),
+        ] {
+            let script = "head -n 1 /proc/self/numa_maps | cut -d' ' -f2";
+            let output = printed(script, |config| config["linux"]["memoryPolicy"] = policy)?;
+            assert_eq!(output.trim(), seen);
+        }
+    }
+    for nodes in ["0-9876543210", "none", "1-0"] {
+        let policy = json!({ "mode": "MPOL_BIND", "nodes": nodes });
+        let error = refused(|config| config["linux"]["memoryPolicy"] = policy)?;
+        assert!(error.contains("linux.memoryPolicy"), "{error}");
+    }
+    let error = refused(|config| config["linux"]["memoryPolicy"] = json!({ "mode": "MPOL_DEFAULT", "nodes": "0" }))?;
+    assert!(error.contains("memory policy MPOL_DEFAULT"), "{error}");
+    Ok(())
+}
+
+/// Those of the container's own process are its cgroup's.
+#[test]
+fn processors_of_one_more_process() -> Result<()> {
+    let script = "grep -o 'Cpus_allowed_list.*' /proc/self/status | cut -f2";
+    let all = printed(script, |_| {})?;
+    let bundle = Bundle::new(&format!("{script}; sleep 600"))?;
+    let id = id(&bundle);
+    let with = |affinity: Value| -> Result<String> {
+        bundle.change(|config| config["process"]["execCPUAffinity"] = affinity)?;
+        bundle.create(&id, &[])?.exits(0);
+        bundle.runtime(["start", &id]).success();
+        until(|| bundle.output(), |output| *output == all);
+        let outcome = bundle.runtime(["--debug", "exec", &id, "sh", "-c", script]).exits(0);
+        bundle.runtime(["delete", "--force", &id]).success();
+        Ok(outcome.stdout + outcome.stderr.lines().next().unwrap_or_default())
+    };
+    assert_eq!(with(json!({ "initial": "0", "final": "0" }))?, "0\nrbox: CPU affinity: 0x1");
+    assert!(with(json!({ "final": "0" }))?.starts_with("0\nrbox: CPU affinity: 0x"));
+    assert!(with(json!({ "initial": "0" }))?.ends_with("affinity: 0x1"), "then it is the kernel's to choose");
+    let error = refused(|config| config["process"]["execCPUAffinity"] = json!({ "final": "one" }))?;
+    assert!(error.contains("execCPUAffinity"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn flags_of_the_scheduler_as_the_spec_writes_them() -> Result<()> {
+    let scheduler = |flag| json!({ "policy": "SCHED_OTHER", "nice": 3, "flags": [flag] });
+    let run =
+        |flag| printed("cut -d' ' -f19 /proc/self/stat", |config| config["process"]["scheduler"] = scheduler(flag));
+    assert_eq!(run("SCHED_FLAG_RESET_ON_FORK")?, "3\n");
+    let error = refused(|config| config["process"]["scheduler"] = scheduler("SCHED_FLAG_NONE"))?;
+    assert!(error.contains("config.json"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn what_is_not_done_is_refused_by_name() -> Result<()> {
+    for (field, value) in [
+        ("intelRdt", json!({ "closID": "one" })),
+        ("netDevices", json!({ "eth0": { "name": "eth1" } })),
+        ("namespaces", json!([{ "type": "mount", "path": "/proc/self/ns/mnt" }])),
+        ("namespaces", json!([{ "type": "user" }, { "type": "pid" }])),
+    ] {
+        let error = refused(|config| config["linux"][field] = value)?;
+        assert!(error.contains(&format!("linux.{field}")), "{error}");
+    }
+    for field in ["hostname", "domainname"] {
+        let error = refused(|config| {
+            config["linux"]["namespaces"].as_array_mut().expect("a list").retain(|it| it["type"] != "uts");
+            config.as_object_mut().expect("an object").remove("hostname");
+            config[field] = json!("the-hosts");
+        })?;
+        assert!(error.contains(field), "{error}");
     }
     Ok(())
 }

@@ -59,6 +59,34 @@ fn run_gives_the_exit_status_and_leaves_nothing() -> Result<()> {
 }
 
 #[test]
+fn the_features_document_has_runcs_shape() -> Result<()> {
+    let bundle = Bundle::new("true")?;
+    let features: Value = serde_json::from_str(&bundle.runtime(["features"]).success())?;
+    assert_eq!(features["ociVersionMin"], "1.0.0");
+    let hooks = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+    assert_eq!(features["hooks"], json!(hooks));
+    let names = |pointer| features.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default();
+    for (pointer, name) in [
+        ("/mountOptions", "rro"),
+        ("/mountOptions", "tmpcopyup"),
+        ("/linux/namespaces", "cgroup"),
+        ("/linux/capabilities", "CAP_CHECKPOINT_RESTORE"),
+        ("/linux/seccomp/actions", "SCMP_ACT_NOTIFY"),
+        ("/linux/seccomp/operators", "SCMP_CMP_MASKED_EQ"),
+        ("/linux/seccomp/archs", "SCMP_ARCH_X32"),
+    ] {
+        assert!(names(pointer).contains(&json!(name)), "{pointer} has {name}: {features}");
+    }
+    for pointer in ["/linux/cgroup/v2", "/linux/seccomp/enabled", "/linux/apparmor/enabled", "/linux/selinux/enabled"] {
+        assert_eq!(features.pointer(pointer), Some(&json!(true)), "{pointer}");
+    }
+    // The newest version that it says it takes.
+    bundle.change(|config| config["ociVersion"] = features["ociVersionMax"].clone())?;
+    bundle.runtime(["run", "one"]).success();
+    Ok(())
+}
+
+#[test]
 fn force_deletes_in_any_state() -> Result<()> {
     let bundle = Bundle::new("sleep 600")?;
     bundle.create("created", &[])?.exits(0);

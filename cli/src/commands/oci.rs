@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use rbox_runtime::oci::{Bundle, Container, Creation, States, parse_signal};
+use rbox_runtime::oci::{Bundle, Container, Creation, States, features, parse_signal};
 use serde_json::json;
 
 use crate::commands::oci::log::{Format, Log};
@@ -21,7 +21,7 @@ use crate::output;
 
 /// Flags before the verb, and the verb.
 #[derive(Debug, Args)]
-#[command(version = concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.2.0"))]
+#[command(version = concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0"))]
 pub(crate) struct Oci {
     /// Also write failures to this file
     #[arg(long, value_name = "FILE")]
@@ -31,9 +31,8 @@ pub(crate) struct Oci {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: Format,
 
-    /// Tell more
+    /// Tell more, on standard error: of `exec`, the processors that it began on. Failures tell all without this
     #[arg(long)]
-    #[allow(dead_code, reason = "there is nothing more to tell: failures tell all")]
     debug: bool,
 
     #[command(subcommand)]
@@ -68,6 +67,8 @@ enum Verb {
     Ps(resources::Ps),
     /// Print all containers
     List(List),
+    /// Print what this runtime recognizes
+    Features,
     /// Write an example of a bundle's config.json
     Spec(spec::Example),
 }
@@ -167,7 +168,7 @@ impl Oci {
     pub(crate) fn act(self, root: Option<PathBuf>) -> Result<u8, Failure> {
         let states = root.map_or_else(States::of_this_user, States::at);
         let log = Log::new(self.log, self.log_format);
-        self.verb.act(&states).map_err(|mut failure| {
+        self.verb.act(&states, self.debug).map_err(|mut failure| {
             failure.status = FAILED;
             log.write(&failure);
             failure.into_error()
@@ -176,7 +177,7 @@ impl Oci {
 }
 
 impl Verb {
-    fn act(self, states: &States) -> Result<u8, Failure> {
+    fn act(self, states: &States, debug: bool) -> Result<u8, Failure> {
         match self {
             Self::Create(create) => {
                 let (created, console) = create.act(states)?;
@@ -184,7 +185,7 @@ impl Verb {
             }
             Self::Start(one) => states.find(&one.id)?.start()?,
             Self::Run(run) => return run.act(states),
-            Self::Exec(exec) => return exec.act(states),
+            Self::Exec(exec) => return exec.act(states, debug),
             Self::State(one) => output::json(&states.find(&one.id)?.state())?,
             Self::Kill(kill) => kill.act(states)?,
             Self::Pause(one) => states.find(&one.id)?.pause()?,
@@ -196,6 +197,7 @@ impl Verb {
                 Err(rbox_runtime::oci::Error::Missing(_)) if delete.force => {}
                 container => container?.delete(delete.force)?,
             },
+            Self::Features => output::json(&features())?,
             Self::Spec(example) => example.act()?,
             Self::List(list) => list.print(&states.list()?)?,
         }

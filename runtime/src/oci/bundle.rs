@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
-use super::Error;
+use super::{Error, spelling};
 use crate::directory::DirectoryRoot;
 
 /// An opened bundle.
@@ -24,7 +24,7 @@ impl Bundle {
         let config = path.join("config.json");
         let failed = |source| Error::Bundle { path: config.clone(), source };
         let text = std::fs::read(&config).map_err(failed)?;
-        let spec: Spec = serde_json::from_slice(&text).map_err(io::Error::other).map_err(failed)?;
+        let spec: Spec = spelling::parse(&text).map_err(io::Error::other).map_err(failed)?;
         // The spec is at 1.x; what a 2.0 will mean nobody knows.
         if !spec.version().starts_with("1.") {
             let why = format!("ociVersion {:?} is not 1.x", spec.version());

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Spec;
 use rbox_rootless::Identity;
 use rbox_sys::clone::Namespaces;
-use rbox_sys::ids;
 use rbox_sys::socket::Channel;
+use rbox_sys::{ids, mount};
 
 use super::state::{Process, Record, SOCKET};
 use super::{Bundle, Container, Error, States};
@@ -66,6 +66,7 @@ impl States {
             },
             spec: spec.clone(),
             rootfs: root.path.clone(),
+            covered: (!namespaces.has_own_mounts()).then(|| cover(&root.path)).transpose()?,
             created: creation.now.clone(),
             cgroup: None,
             process: None,
@@ -77,6 +78,7 @@ impl States {
             Err(error) => {
                 // The first failure is the one to tell.
                 let _ = container.remove_cgroup();
+                let _ = container.unmount();
                 let _ = container.forget();
                 Err(error)
             }
@@ -118,7 +120,7 @@ impl States {
         socket: OwnedFd,
         container: &mut Container,
     ) -> Result<Running, Error> {
-        let subject = container.record.subject.clone();
+        let (subject, place) = (container.record.subject.clone(), container.shared_place().map(Path::to_owned));
         let mut write_down = |pid| {
             container.record.process = Some(Process::of(pid).during(|| "find the container's first process")?);
             container.write_record().during(|| format!("write the state in {}", container.directory.display()))
@@ -129,6 +131,7 @@ impl States {
             stdin: Stdin::Inherit,
             preserved: creation.preserve_fds,
             no_pivot: creation.no_pivot,
+            place: place.as_deref(),
             new_keyring: creation.new_keyring,
             root,
             subject,
@@ -144,6 +147,16 @@ impl States {
         }
         Ok(running)
     }
+}
+
+/// The number of the mount that a root filesystem at `place` covers, in a mount namespace that is not the container's own.
+fn cover(place: &Path) -> Result<u64, Error> {
+    if place == Path::new("/") {
+        return Err(Error::Usage(
+            "config: root.path: / would be covered for everybody without a mount namespace".into(),
+        ));
+    }
+    mount::id_of(place).map_err(Error::io("look at", place))
 }
 
 fn make_cgroup(creation: &Creation, privileged: bool) -> Result<Option<Cgroup>, Error> {

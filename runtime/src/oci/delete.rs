@@ -1,9 +1,11 @@
 //! `delete`: what is left of a container goes.
 
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rbox_sys::clone::signal_pidfd;
+use rbox_sys::mount;
 use rbox_sys::poll::{self, Interest};
 use rbox_sys::signal::Signal;
 
@@ -40,6 +42,7 @@ impl Container {
             }
         }
         self.remove_cgroup()?;
+        self.unmount()?;
         let (poststop, state) = (self.hooks().poststop, self.record.subject.state(Status::Stopped, None));
         self.forget()?;
         hooks::run(&poststop, &state, &[]).map_err(|failure| crate::Error::Inside(failure).into())
@@ -52,6 +55,17 @@ impl Container {
         let Some(pidfd) = process.open().map_err(failed())? else { return Ok(true) };
         let [ended] = poll::wait([(pidfd.as_fd(), Interest::Read)], Some(limit)).map_err(failed())?;
         Ok(ended)
+    }
+
+    /// Takes away what is mounted for it where others see it too.
+    pub(super) fn unmount(&self) -> Result<(), Error> {
+        let Some(place) = self.shared_place() else { return Ok(()) };
+        // Nothing has been mounted yet, or somebody else has unmounted it.
+        match mount::id_of(place) {
+            Ok(there) if Some(there) == self.record.covered => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            there => there.and_then(|_| mount::detach(place)).map_err(Error::io("unmount", place)),
+        }
     }
 
     /// Ends whatever is left in its cgroup: without a pid namespace of its own, the end of the first process ends no

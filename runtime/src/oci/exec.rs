@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{LinuxNamespaceType, Process};
 
 use super::create::write_pid;
 use super::{Container, Error};
+use crate::scheduling;
 use crate::trace::Trace;
 use crate::{BUNDLE_VERB, Launch, NamespacePlan, Running, Status, Stdin, Workload};
 
@@ -38,7 +39,11 @@ impl Container {
         };
         let mut spec = self.record.spec.clone();
         spec.set_process(Some(execution.process.clone())).set_hooks(None);
-        let namespaces = NamespacePlan::of_process(first.pid)?;
+        let linux = self.record.spec.linux().as_ref();
+        let namespaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+        let timed = namespaces.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::Time);
+        let namespaces = NamespacePlan::of_process(first.pid, timed)?;
+        scheduling::begin(&execution.process)?;
         let launch = Launch::begin(BUNDLE_VERB, &namespaces, None, &mut Trace::off())?;
         if !first.lives() {
             // The namespaces may be those of another process by now.
@@ -53,6 +58,7 @@ impl Container {
             stdin: Stdin::Inherit,
             preserved: execution.preserve_fds,
             no_pivot: false,
+            place: self.shared_place(),
             new_keyring: true,
             root: &[],
             subject: self.record.subject.clone(),

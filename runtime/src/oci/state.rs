@@ -33,6 +33,8 @@ pub(super) struct Record {
     /// The bundle's config.json as it was then.
     pub(super) spec: Spec,
     pub(super) rootfs: PathBuf,
+    /// The number of the mount that was there, where the root filesystem is mounted for everybody.
+    pub(super) covered: Option<u64>,
     /// RFC 3339.
     pub(super) created: String,
     /// Where its processes are counted and limited.
@@ -178,6 +180,11 @@ impl Container {
             Some(_) if paused() => Status::Paused,
             Some(_) => Status::Running,
         }
+    }
+
+    /// Where its root filesystem is mounted for everybody: it has no mount namespace of its own.
+    pub(super) fn shared_place(&self) -> Option<&Path> {
+        self.record.covered.map(|_| &*self.record.rootfs)
     }
 
     /// The bundle that it was made from.

@@ -93,7 +93,7 @@ impl Arch {
     }
 
     /// The name in the runtime spec.
-    pub(super) fn spec_name(self) -> Name {
+    pub(crate) fn spec_name(self) -> Name {
         match self {
             Self::X86_64 => Name::ScmpArchX86_64,
             Self::X86 => Name::ScmpArchX86,

@@ -67,7 +67,7 @@ pub(super) struct Exec {
 }
 
 impl Exec {
-    pub(super) fn act(mut self, states: &States) -> Result<u8, Failure> {
+    pub(super) fn act(mut self, states: &States, debug: bool) -> Result<u8, Failure> {
         let id = self.words.remove(0);
         let container = states.find(&id)?;
         let process = match &self.process {
@@ -82,6 +82,9 @@ impl Exec {
             ignore_paused: self.ignore_paused,
         };
         let mut running = container.exec(&execution)?;
+        if debug {
+            tell_affinity()?;
+        }
         if let Some(socket) = self.ties.console_socket {
             console::send(&socket, &mut running)?;
         } else if self.detach && running.has_console() {
@@ -140,6 +143,19 @@ impl Exec {
     }
 }
 
+/// The processors of this process, which the command began with: in youki's words, a bit each.
+fn tell_affinity() -> Result<(), Failure> {
+    let failed = |error| Failure::new(format!("cannot ask for the CPU affinity: {error}"));
+    let processors = rbox_sys::sched::affinity().map_err(failed)?;
+    let mut digits = vec![0_u32; processors.last().map_or(0, |last| last / 4) + 1];
+    for processor in processors {
+        digits[processor / 4] |= 1 << (processor % 4);
+    }
+    let digits: String = digits.iter().rev().filter_map(|digit| char::from_digit(*digit, 16)).collect();
+    eprintln!("rbox: CPU affinity: 0x{digits}");
+    Ok(())
+}
+
 /// `--cgroup /`.
 #[derive(Debug, Clone, Copy)]
 struct ContainersOwn;
@@ -159,5 +175,5 @@ fn capability(name: &str) -> Result<Capability, Failure> {
 
 fn read(path: &PathBuf) -> Result<Process, Failure> {
     let failed = |error: std::io::Error| Failure::new(format!("cannot read {}: {error}", path.display()));
-    serde_json::from_slice(&std::fs::read(path).map_err(failed)?).map_err(|error| failed(error.into()))
+    rbox_runtime::oci::parse(&std::fs::read(path).map_err(failed)?).map_err(|error| failed(error.into()))
 }
