@@ -71,8 +71,8 @@ pub struct Record {
     path: String,
     /// How many of the path's last components [`Place::create`] made.
     made: usize,
-    /// Its inode, which no other cgroup gets as long as the machine is up.
-    inode: u64,
+    /// Its inode, which no other cgroup gets as long as the machine is up; none while it is still to be made.
+    inode: Option<u64>,
 }
 
 impl Record {
@@ -110,15 +110,18 @@ impl Cgroup {
         Place::choose(cgroups_path, id, resources, privileged)
     }
 
-    /// The cgroup that was made earlier; `None`: it is gone.
+    /// The cgroup that was made earlier; `None`: it is gone, or its making was cut short.
     pub fn open(record: &Record) -> Result<Option<Self>, Error> {
+        if record.inode.is_none() {
+            return Ok(None);
+        }
         let mount = Mount::find()?.dir;
         let failed = |source| Error::Failed { operation: "open", path: record.path(), source };
         let dir = match cgroup::open(mount.as_fd(), &record.path) {
             Err(error) if tree::is_gone(&error) => return Ok(None),
             dir => dir.map_err(failed)?,
         };
-        if at::status_of(dir.as_fd()).map_err(failed)?.inode != record.inode {
+        if Some(at::status_of(dir.as_fd()).map_err(failed)?.inode) != record.inode {
             return Ok(None);
         }
         Ok(Some(Self { mount, dir, record: record.clone() }))
@@ -252,6 +255,29 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Removes what [`Place::create`] had made when it was killed, if it was: cgroups without processes.
+    pub fn clear(record: &Record) -> Result<(), Error> {
+        if record.inode.is_some() {
+            return Ok(());
+        }
+        let mount = Mount::find()?.dir;
+        let mut path = record.path.as_str();
+        for _ in 0..record.made {
+            let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+            let removed =
+                cgroup::open(mount.as_fd(), above).and_then(|above| tree::remove(above.as_fd(), name.as_bytes()));
+            match removed {
+                // Another container is in it by now.
+                Err(error) if is_busy(&error) => break,
+                Err(source) if !tree::is_gone(&source) => {
+                    return Err(Error::Failed { operation: "remove", path: record.path(), source });
+                }
+                _ => path = above,
+            }
+        }
+        Ok(())
+    }
+
     /// Has `controller` passed down from the mount to this cgroup.
     fn provide(&self, controller: &str) -> Result<(), Missing> {
         let mut path = String::new();
@@ -317,7 +343,7 @@ impl Place {
     }
 
     fn into_cgroup(self, (dir, made, inode): (OwnedFd, usize, u64)) -> Cgroup {
-        Cgroup { mount: self.mount.dir, dir, record: Record { path: self.path, made, inode } }
+        Cgroup { mount: self.mount.dir, dir, record: Record { path: self.path, made, inode: Some(inode) } }
     }
 
     fn make(&self) -> Result<(OwnedFd, usize, u64), Error> {

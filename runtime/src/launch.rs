@@ -9,6 +9,7 @@ use std::time::Duration;
 use oci_spec::runtime::Spec;
 use rbox_rootless::{Identity, MapWriter};
 use rbox_sys::clone::{self, Child, Forked, Namespaces};
+use rbox_sys::poll::{self, Interest};
 use rbox_sys::socket::Channel;
 use rbox_sys::{clock, memfd};
 use rbox_types::Exit;
@@ -250,7 +251,11 @@ pub fn start_held(socket: &Channel) -> Result<(), Error> {
 
 /// The process that has joined makes the container's first one beside itself, and is done.
 fn joined_by(joiner: FirstProcess, channel: &Channel) -> Result<Child, Error> {
-    let heard = Report::receive(channel).map_err(failed("hear from the container"))?;
+    // The first process holds its end of the channel open as well: a joiner that was killed between the two steps would
+    // be waited for without end.
+    let ready = [(channel.as_fd(), Interest::Read), (joiner.child().as_fd(), Interest::Read)];
+    let [told, _] = poll::wait(ready, None).map_err(failed("wait for the process that joins namespaces"))?;
+    let heard = if told { Report::receive(channel).map_err(failed("hear from the container"))? } else { None };
     match heard {
         Some((Report::Cloned(pid), Some(pidfd))) => {
             joiner.child().wait().map_err(failed("wait for the process that joins namespaces"))?;

@@ -4,7 +4,7 @@
 //! [`beneath`](crate::beneath)).
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
@@ -92,6 +92,16 @@ fn convert(stat: &rustix::fs::Stat) -> Status {
 pub fn create_file(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
     Ok(rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(mode))?.into())
+}
+
+/// Gives the file `name` these bytes, whether it is there or not: whoever reads it finds all of the old ones or all of the
+/// new. `.name` is in use meanwhile, and stays if this process dies.
+pub fn replace_file(dir: BorrowedFd<'_>, name: &str, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    let new = format!(".{name}");
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let mut file = File::from(rustix::fs::openat(dir, &*new, flags, Mode::from_raw_mode(mode))?);
+    file.write_all(bytes)?;
+    Ok(rustix::fs::renameat(dir, &*new, dir, name)?)
 }
 
 /// Opens a file for reading. Anything but a regular file would block or act, and is refused.

@@ -194,7 +194,7 @@ impl Verb {
             Self::Events(events) => events.act(states)?,
             Self::Ps(ps) => ps.act(states)?,
             Self::Delete(delete) => match states.find(&delete.id) {
-                Err(rbox_runtime::oci::Error::Missing(_)) if delete.force => {}
+                Err(rbox_runtime::oci::Error::Missing(_)) if delete.force => _ = states.clear(&delete.id)?,
                 container => container?.delete(delete.force)?,
             },
             Self::Features => output::json(&features())?,

@@ -8,7 +8,7 @@ use rbox_sys::cgroup;
 
 use super::limits::{self, IfMissing};
 use super::mount::Mount;
-use super::{Error, display};
+use super::{Error, Record, display};
 
 /// Where a container's cgroup will be; nothing is made yet.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub struct Place {
     pub(super) mount: Mount,
     /// Below the mount, without a leading `/`.
     pub(super) path: String,
+    /// How many of the path's last components are not there yet.
+    missing: usize,
 }
 
 impl Place {
@@ -37,7 +39,7 @@ impl Place {
         let mut refused = None;
         for path in candidates(cgroups_path, id, mount.own.as_deref())? {
             match may_make(&mount, &path) {
-                Ok(()) => return Ok(Some(Self { mount, path })),
+                Ok(missing) => return Ok(Some(Self { mount, path, missing })),
                 Err(error) => refused = refused.or(Some(error)),
             }
         }
@@ -45,6 +47,12 @@ impl Place {
             Some(error) if needed => Err(error),
             _ => Ok(None),
         }
+    }
+
+    /// What is to be written down before [`create`](Self::create), so that [`Cgroup::clear`](super::Cgroup::clear) finds
+    /// what that has made if it is killed.
+    pub fn record(&self) -> Record {
+        Record { path: self.path.clone(), made: self.missing, inode: None }
     }
 
     /// The cgroup's path below the mount, as /proc/PID/cgroup will show it there: `/name`.
@@ -105,8 +113,9 @@ fn checked(field: &str, path: &str) -> Result<String, Error> {
     Ok(names.join("/"))
 }
 
-/// Whether this process may make a cgroup at `path`, and have a child started in it.
-fn may_make(mount: &Mount, path: &str) -> Result<(), Error> {
+/// Whether this process may make a cgroup at `path`, and have a child started in it; gives how many of the path's last
+/// components it would make.
+fn may_make(mount: &Mount, path: &str) -> Result<usize, Error> {
     let refused = |what: String| move |source| Error::NotPermitted { path: display(path), what, source };
     let (dir, above) = deepest(mount, path).map_err(refused("cannot look at what is there".into()))?;
     let may_write = |dir: &OwnedFd, above: &str, name: &str| {
@@ -124,7 +133,8 @@ fn may_make(mount: &Mount, path: &str) -> Result<(), Error> {
         let dir = cgroup::open(mount.dir.as_fd(), &common).map_err(refused("cannot look at what is there".into()))?;
         may_write(&dir, &common, "cgroup.procs")?;
     }
-    Ok(())
+    let depth = |path: &str| path.split('/').filter(|name| !name.is_empty()).count();
+    Ok(depth(path) - depth(&above))
 }
 
 /// The deepest cgroup on the way to `path` that is there, and its path.

@@ -57,6 +57,8 @@ impl States {
         let namespaces = NamespacePlan::of(namespaces)?;
         let identity = namespaces.new.has(Namespaces::USER).then(|| super::ids::identity(spec)).transpose()?;
         let root = creation.bundle.root()?;
+        let privileged = is_privileged();
+        let place = place(creation, privileged)?;
         let record = Record {
             subject: Subject {
                 oci_version: spec.version().clone(),
@@ -68,12 +70,15 @@ impl States {
             rootfs: root.path.clone(),
             covered: (!namespaces.has_own_mounts()).then(|| cover(&root.path)).transpose()?,
             created: creation.now.clone(),
-            cgroup: None,
+            // Before it is made, so that it is found again whatever happens.
+            cgroup: place.as_ref().map(Place::record),
             process: None,
             owner: ids::uid(),
         };
         let mut container = self.make(&creation.id, record)?;
-        match self.fill(&mut container, creation, &namespaces, identity.as_ref(), &root) {
+        let made = make_cgroup(&mut container, place, &creation.bundle.spec, privileged)
+            .and_then(|cgroup| self.fill(&mut container, creation, &namespaces, identity.as_ref(), &root, cgroup));
+        match made {
             Ok(running) => Ok(Created { container, running }),
             Err(error) => {
                 // The first failure is the one to tell.
@@ -92,17 +97,10 @@ impl States {
         namespaces: &NamespacePlan,
         identity: Option<&Identity>,
         root: &DirectoryRoot,
+        cgroup: Option<Cgroup>,
     ) -> Result<Running, Error> {
         let socket = Channel::listen(container.file.as_fd(), SOCKET)
             .map_err(Error::io("make the socket", container.directory.join(SOCKET)))?;
-        let privileged = is_privileged();
-        let cgroup = make_cgroup(creation, privileged)?;
-        if let Some(cgroup) = &cgroup {
-            // Before anything else can fail, so that it is found again.
-            container.record.cgroup = Some(cgroup.record().clone());
-            container.write()?;
-            limit(cgroup, &creation.bundle.spec, privileged)?;
-        }
         let launch = Launch::begin(BUNDLE_VERB, namespaces, identity, &mut Trace::off())?;
         if let Some(cgroup) = &cgroup {
             // Before init makes a cgroup namespace, whose root this then is.
@@ -159,12 +157,27 @@ fn cover(place: &Path) -> Result<u64, Error> {
     mount::id_of(place).map_err(Error::io("look at", place))
 }
 
-fn make_cgroup(creation: &Creation, privileged: bool) -> Result<Option<Cgroup>, Error> {
+fn place(creation: &Creation, privileged: bool) -> Result<Option<Place>, Error> {
     let linux = creation.bundle.spec.linux().as_ref();
     let path = linux.and_then(|linux| linux.cgroups_path().as_deref()).map(Path::to_string_lossy);
     let resources = linux.and_then(|linux| linux.resources().as_ref());
-    let place = Cgroup::place(path.as_deref(), &creation.id, resources, privileged)?;
-    Ok(place.map(Place::create).transpose()?)
+    Ok(Cgroup::place(path.as_deref(), &creation.id, resources, privileged)?)
+}
+
+fn make_cgroup(
+    container: &mut Container,
+    place: Option<Place>,
+    spec: &Spec,
+    privileged: bool,
+) -> Result<Option<Cgroup>, Error> {
+    let Some(place) = place else { return Ok(None) };
+    // Where this fails, it leaves nothing itself.
+    container.record.cgroup = None;
+    let cgroup = place.create()?;
+    container.record.cgroup = Some(cgroup.record().clone());
+    container.write()?;
+    limit(&cgroup, spec, privileged)?;
+    Ok(Some(cgroup))
 }
 
 fn limit(cgroup: &Cgroup, spec: &Spec, privileged: bool) -> Result<(), Error> {

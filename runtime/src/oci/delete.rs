@@ -11,6 +11,7 @@ use rbox_sys::signal::Signal;
 
 use super::{Container, Error};
 use crate::Status;
+use crate::cgroup::Cgroup;
 use crate::hooks;
 
 /// How long a first process is waited for that nobody has killed.
@@ -71,6 +72,9 @@ impl Container {
     /// Ends whatever is left in its cgroup: without a pid namespace of its own, the end of the first process ends no
     /// other.
     pub(super) fn remove_cgroup(&self) -> Result<(), Error> {
+        if let Some(record) = &self.record.cgroup {
+            Cgroup::clear(record)?;
+        }
         let Some(cgroup) = self.cgroup()? else { return Ok(()) };
         cgroup.kill()?;
         Ok(cgroup.delete(PATIENCE)?)

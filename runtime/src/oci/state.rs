@@ -2,18 +2,22 @@
 //!
 //! ```text
 //! <root>/<id>/
-//! ├─ state.json    [`Record`]: written while the container is created
+//! ├─ state.json    [`Record`]: written while the container is created; without it there is no container
 //! └─ start         the socket that init listens on, until the container is started
 //! ```
 //!
-//! The directory's lock is held by whoever changes the container.
+//! The directory's lock is held by whoever changes the container. One without a record that nobody holds is what a
+//! killed creation or deletion left.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
+use rbox_sys::at;
 use rbox_sys::clone::open_pidfd;
 use rbox_sys::flock::{self, Mode};
 use serde::{Deserialize, Serialize};
@@ -97,14 +101,20 @@ fn started(pid: u32) -> io::Result<Option<u64>> {
 }
 
 impl States {
-    /// Makes the directory of a new container, and locks it.
+    /// Makes the directory of a new container, and locks it. What is left of one that was never there whole is removed.
     pub(super) fn make(&self, id: &str, record: Record) -> Result<Container, Error> {
         use std::os::unix::fs::DirBuilderExt;
         let directory = self.directory(id)?;
         let mut private = fs::DirBuilder::new();
         private.mode(0o700).recursive(true).create(&self.root).map_err(Error::io("create", &self.root))?;
-        match private.recursive(false).create(&directory) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(Error::Exists(id.to_owned())),
+        private.recursive(false);
+        match private.create(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if directory.join(RECORD).exists() || !self.clear(id)? {
+                    return Err(Error::Exists(id.to_owned()));
+                }
+                private.create(&directory).map_err(Error::io("create", &directory))?;
+            }
             result => result.map_err(Error::io("create", &directory))?,
         }
         let file = File::open(&directory).map_err(Error::io("open", &directory))?;
@@ -112,6 +122,26 @@ impl States {
         container.lock()?;
         container.write()?;
         Ok(container)
+    }
+
+    /// Removes what a killed creation or deletion left of a container that is not there; gives whether nothing of that id
+    /// is there now.
+    pub fn clear(&self, id: &str) -> Result<bool, Error> {
+        let directory = self.directory(id)?;
+        let file = match File::open(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            file => file.map_err(Error::io("open", &directory))?,
+        };
+        // Whoever is at work there ends first, and may have made it a container by then.
+        flock::lock(&file, Mode::Exclusive).map_err(Error::io("lock", &directory))?;
+        let held = file.metadata().map_err(Error::io("look at", &directory))?;
+        match fs::metadata(&directory) {
+            Ok(there) if (there.dev(), there.ino()) == (held.dev(), held.ino()) && !directory.join(RECORD).exists() => {
+                remove(&directory).map(|()| true)
+            }
+            Ok(_) => Ok(false),
+            Err(_) => Ok(true),
+        }
     }
 
     /// The container with this id.
@@ -227,9 +257,8 @@ impl Container {
     }
 
     pub(super) fn write_record(&self) -> io::Result<()> {
-        let new = self.directory.join(".state.json");
-        fs::write(&new, serde_json::to_vec(&self.record)?)?;
-        fs::rename(new, self.directory.join(RECORD))
+        // By the descriptor: if this is no longer the directory of that name, it is somebody else's container.
+        at::replace_file(self.file.as_fd(), RECORD, 0o600, &serde_json::to_vec(&self.record)?)
     }
 
     pub(super) fn hooks(&self) -> Hooks {
@@ -238,14 +267,18 @@ impl Container {
 
     /// Removes what is known of it.
     pub(super) fn forget(self) -> Result<(), Error> {
-        // The record first: a container without one is not there.
-        for name in [RECORD, SOCKET, ".state.json"] {
-            let path = self.directory.join(name);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                result => result.map_err(Error::io("remove", &path))?,
-            }
-        }
-        fs::remove_dir(&self.directory).map_err(Error::io("remove", &self.directory))
+        remove(&self.directory)
     }
+}
+
+fn remove(directory: &Path) -> Result<(), Error> {
+    // The record first: a container without one is not there.
+    for name in [RECORD, SOCKET, ".state.json"] {
+        let path = directory.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result.map_err(Error::io("remove", &path))?,
+        }
+    }
+    fs::remove_dir(directory).map_err(Error::io("remove", directory))
 }
