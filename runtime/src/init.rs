@@ -143,8 +143,9 @@ fn furnish(
         plan.user.additional_gids.clear();
     }
     plan.env.extend(prepared.env);
-    rootfs::build(plan, sources, channel, &prepared.rootfs, trace)?;
+    // While /proc is still the host's: in the host's pid namespace it is also the container's, whose /proc/sys is read-only.
     sysctl::write(&plan.sysctls)?;
+    rootfs::build(plan, sources, channel, &prepared.rootfs, trace)?;
     if let Some(name) = &plan.hostname {
         process::set_hostname(name).during(|| format!("set the host name {name:?}"))?;
     }
