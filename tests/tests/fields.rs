@@ -89,13 +89,17 @@ fn settings_of_the_containers_namespaces() -> Result<()> {
     })?;
     assert!(error.contains("no network namespace"), "{error}");
     // In the host's pid namespace /proc can only be the host's, which is not for the container to write.
-    let output = printed("cat /proc/sys/net/core/somaxconn; echo 1 > /proc/sys/net/core/somaxconn || true", |config| {
-        config["linux"]["sysctl"] = json!({ "net.core.somaxconn": "78" });
-        config["linux"]["readonlyPaths"] = json!(["/proc/sys"]);
-        config["linux"]["namespaces"].as_array_mut().expect("a list").retain(|namespace| namespace["type"] != "pid");
-        config["mounts"][0] =
-            json!({ "destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind", "rw"] });
-    })?;
+    let output =
+        printed("cat /proc/sys/net/core/somaxconn; echo 1 > /proc/sys/net/core/somaxconn || true", |config| {
+            config["linux"]["sysctl"] = json!({ "net.core.somaxconn": "78" });
+            config["linux"]["readonlyPaths"] = json!(["/proc/sys"]);
+            config["linux"]["namespaces"]
+                .as_array_mut()
+                .expect("a list")
+                .retain(|namespace| namespace["type"] != "pid");
+            config["mounts"][0] =
+                json!({ "destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind", "rw"] });
+        })?;
     assert_eq!(output, "78\n");
     Ok(())
 }
