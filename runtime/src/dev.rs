@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rbox_sys::{at, node};
 
+use crate::devices::Device;
 use crate::error::{During, Failure};
 use crate::mount_options::MountOptions;
 use crate::plan::{MountSource, MountStep};
@@ -23,19 +24,21 @@ const LINKS: [(&str, &str); 5] = [
     ("pts/ptmx", "ptmx"),
 ];
 
-/// Device nodes (runtime spec, "Default Devices").
-const NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// Device nodes (runtime spec, "Default Devices"), with their numbers (Documentation/admin-guide/devices.txt).
+const NODES: [(&str, (u32, u32)); 6] =
+    [("null", (1, 3)), ("zero", (1, 5)), ("full", (1, 7)), ("random", (1, 8)), ("urandom", (1, 9)), ("tty", (5, 0))];
 
-/// The nodes, bound from the host: a user namespace may not make any of its own.
-pub(crate) fn nodes() -> impl Iterator<Item = MountStep> {
-    NODES.into_iter().map(|name| {
+/// The nodes. A user namespace may make none of its own, so they are bound from the host, whose owner and mode its root
+/// has no power over. The host's root has: without a user namespace the container gets nodes of its own.
+pub(crate) fn nodes(in_user_namespace: bool) -> impl Iterator<Item = MountStep> {
+    NODES.into_iter().map(move |(name, numbers)| {
         let path = Path::new(PATH).join(name);
-        MountStep {
-            destination: path.clone(),
-            source: MountSource::Bind(path),
-            options: MountOptions::default(),
-            ids: None,
-        }
+        let source = if in_user_namespace {
+            MountSource::Bind(path.clone())
+        } else {
+            MountSource::Device(Device::for_all(path.clone(), numbers))
+        };
+        MountStep { destination: path, source, options: MountOptions::default(), ids: None }
     })
 }
 
@@ -57,7 +60,7 @@ pub(crate) fn fill(dev: BorrowedFd<'_>, steps: &[MountStep]) -> Result<(), Failu
         let made = match &step.source {
             _ if name.components().count() != 1 => continue,
             MountSource::New(_) => at::make_dir(dev, bytes, 0o755),
-            MountSource::Bind(path) if *path == step.destination && NODES.iter().any(|node| name == *node) => {
+            MountSource::Bind(path) if *path == step.destination && NODES.iter().any(|(node, _)| name == *node) => {
                 node::make_file(dev, bytes, 0o644)
             }
             MountSource::Bind(_) | MountSource::Device(_) | MountSource::Remount => continue,

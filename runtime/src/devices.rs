@@ -74,6 +74,11 @@ pub(crate) fn plan(asked: &[LinuxDevice]) -> Result<Vec<Device>, Error> {
 }
 
 impl Device {
+    /// A character device that everybody may use.
+    pub(crate) fn for_all(path: PathBuf, (major, minor): (u32, u32)) -> Self {
+        Self { path, kind: Kind::Character, major, minor, mode: 0o666, uid: 0, gid: 0 }
+    }
+
     /// The host's node of this device as a detached mount, if there is one: where the container is to have it, where
     /// udev has a link to each, or wherever it is in /dev itself.
     pub(crate) fn of_host(&self) -> Option<OwnedFd> {

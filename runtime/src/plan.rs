@@ -190,9 +190,12 @@ impl InitPlan {
         let size = process.console_size();
         let side = |side: u64| u16::try_from(side).unwrap_or(u16::MAX);
         let mut mounts = spec.mounts().iter().flatten().map(mount_step).collect::<Result<Vec<_>, _>>()?;
+        let in_user_namespace =
+            namespaces.new.has(Namespaces::USER) || namespaces.joined.iter().any(|(kind, _)| *kind == Namespaces::USER);
         let devices = devices::plan(linux.devices().as_deref().unwrap_or_default())?;
         if mounts.iter().any(|mount| mount.destination == Path::new(dev::PATH)) {
-            mounts.extend(dev::nodes().filter(|node| devices.iter().all(|own| own.path != node.destination)));
+            let nodes = dev::nodes(in_user_namespace);
+            mounts.extend(nodes.filter(|node| devices.iter().all(|own| own.path != node.destination)));
         }
         mounts.extend(devices.into_iter().map(|device| MountStep {
             destination: device.path.clone(),
@@ -242,8 +245,7 @@ impl InitPlan {
             sysctls,
             time_offsets,
             new_keyring: true,
-            in_user_namespace: namespaces.new.has(Namespaces::USER)
-                || namespaces.joined.iter().any(|(kind, _)| *kind == Namespaces::USER),
+            in_user_namespace,
             namespaces: namespaces.new,
         })
     }

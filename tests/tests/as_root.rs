@@ -68,3 +68,21 @@ fn a_container_without_namespaces() -> Result<()> {
     assert_eq!(mounted()?, before, "a creation that fails leaves none");
     Ok(())
 }
+
+/// Nothing but its own nodes stands between this root and the host's.
+#[test]
+fn devices_are_the_containers_own_without_a_user_namespace() -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let bundle = Bundle::new("chown 7:7 /dev/full; stat -c '%t:%T %u' /dev/full")?;
+    bundle.change(|config| {
+        config["linux"]["namespaces"] = json!([{ "type": "mount" }, { "type": "pid" }]);
+        for key in ["uidMappings", "gidMappings"] {
+            config["linux"].as_object_mut().expect("an object").remove(key);
+        }
+        config.as_object_mut().expect("an object").remove("hostname");
+    })?;
+    assert_eq!(bundle.runtime(["run", "own-devices"]).success(), "1:7 7\n");
+    let of_host = fs::metadata("/dev/full")?;
+    assert_eq!((of_host.uid(), of_host.mode() & 0o777), (0, 0o666), "the host's");
+    Ok(())
+}
