@@ -36,6 +36,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A process whose namespaces are to be joined has the caller's own.
+    #[error("process {0} is in no container")]
+    NotContained(u32),
     /// A bind source cannot be shown with the container's ids.
     #[error("cannot show {path} with the container's ids")]
     IdMappedMount {

@@ -125,7 +125,7 @@ impl Launch {
         let (first, cloned) = (FirstProcess::new(child), clock::monotonic());
         let maps = identity.map(|identity| MapWriter::begin(identity, first.child().pid())).transpose()?;
         trace.mark("start newuidmap and newgidmap");
-        let enters = namespaces.enters;
+        let enters = namespaces.enters();
         Ok(Self { first, maps, channel: ours, enters, single_id: identity.is_some_and(Identity::is_single), cloned })
     }
 

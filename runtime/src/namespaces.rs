@@ -14,14 +14,22 @@ use crate::Error;
 use crate::error::{During, Failure};
 
 /// A spec's `linux.namespaces`: a kind that is not there is the caller's own.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct NamespacePlan {
     /// Made for this container.
     pub(crate) new: Namespaces,
     /// Those of somebody else, each of one kind.
     pub(crate) joined: Vec<(Namespaces, PathBuf)>,
-    /// Whether they are a container's that is there, with its file tree.
-    pub(crate) enters: bool,
+    /// Those that a process has.
+    pub(crate) process: Option<Of>,
+}
+
+/// A process by its pidfd, and which of its namespaces are meant.
+#[derive(Debug)]
+pub(crate) struct Of {
+    pid: u32,
+    pidfd: OwnedFd,
+    kinds: Namespaces,
 }
 
 impl NamespacePlan {
@@ -63,19 +71,27 @@ impl NamespacePlan {
         Ok(plan)
     }
 
-    /// Those of the process `pid`, as far as they are not the caller's already. Whether it has a time namespace of its own
-    /// is for the caller to know: few have, and not every kernel has any.
-    pub fn of_process(pid: u32, timed: bool) -> Result<Self, Error> {
-        let mut joined = Vec::new();
+    /// Those of the process `pid`, as far as they are not the caller's already. By its pidfd: if its number is another's
+    /// by the time that they are joined, that fails. Whether it has a time namespace of its own is for the caller to know:
+    /// few have, and not every kernel has any.
+    pub fn of_process(pid: u32, pidfd: OwnedFd, timed: bool) -> Result<Self, Error> {
+        let mut kinds = Namespaces::NONE;
         for (kind, name) in KINDS.into_iter().filter(|(kind, _)| timed || *kind != Namespaces::TIME) {
-            let path = PathBuf::from(format!("/proc/{pid}/ns/{name}"));
-            let read =
-                |path: &Path| fs::read_link(path).map_err(|source| Error::Namespace { path: path.into(), source });
-            if read(&path)? != read(&Path::new("/proc/self/ns").join(name))? {
-                joined.push((kind, path));
+            let read = |path: PathBuf| fs::read_link(&path).map_err(|source| Error::Namespace { path, source });
+            if read(format!("/proc/{pid}/ns/{name}").into())? != read(Path::new("/proc/self/ns").join(name))? {
+                kinds = kinds.and(kind);
             }
         }
-        Ok(Self { new: Namespaces::NONE, joined, enters: true })
+        if !kinds.has(Namespaces::MOUNT) {
+            // What is run beside it would run on the host.
+            return Err(Error::NotContained(pid));
+        }
+        Ok(Self { process: Some(Of { pid, pidfd, kinds }), ..Self::default() })
+    }
+
+    /// Whether it comes into a container that is there, with its file tree.
+    pub(crate) fn enters(&self) -> bool {
+        self.process.is_some()
     }
 
     /// Whether what is mounted for the container is mounted for nobody else.
@@ -89,7 +105,12 @@ impl NamespacePlan {
             let file = File::open(path).map_err(|source| Error::Namespace { path: path.clone(), source })?;
             Ok(Join { kind: *kind, path: path.clone(), file: file.into() })
         };
-        let joins = self.joined.iter().map(open).collect::<Result<_, Error>>()?;
+        let mut joins = self.joined.iter().map(open).collect::<Result<Vec<_>, Error>>()?;
+        if let Some(Of { pid, pidfd, kinds }) = &self.process {
+            let path = PathBuf::from(format!("/proc/{pid}/ns"));
+            let file = fd::duplicate(pidfd).map_err(|source| Error::Namespace { path: path.clone(), source })?;
+            joins.push(Join { kind: *kinds, path, file });
+        }
         Ok(Joins { new: self.new.within(AT_CLONE), joins })
     }
 }
@@ -118,6 +139,7 @@ pub(crate) struct Joins {
 
 #[derive(Debug)]
 struct Join {
+    /// One kind; with a pidfd, perhaps several.
     kind: Namespaces,
     path: PathBuf,
     file: OwnedFd,
@@ -166,10 +188,7 @@ impl Joins {
             // newuidmap writes maps only for what is its caller's to look at.
             process::set_undumpable().during(|| "hide from the container")?;
         }
-        // Last: behind it, this process no longer finds itself in /proc.
-        let (mounts, others): (Vec<Join>, Vec<Join>) =
-            self.joins.into_iter().partition(|join| join.kind == Namespaces::MOUNT);
-        enter(others)?;
+        enter(self.joins)?;
         match clone::fork_sibling_into(self.new).during(|| "clone into new namespaces")? {
             Forked::Parent(child) => {
                 report(&child);
@@ -178,7 +197,7 @@ impl Joins {
             Forked::Child if self.new.has(Namespaces::MOUNT) => {
                 mount::set_root_propagation(Propagation::Private).during(|| "make the mounts private")
             }
-            Forked::Child => enter(mounts),
+            Forked::Child => Ok(()),
         }
     }
 }

@@ -138,7 +138,7 @@ mod tests {
     fn check(name: &str, new: Namespaces, joined: Option<&str>) -> Result<String, String> {
         let joined = joined.map(|path| (Namespaces::NET, path.into())).into_iter().collect();
         let asked = HashMap::from([(name.to_owned(), "1".to_owned())]);
-        let planned = plan(&asked, &NamespacePlan { new, joined, enters: false }).map_err(|error| error.to_string())?;
+        let planned = plan(&asked, &NamespacePlan { new, joined, process: None }).map_err(|error| error.to_string())?;
         Ok(planned[0].path.display().to_string())
     }
 

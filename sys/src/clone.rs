@@ -3,8 +3,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
-use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, WaitOptions};
 
 use crate::errno;
 use crate::signal::Signal;
@@ -97,7 +98,7 @@ pub fn fork_sibling_into(namespaces: Namespaces) -> io::Result<Forked> {
 }
 
 fn fork(namespaces: Namespaces, flags: libc::c_int, exit_signal: libc::c_int) -> io::Result<Forked> {
-    if thread_count()? != 1 {
+    if !has_one_thread() {
         return Err(io::Error::from_raw_os_error(libc::EDEADLK));
     }
     let mut pidfd: libc::c_int = -1;
@@ -123,15 +124,26 @@ pub fn unshare(namespaces: Namespaces) -> io::Result<()> {
     errno::check(unsafe { libc::unshare(namespaces.0 as libc::c_int) })
 }
 
-/// Moves the calling thread into the namespace that `file` refers to, which must be of this kind.
+/// Moves the calling thread into the namespace that `file` refers to, which must be of this kind; or into those of these
+/// kinds that the process of a pidfd has (Linux 5.8), into all of them or into none.
 pub fn enter(file: impl AsFd, kind: Namespaces) -> io::Result<()> {
     // SAFETY: no kind of `Namespaces` has file descriptors or memory in it.
     errno::check(unsafe { libc::setns(file.as_fd().as_raw_fd(), kind.0 as libc::c_int) })
 }
 
-/// Threads of this process: /proc/self/task has one directory each, and a directory's link count is 2 more.
-fn thread_count() -> io::Result<u64> {
-    Ok(u64::from(rustix::fs::stat("/proc/self/task")?.st_nlink as u32).saturating_sub(2))
+/// Whether the calling thread is the only one of this process. The kernel is asked, and not /proc, which need not be this
+/// pid namespace's, or the kernel's at all.
+fn has_one_thread() -> bool {
+    // One that has been joined lets its joiner go on before it is quite gone; on a busy machine, long before.
+    const LOOKS: u32 = 300;
+    (0..LOOKS).any(|look| {
+        // SAFETY: in a process of one thread this flag does nothing, and in others it is refused (unshare(2)).
+        let alone = unsafe { libc::unshare(libc::CLONE_THREAD) } == 0;
+        if !alone {
+            std::thread::sleep(Duration::from_micros(10 * u64::from(look)));
+        }
+        alone
+    })
 }
 
 impl Child {
@@ -179,6 +191,16 @@ impl Ended {
             (None, None) => unreachable!("waitid with WEXITED reports ends only"),
         }
     }
+}
+
+/// Reaps a child of this process that has ended, whichever it is; none where all go on.
+pub fn reap() -> Option<(u32, Ended)> {
+    let (pid, status) = rustix::process::wait(WaitOptions::NOHANG).ok().flatten()?;
+    let ended = match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Ended::Exited(code as u8),
+        (None, signal) => Ended::Signaled(signal?),
+    };
+    Some((pid.as_raw_pid().unsigned_abs(), ended))
 }
 
 /// Readable once the child has ended.

@@ -1,4 +1,4 @@
-//! Where the cgroup2 filesystem is, and this process's own place in it.
+//! Where the cgroup2 filesystem is, and a process's place in it.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -13,25 +13,31 @@ use super::Error;
 pub(super) struct Mount {
     /// Its topmost directory.
     pub dir: OwnedFd,
-    /// This process's cgroup, below the mount and without a leading `/`; `None`: it is not below the mount.
-    pub own: Option<String>,
+    /// The process's cgroup, below the mount and without a leading `/`; `None`: it is not below the mount.
+    pub place: Option<String>,
 }
 
 impl Mount {
-    /// Looks it up in /proc/thread-self/mountinfo. On hybrid hosts that is the one at /sys/fs/cgroup/unified.
+    /// Looks it up in /proc/thread-self/mountinfo, with this process's own place. On hybrid hosts that is the one at
+    /// /sys/fs/cgroup/unified.
     pub(super) fn find() -> Result<Self, Error> {
+        Self::find_with("thread-self")
+    }
+
+    /// As [`find`](Self::find), with the place of the process that /proc calls so.
+    pub(super) fn find_with(process: &str) -> Result<Self, Error> {
         let none = |why: String| Error::NoMount(why);
         let mountinfo = read(Path::new("/proc/thread-self/mountinfo")).map_err(none)?;
-        let own = read(Path::new("/proc/thread-self/cgroup")).map_err(none)?;
+        let cgroups = read(&Path::new("/proc").join(process).join("cgroup")).map_err(none)?;
         let mounts = parse(&mountinfo);
         // A mount may be covered by another one; what opens is what counts.
         for (root, point) in &mounts {
             if let Ok(dir) = cgroup::open_mount(point) {
-                return Ok(Self { dir, own: own_path(&own, root) });
+                return Ok(Self { dir, place: place(&cgroups, root) });
             }
         }
         Err(none(if mounts.is_empty() {
-            match v1_controllers(&own).as_slice() {
+            match v1_controllers(&cgroups).as_slice() {
                 [] => "it is not mounted".into(),
                 _ => "this host has cgroup v1 only, which is not supported".into(),
             }
@@ -87,9 +93,14 @@ fn unescape(field: &str) -> String {
     text
 }
 
-/// The path of the `0::` line of /proc/thread-self/cgroup (cgroups(7)) below a mount of `root`.
-fn own_path(cgroups: &str, root: &str) -> Option<String> {
-    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
+/// The path that /proc/PID/cgroup has for version 2: the line `0::` (cgroups(7)).
+pub(super) fn v2_path(cgroups: &str) -> Option<&str> {
+    cgroups.lines().find_map(|line| line.strip_prefix("0::"))
+}
+
+/// That path below a mount of `root`.
+fn place(cgroups: &str, root: &str) -> Option<String> {
+    let path = v2_path(cgroups)?;
     let below = if root == "/" { path } else { path.strip_prefix(root)? };
     // "/.." is what lies outside the cgroup namespace; a removed cgroup is marked so.
     let reachable = (below.is_empty() || below.starts_with('/'))
@@ -129,12 +140,12 @@ mod tests {
     #[test]
     fn the_own_cgroup_is_below_the_mount_or_unknown() {
         let own = "4:memory:/x\n1:cpu,cpuacct:/\n0::/user.slice/session-1.scope\n";
-        assert_eq!(own_path(own, "/").as_deref(), Some("user.slice/session-1.scope"));
-        assert_eq!(own_path(own, "/user.slice").as_deref(), Some("session-1.scope"));
-        assert_eq!(own_path(own, "/user"), None);
-        assert_eq!(own_path("0::/\n", "/").as_deref(), Some(""));
-        assert_eq!(own_path("0::/../other\n", "/"), None);
-        assert_eq!(own_path("4:memory:/x\n", "/"), None);
+        assert_eq!(place(own, "/").as_deref(), Some("user.slice/session-1.scope"));
+        assert_eq!(place(own, "/user.slice").as_deref(), Some("session-1.scope"));
+        assert_eq!(place(own, "/user"), None);
+        assert_eq!(place("0::/\n", "/").as_deref(), Some(""));
+        assert_eq!(place("0::/../other\n", "/"), None);
+        assert_eq!(place("4:memory:/x\n", "/"), None);
         assert_eq!(
             v1_controllers("4:memory:/x\n1:cpu,cpuacct:/\n9:name=systemd:/\n0::/\n"),
             ["memory", "cpu", "cpuacct"]

@@ -37,7 +37,7 @@ impl Place {
             mount => mount?,
         };
         let mut refused = None;
-        for path in candidates(cgroups_path, id, mount.own.as_deref())? {
+        for path in candidates(cgroups_path, id, mount.place.as_deref())? {
             match may_make(&mount, &path) {
                 Ok(missing) => return Ok(Some(Self { mount, path, missing })),
                 Err(error) => refused = refused.or(Some(error)),
@@ -128,7 +128,7 @@ fn may_make(mount: &Mount, path: &str) -> Result<usize, Error> {
     may_write(&dir, &above, if above == path { "cgroup.procs" } else { "." })?;
     // Who moves a process must be allowed to for the nearest cgroup above both places (cgroups(7), "Cgroups
     // delegation: delegation containment").
-    if let Some(own) = &mount.own {
+    if let Some(own) = &mount.place {
         let common = common_ancestor(own, path);
         let dir = cgroup::open(mount.dir.as_fd(), &common).map_err(refused("cannot look at what is there".into()))?;
         may_write(&dir, &common, "cgroup.procs")?;

@@ -39,16 +39,14 @@ impl Container {
         };
         let mut spec = self.record.spec.clone();
         spec.set_process(Some(execution.process.clone())).set_hooks(None);
+        let pidfd = first.open().map_err(Error::io("find the first process of", self.id()))?;
+        let Some(pidfd) = pidfd else { return Err(refuse(self.status())) };
         let linux = self.record.spec.linux().as_ref();
         let namespaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
         let timed = namespaces.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::Time);
-        let namespaces = NamespacePlan::of_process(first.pid, timed)?;
+        let namespaces = NamespacePlan::of_process(first.pid, pidfd, timed)?;
         scheduling::begin(&execution.process)?;
         let launch = Launch::begin(BUNDLE_VERB, &namespaces, None, &mut Trace::off())?;
-        if !first.lives() {
-            // The namespaces may be those of another process by now.
-            return Err(refuse(self.status()));
-        }
         if let Some(cgroup) = self.cgroup()? {
             cgroup.attach_beside(launch.pid(), first.pid)?;
         }

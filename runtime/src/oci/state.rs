@@ -20,6 +20,7 @@ use oci_spec::runtime::Spec;
 use rbox_sys::at;
 use rbox_sys::clone::open_pidfd;
 use rbox_sys::flock::{self, Mode};
+use rbox_sys::process;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, States};
@@ -68,12 +69,12 @@ pub struct Container {
 
 impl Process {
     pub(super) fn of(pid: u32) -> io::Result<Self> {
-        let started = started(pid)?.ok_or(io::ErrorKind::NotFound)?;
+        let started = process::began(pid)?.ok_or(io::ErrorKind::NotFound)?;
         Ok(Self { pid, started })
     }
 
     pub(super) fn lives(self) -> bool {
-        started(self.pid).ok().flatten() == Some(self.started)
+        process::began(self.pid).ok().flatten() == Some(self.started)
     }
 
     /// A descriptor of it, if it lives.
@@ -85,19 +86,6 @@ impl Process {
         // Asked after it was opened: from here on the number is his.
         Ok(self.lives().then_some(pidfd))
     }
-}
-
-/// When the process `pid` began; none if it is gone or only waits to be reaped.
-fn started(pid: u32) -> io::Result<Option<u64>> {
-    let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.raw_os_error() == Some(rbox_sys::Errno::SRCH.raw_os_error()) => return Ok(None),
-        stat => stat?,
-    };
-    // The second field is the program's name in parentheses, and may hold anything.
-    let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
-    let (Some(state), Some(started)) = (fields.first(), fields.get(19)) else { return Ok(None) };
-    Ok(if matches!(*state, "Z" | "X") { None } else { started.parse().ok() })
 }
 
 impl States {
