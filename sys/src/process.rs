@@ -6,6 +6,9 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
 use crate::errno;
 use crate::signal::Signal;
 
@@ -41,9 +44,18 @@ pub fn set_domainname(name: &str) -> io::Result<()> {
     Ok(rustix::system::setdomainname(name.as_bytes())?)
 }
 
-/// Changes the current directory.
+/// Changes the current directory. A path by way of a magic link, such as /proc/self/fd/7, is refused (ELOOP): it leads to
+/// whatever this process has open, and that may lie outside its root (CVE-2024-21626).
 pub fn change_directory(path: &Path) -> io::Result<()> {
-    Ok(rustix::process::chdir(path)?)
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = loop {
+        match rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS) {
+            // Something was renamed meanwhile (openat2(2), "EAGAIN"): the kernel asks to try again.
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            dir => break dir?,
+        }
+    };
+    Ok(rustix::process::fchdir(dir)?)
 }
 
 /// Makes the current directory the root of this process (chroot(2)).
