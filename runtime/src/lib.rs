@@ -52,6 +52,7 @@ mod mask;
 mod memory_policy;
 mod mount_ids;
 mod mount_options;
+mod mounted;
 mod namespaces;
 mod network;
 mod number_list;

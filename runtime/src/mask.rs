@@ -11,30 +11,31 @@ use rbox_sys::in_root;
 use rbox_sys::mount::{self, Attributes, Filesystem};
 
 use crate::error::{During, Failure};
+use crate::mounted::Mounted;
 
 /// Binds `path` over itself, read-only. What is not there needs no protection.
-pub(crate) fn make_read_only(root: BorrowedFd<'_>, path: &Path) -> Result<(), Failure> {
+pub(crate) fn make_read_only(mounted: &Mounted<'_>, path: &Path) -> Result<(), Failure> {
     let what = || format!("make {} read-only", path.display());
-    let Some(target) = if_there(in_root::open_path(root, path)).during(what)? else { return Ok(()) };
+    let Some(target) = find(mounted, path).during(what)? else { return Ok(()) };
     let clone = mount::clone_tree(target.as_fd(), Path::new(""), true).during(what)?;
     mount::set_attributes(clone.as_fd(), Attributes::READ_ONLY, Attributes::default(), true).during(what)?;
     mount::attach(clone.as_fd(), target.as_fd()).during(what)
 }
 
 /// Covers files with /dev/null and directories with one empty, read-only directory.
-pub(crate) fn cover(root: BorrowedFd<'_>, paths: &[PathBuf]) -> Result<(), Failure> {
+pub(crate) fn cover(mounted: &Mounted<'_>, paths: &[PathBuf]) -> Result<(), Failure> {
     let mut null = None;
     let mut empty = None;
     for path in paths {
         let what = || format!("mask {}", path.display());
-        let Some(target) = if_there(in_root::open_path(root, path)).during(what)? else { continue };
+        let Some(target) = find(mounted, path).during(what)? else { continue };
         let directory = at::status_of(target.as_fd()).during(what)?.kind == Kind::Directory;
         let cover = if directory { &mut empty } else { &mut null };
         let clone = match &*cover {
             // Both covers are mounted once and cloned from there on: a clone shares the first one's superblock.
             Some(first) => clone_mount(first).during(what)?,
             None if directory => empty_directory().during(what)?,
-            None => clone_mount(&container_null(root).during(what)?).during(what)?,
+            None => clone_mount(&container_null(mounted.root()).during(what)?).during(what)?,
         };
         mount::attach(clone.as_fd(), target.as_fd()).during(what)?;
         cover.get_or_insert(clone);
@@ -68,8 +69,9 @@ fn container_null(root: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     }
 }
 
-fn if_there(opened: io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
-    match opened {
+fn find(mounted: &Mounted<'_>, path: &Path) -> io::Result<Option<OwnedFd>> {
+    let (mount, rest) = mounted.of(path);
+    match in_root::open_path(mount, rest) {
         Ok(found) => Ok(Some(found)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(error),

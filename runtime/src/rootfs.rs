@@ -6,16 +6,18 @@
 
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rbox_sys::mount::{self, Attributes, Filesystem};
 use rbox_sys::socket::Channel;
 use rbox_sys::tty::{self, Winsize};
-use rbox_sys::{at, dir, in_root, process};
+use rbox_sys::{at, beneath, dir, in_root, process};
 
 use crate::copy_up::copy_up;
 use crate::error::{During, Failure};
 use crate::mount_options::MountOptions;
+use crate::mounted::Mounted;
 use crate::order::Order;
 use crate::plan::{InitPlan, MountSource, MountStep};
 use crate::report::Report;
@@ -45,10 +47,9 @@ pub(crate) fn build(
     trace: &mut Trace,
 ) -> Result<(), Failure> {
     let root = root.as_fd();
-    let mut late = Vec::new();
+    let mut mounted = Mounted::new(root);
     for (step, source) in plan.mounts.iter().zip(sources.into_iter()) {
-        let mounted = mount_one(root, step, source)?;
-        late.extend(mounted.filter(|_| step.read_only_late()).map(|mounted| (mounted, &step.destination)));
+        mounted.add(step, mount_one(root, step, source)?);
         if step.destination == Path::new(dev::PATH) && !dev::is_new(step) {
             let what = || format!("open {}", dev::PATH);
             dev::fill(in_root::open_path(root, &step.destination).during(what)?.as_fd(), &[])?;
@@ -64,14 +65,11 @@ pub(crate) fn build(
     // The workload's directory is made while the root can still be written.
     in_root::create_dir_all(root, &plan.cwd, 0o755)
         .during(|| format!("make the working directory {}", plan.cwd.display()))?;
-    for (mounted, destination) in late {
-        mount::set_attributes(mounted.as_fd(), Attributes::READ_ONLY, Attributes::default(), false)
-            .during(|| format!("make {} read-only", destination.display()))?;
-    }
+    mounted.make_late_ones_read_only()?;
     for path in &plan.read_only_paths {
-        mask::make_read_only(root, path)?;
+        mask::make_read_only(&mounted, path)?;
     }
-    mask::cover(root, &plan.masked_paths)?;
+    mask::cover(&mounted, &plan.masked_paths)?;
     trace.mark("mask paths");
     if plan.root_read_only {
         mount::set_attributes(root, Attributes::READ_ONLY, Attributes::default(), false)
@@ -117,12 +115,6 @@ fn mount_one(root: BorrowedFd<'_>, step: &MountStep, source: Option<Source>) -> 
         mount::set_attributes(mounted.as_fd(), set, clear, options.attributes_recursive)
             .during(|| format!("set the options of the bind mount on {}", destination.display()))?;
     }
-    let mut target = None;
-    if matches!(&step.source, MountSource::New(kind) if kind == "proc" || kind == "sysfs") {
-        // An image with a link there would have this one elsewhere, and a /proc of its own making (CVE-2019-19921).
-        target = in_root::open_unless_symlink(root, destination)
-            .during(|| format!("mount on {}: it must be mounted on ordinary directory", destination.display()))?;
-    }
     let takes_mode = matches!(&step.source, MountSource::New(kind) if kind == "tmpfs")
         && options.data.iter().all(|(key, _)| key != "mode");
     // A tmpfs is as accessible as the directory that it covers, and not the sticky 1777 of the kernel's (runc does so).
@@ -138,17 +130,36 @@ fn mount_one(root: BorrowedFd<'_>, step: &MountStep, source: Option<Source>) -> 
         keep_what_was_asked(mounted.as_fd(), &before, options)
             .during(|| format!("set the owner and mode of {}", destination.display()))?;
     }
-    let target = match target {
-        Some(target) => Ok(target),
-        None if directory => in_root::create_dir_all(root, destination, 0o755),
-        None => in_root::create_file(root, destination, 0o644),
+    let target = if matches!(&step.source, MountSource::New(kind) if kind == "proc" || kind == "sysfs") {
+        ordinary_directory(root, destination)
+            .during(|| format!("mount on {}: it must be mounted on ordinary directory", destination.display()))?
+    } else {
+        let target = if directory {
+            in_root::create_dir_all(root, destination, 0o755)
+        } else {
+            in_root::create_file(root, destination, 0o644)
+        };
+        target.during(|| format!("make the mount point {}", destination.display()))?
     };
-    let target = target.during(|| format!("make the mount point {}", destination.display()))?;
     mount::attach(mounted.as_fd(), target.as_fd()).during(|| format!("mount on {}", destination.display()))?;
     for propagation in &options.propagation {
         propagation.apply(mounted.as_fd()).during(|| format!("set the propagation of {}", destination.display()))?;
     }
     Ok(Some(mounted))
+}
+
+/// A directory that no link leads to: an image with one would have this mount elsewhere, and a /proc of its own making
+/// (CVE-2019-19921). It is looked at and opened at once, or whoever shares the root could come between
+/// (CVE-2023-27561).
+fn ordinary_directory(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
+    let relative = path.strip_prefix("/").unwrap_or(path).as_os_str().as_bytes();
+    match beneath::open_dir_path(root, relative) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            in_root::create_dir_all(root, path, 0o755)?;
+            beneath::open_dir_path(root, relative)
+        }
+        found => found,
+    }
 }
 
 /// The spec's own owner and mode of a tmpfs count, not those of the directory that was copied into it.
@@ -157,7 +168,7 @@ fn keep_what_was_asked(mounted: BorrowedFd<'_>, before: &at::Status, options: &M
     let now = at::status_of(mounted)?;
     let owner = |name, before, now| if asked(name) { before } else { now };
     at::set_owner_of(
-        rbox_sys::beneath::open_dir(mounted, b"")?.as_fd(),
+        beneath::open_dir(mounted, b"")?.as_fd(),
         owner("uid", before.uid, now.uid),
         owner("gid", before.gid, now.gid),
     )?;

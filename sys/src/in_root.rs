@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// An O_PATH descriptor of whatever `path` is; the last component is followed too.
@@ -56,20 +56,6 @@ pub fn create_file(root: BorrowedFd<'_>, path: &Path, mode: u32) -> io::Result<O
         Err(error) => return Err(error.into()),
     }
     openat2(parent.as_fd(), Path::new(name), OFlags::PATH)
-}
-
-/// An O_PATH descriptor of what is at `path`, which must be no symbolic link; that nothing is there is well.
-pub fn open_unless_symlink(root: BorrowedFd<'_>, path: &Path) -> io::Result<Option<OwnedFd>> {
-    match openat2(root, path, OFlags::PATH | OFlags::NOFOLLOW) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        found => {
-            let found = found?;
-            match FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) {
-                FileType::Symlink => Err(Errno::LOOP.into()),
-                _ => Ok(Some(found)),
-            }
-        }
-    }
 }
 
 fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
