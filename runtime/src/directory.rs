@@ -1,6 +1,6 @@
 //! A root filesystem that is there already: a bundle's directory.
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -55,6 +55,9 @@ impl MountRoot for OpenDirectory {
     }
 }
 
+/// No honest passwd file comes near; a hostile one shall not fill our memory.
+const LARGEST: u64 = 4 * 1024 * 1024;
+
 /// The home directory of `uid` in the root's passwd(5).
 fn home(root: &OwnedFd, uid: u32) -> io::Result<Option<String>> {
     let file = match in_root::open_file(root.as_fd(), Path::new("etc/passwd")) {
@@ -64,7 +67,7 @@ fn home(root: &OwnedFd, uid: u32) -> io::Result<Option<String>> {
         file => file?,
     };
     let uid = uid.to_string();
-    for line in BufReader::new(file).split(b'\n') {
+    for line in BufReader::new(file.take(LARGEST)).split(b'\n') {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
         let mut fields = line.split(':');

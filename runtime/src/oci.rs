@@ -24,7 +24,9 @@ mod spelling;
 mod start;
 mod state;
 
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 pub use bundle::Bundle;
 pub use create::{Created, Creation};
@@ -47,14 +49,15 @@ impl States {
         Self { root }
     }
 
-    /// Where this user's are: `$XDG_RUNTIME_DIR/rbox-oci`, or `/run/rbox-oci` for root.
-    pub fn of_this_user() -> Self {
+    /// Where this user's are: `$XDG_RUNTIME_DIR/rbox-oci`, or `/run/rbox-oci` for root. A user without the variable has
+    /// them in a directory in /tmp, that nobody else may have made.
+    pub fn of_this_user() -> Result<Self, Error> {
         let base = match std::env::var_os("XDG_RUNTIME_DIR") {
             Some(dir) if !dir.is_empty() => PathBuf::from(dir),
             _ if rbox_sys::ids::uid() == 0 => PathBuf::from("/run"),
-            _ => std::env::temp_dir().join(format!("rbox-{}", rbox_sys::ids::uid())),
+            _ => own_directory(std::env::temp_dir().join(format!("rbox-{}", rbox_sys::ids::uid())))?,
         };
-        Self { root: base.join("rbox-oci") }
+        Ok(Self { root: base.join("rbox-oci") })
     }
 
     fn directory(&self, id: &str) -> Result<PathBuf, Error> {
@@ -65,6 +68,21 @@ impl States {
     /// The directory of them all.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+}
+
+/// A directory where anybody may make one. Its name can be foreseen, and a state that somebody else has written could have
+/// this user run hooks of that one's choice, or signal processes.
+fn own_directory(path: PathBuf) -> Result<PathBuf, Error> {
+    match fs::DirBuilder::new().mode(0o700).create(&path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        result => result.map_err(Error::io("create", &path))?,
+    }
+    let found = fs::symlink_metadata(&path).map_err(Error::io("look at", &path))?;
+    if found.is_dir() && found.uid() == rbox_sys::ids::uid() && found.mode() & 0o022 == 0 {
+        Ok(path)
+    } else {
+        Err(Error::NotOurs(path))
     }
 }
 

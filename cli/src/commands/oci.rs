@@ -166,9 +166,9 @@ const FAILED: u8 = 1;
 impl Oci {
     /// `root` is where the states are.
     pub(crate) fn act(self, root: Option<PathBuf>) -> Result<u8, Failure> {
-        let states = root.map_or_else(States::of_this_user, States::at);
         let log = Log::new(self.log, self.log_format);
-        self.verb.act(&states, self.debug).map_err(|mut failure| {
+        let states = root.map_or_else(States::of_this_user, |root| Ok(States::at(root))).map_err(Failure::from);
+        states.and_then(|states| self.verb.act(&states, self.debug)).map_err(|mut failure| {
             failure.status = FAILED;
             log.write(&failure);
             failure.into_error()

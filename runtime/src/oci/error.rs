@@ -14,6 +14,9 @@ pub enum Error {
     /// The id is taken.
     #[error("a container with the id {0} exists already")]
     Exists(String),
+    /// Somebody else could write there.
+    #[error("{0} is not a directory that only this user can write to")]
+    NotOurs(PathBuf),
     /// There is no such container.
     #[error("the container {0} does not exist")]
     Missing(String),
@@ -70,6 +73,7 @@ impl Error {
         match self {
             Self::Runtime(error) => error.hint(),
             Self::Cgroup(error) => error.hint(),
+            Self::NotOurs(_) => Some("set XDG_RUNTIME_DIR, or say --root".into()),
             Self::NoCgroup { .. } => Some("a user needs a cgroup that is delegated to him".into()),
             _ => None,
         }
