@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::command::{read, run};
 use crate::rbox::{Outcome, finish};
 use crate::running::Running;
-use crate::{alpine, host};
+use crate::{alpine, attacker, host};
 
 /// A directory with the small image's files, a config.json, and a runtime's state.
 pub struct Bundle {
@@ -34,6 +34,13 @@ impl Bundle {
         }
         let bundle = Self { dir };
         bundle.write(&config(script))?;
+        Ok(bundle)
+    }
+
+    /// As [`Bundle::new`], with the [attacker's program](attacker) at /kit.
+    pub fn armed(script: &str) -> Result<Self> {
+        let bundle = Self::new(script)?;
+        attacker::install(&bundle.inside("/kit"))?;
         Ok(bundle)
     }
 
@@ -91,6 +98,13 @@ impl Bundle {
         let status = crate::rbox::code(command.status()?);
         let stderr = fs::read_to_string(stderr)?;
         Ok(Outcome { arguments: crate::command::shown(&command), status, stdout: String::new(), stderr })
+    }
+
+    /// Leaves a container running: [`Bundle::create`] and `start`.
+    pub fn start(&self, id: &str) -> Result<()> {
+        self.create(id, &[])?.exits(0);
+        self.runtime(["start", id]).exits(0);
+        Ok(())
     }
 
     /// What the workload of [`Bundle::create`] has written.

@@ -5,6 +5,7 @@
 //! unprivileged users to run as. A test that lacks something fails and says so; none is skipped.
 
 pub mod alpine;
+pub mod attacker;
 pub mod bundle;
 pub mod command;
 pub mod debian;
