@@ -109,6 +109,24 @@ mod tests {
         (account.user.uid, account.user.gid, account.user.additional_gids, account.home)
     }
 
+    // The three texts in one; whoever is found is in the group that is asked for or that the file says, and in no group
+    // twice.
+    rbox_fuzz::target!(
+        passwd_and_group,
+        rbox_fuzz::Shape::Bytes,
+        [format!("web\u{1}{PASSWD}\u{1}{GROUP}"), format!("5:disk\u{1}{PASSWD}\u{1}{GROUP}")],
+        |input: &[u8]| {
+            let text = String::from_utf8_lossy(input);
+            let mut parts = text.splitn(3, '\u{1}');
+            let mut next = || parts.next().unwrap_or_default();
+            let (wanted, passwd, group) = (next(), next(), next());
+            if let Ok(Account { user, .. }) = look_up(wanted, passwd, group) {
+                assert!(user.additional_gids.contains(&user.gid));
+                assert!(user.additional_gids.is_sorted_by(|one, next| one < next));
+            }
+        }
+    );
+
     #[test]
     fn names_and_numbers() {
         assert_eq!(found(""), (0, 0, vec![0, 6], "/root".into()));

@@ -270,6 +270,27 @@ mod tests {
 
     const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
+    rbox_fuzz::target!(
+        image_manifest,
+        rbox_fuzz::Shape::Json,
+        [
+            image(OCI_CONFIG, GZIP).to_string(),
+            json!({ "schemaVersion": 2, "mediaType": DOCKER_LIST, "manifests": [
+                { "mediaType": DOCKER_MANIFEST, "digest": digest(3), "size": 4,
+                  "platform": { "os": "linux", "architecture": "arm", "variant": "v7" } },
+                { "mediaType": OCI_MANIFEST, "digest": digest(4), "size": 5 },
+            ] })
+            .to_string(),
+        ],
+        |input: &[u8]| {
+            for header in [None, Some(OCI_INDEX), Some(DOCKER_MANIFEST)] {
+                if let Ok(Document::Index(index)) = parse("r/n:t", input, header) {
+                    let _ = index.choose("r/n:t", &Platform::host());
+                }
+            }
+        }
+    );
+
     #[test]
     fn images_of_both_families() {
         for (config, layer, expected) in [

@@ -338,3 +338,33 @@ fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {
     }
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Read as it is, and with its checksums put right, which would end nearly all of it at the first block.
+    rbox_fuzz::target!(tar_archive, rbox_fuzz::Shape::Bytes, [[0; 2 * BLOCK]], |input: &[u8]| {
+        read_all(input);
+        let mut summed = input.to_vec();
+        for block in summed.as_chunks_mut::<BLOCK>().0 {
+            block[148..156].fill(b' ');
+            let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+            block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        }
+        read_all(&summed);
+    });
+
+    fn read_all(input: &[u8]) {
+        let mut archive = Archive::new(input);
+        while let Ok(Some(_)) = archive.next() {
+            while let Ok(data) = archive.data(100) {
+                let length = data.len();
+                if length == 0 {
+                    break;
+                }
+                archive.consume(length);
+            }
+        }
+    }
+}

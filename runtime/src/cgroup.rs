@@ -65,6 +65,13 @@ pub struct Cgroup {
     record: Record,
 }
 
+/// What would be written and loaded for a cgroup, from files that all have this text.
+#[cfg(test)]
+pub(crate) fn plan_of(resources: &LinuxResources, text: &str) {
+    let _ = limits::plan(resources, &|_| Ok(text.to_owned()));
+    let _ = devices::program(resources.devices().as_deref().unwrap_or_default());
+}
+
 /// What a later invocation must know of a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

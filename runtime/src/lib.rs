@@ -43,6 +43,8 @@ mod entry;
 mod error;
 mod exec;
 mod filesystems;
+#[cfg(test)]
+mod fuzz;
 mod hooks;
 mod init;
 mod keyring;

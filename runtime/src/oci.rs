@@ -37,6 +37,9 @@ pub use kill::parse_signal;
 pub use spelling::parse;
 pub use state::Container;
 
+#[cfg(test)]
+pub(crate) use ids::identity;
+
 /// Where containers' states are kept: a directory each.
 #[derive(Debug, Clone)]
 pub struct States {

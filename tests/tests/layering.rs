@@ -8,7 +8,7 @@ use rbox_tests::host;
 
 /// Lowest first. Crates on one floor never use each other.
 const FLOORS: &[&[&str]] =
-    &[&["types"], &["sys"], &["store", "rootless"], &["image", "overlay", "runtime"], &["container"], &["cli"]];
+    &[&["types", "fuzz"], &["sys"], &["store", "rootless"], &["image", "overlay", "runtime"], &["container"], &["cli"]];
 
 /// Crates that stand beside the building, and what of it they may use: they drive the binary from outside.
 const BESIDE: &[(&str, &[&str])] = &[("tests", &["sys"]), ("xtask", &["sys", "tests"])];

@@ -9,7 +9,7 @@ use super::Error;
 
 /// The maps for a new user namespace, and how this caller can write them. A spec that has none, such as crun's own
 /// example for users without root, gets the caller's id as its root.
-pub(super) fn identity(spec: &Spec) -> Result<Identity, Error> {
+pub(crate) fn identity(spec: &Spec) -> Result<Identity, Error> {
     let linux = spec.linux().as_ref();
     let mappings = |of: fn(&oci_spec::runtime::Linux) -> &Option<Vec<LinuxIdMapping>>| {
         linux.and_then(|linux| of(linux).as_deref()).unwrap_or_default()
