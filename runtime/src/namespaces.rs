@@ -72,17 +72,21 @@ impl NamespacePlan {
     }
 
     /// Those of the process `pid`, as far as they are not the caller's already. By its pidfd: if its number is another's
-    /// by the time that they are joined, that fails. Whether it has a time namespace of its own is for the caller to know:
-    /// few have, and not every kernel has any.
-    pub fn of_process(pid: u32, pidfd: OwnedFd, timed: bool) -> Result<Self, Error> {
+    /// by the time that they are joined, that fails. `expected` are those that it should not share with the caller; of time
+    /// namespaces, which few have and not every kernel knows, only that says whether there is one.
+    pub fn of_process(pid: u32, pidfd: OwnedFd, expected: &Self) -> Result<Self, Error> {
+        let expected = expected.joined.iter().fold(expected.new, |kinds, (kind, _)| kinds.and(*kind));
         let mut kinds = Namespaces::NONE;
-        for (kind, name) in KINDS.into_iter().filter(|(kind, _)| timed || *kind != Namespaces::TIME) {
+        for (kind, name) in KINDS {
+            if kind == Namespaces::TIME && !expected.has(kind) {
+                continue;
+            }
             let read = |path: PathBuf| fs::read_link(&path).map_err(|source| Error::Namespace { path, source });
             if read(format!("/proc/{pid}/ns/{name}").into())? != read(Path::new("/proc/self/ns").join(name))? {
                 kinds = kinds.and(kind);
             }
         }
-        if !kinds.has(Namespaces::MOUNT) {
+        if expected.has(Namespaces::MOUNT) && !kinds.has(Namespaces::MOUNT) {
             // What is run beside it would run on the host.
             return Err(Error::NotContained(pid));
         }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxNamespaceType, Process};
+use oci_spec::runtime::Process;
 
 use super::create::write_pid;
 use super::{Container, Error};
@@ -43,8 +43,7 @@ impl Container {
         let Some(pidfd) = pidfd else { return Err(refuse(self.status())) };
         let linux = self.record.spec.linux().as_ref();
         let namespaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
-        let timed = namespaces.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::Time);
-        let namespaces = NamespacePlan::of_process(first.pid, pidfd, timed)?;
+        let namespaces = NamespacePlan::of_process(first.pid, pidfd, &NamespacePlan::of(namespaces)?)?;
         scheduling::begin(&execution.process)?;
         let launch = Launch::begin(BUNDLE_VERB, &namespaces, None, &mut Trace::off())?;
         if let Some(cgroup) = self.cgroup()? {

@@ -36,7 +36,7 @@ mod tests {
 
     use super::*;
 
-    const PROCESS: &str = r#"{ "cwd": "/", "scheduler": { "policy": "SCHED_OTHER", "flags": [
+    const PROCESS: &str = r#"{ "cwd": "/", "user": { "uid": 0, "gid": 0 }, "scheduler": { "policy": "SCHED_OTHER", "flags": [
         "SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_KEEP_POLICY",
         "SCHED_FLAG_KEEP_PARAMS", "SCHED_FLAG_UTIL_CLAMP_MIN", "SCHED_FLAG_UTIL_CLAMP_MAX" ] } }"#;
 
