@@ -110,7 +110,7 @@ impl NamespacePlan {
             Ok(Join { kind: *kind, path: path.clone(), file: file.into() })
         };
         let mut joins = self.joined.iter().map(open).collect::<Result<Vec<_>, Error>>()?;
-        if let Some(Of { pid, pidfd, kinds }) = &self.process {
+        if let Some(Of { pid, pidfd, kinds }) = self.process.as_ref().filter(|of| of.kinds != Namespaces::NONE) {
             let path = PathBuf::from(format!("/proc/{pid}/ns"));
             let file = fd::duplicate(pidfd).map_err(|source| Error::Namespace { path: path.clone(), source })?;
             joins.push(Join { kind: *kinds, path, file });
