@@ -107,8 +107,9 @@ struct Victim {
 impl Victim {
     fn new(verb: &str) -> Result<Self> {
         let bundle = Bundle::new("sleep 1000")?;
-        // It is also the name of a cgroup, which all of the machine sees.
-        Ok(Self { bundle, id: format!("rbox-victim-{verb}-{}", std::process::id()) })
+        // It is also the name of a cgroup, which all of the machine sees, and a test beside this one has a victim as well.
+        let unique = bundle.path().file_name().unwrap_or_default().display().to_string();
+        Ok(Self { id: format!("rbox-victim-{verb}-{unique}"), bundle })
     }
 
     /// Gives the first process.
