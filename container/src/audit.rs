@@ -10,13 +10,13 @@ mod spec;
 use std::collections::BTreeMap;
 
 use oci_spec::runtime::Capability;
+use rbox_runtime::seccomp::KernelVersion;
 use rbox_types::IdMap;
 use serde::Serialize;
 
-use crate::containers::ContainerStatus;
+use crate::containers::{ContainerStatus, ContainerSummary};
 use crate::plan::{Host, plan};
 use crate::request::RunRequest;
-use crate::run::kernel;
 use crate::{Engine, Error};
 
 pub use docker::{Difference, Effect};
@@ -181,7 +181,7 @@ impl Engine {
     /// Looks at a container of this name or id, else at an image.
     pub fn audit(&self, name: &str) -> Result<Audit, Error> {
         match self.container(name) {
-            Ok(_) => self.audit_container(name),
+            Ok(container) => self.audit_container(container),
             Err(Error::Store(rbox_store::Error::NoContainer(_))) => match self.audit_image(name) {
                 Err(Error::NoSuchImage(name)) => Err(Error::Nothing(name)),
                 result => result,
@@ -190,8 +190,7 @@ impl Engine {
         }
     }
 
-    fn audit_container(&self, name: &str) -> Result<Audit, Error> {
-        let container = self.container(name)?;
+    fn audit_container(&self, container: ContainerSummary) -> Result<Audit, Error> {
         let not_running = || Error::NotRunning(container.name.clone());
         let ContainerStatus::Running { pid, .. } = container.status else { return Err(not_running()) };
         let posture = process::posture(pid);
@@ -224,7 +223,7 @@ impl Engine {
             many_ids: !self.identity.is_single(),
             foreign_root: self.identity.foreign_root().is_some(),
             volumes: &[],
-            kernel: kernel(),
+            kernel: KernelVersion::of_host(),
             devices: &[],
         };
         let planned = plan(image.config.config().as_ref(), &request, &host)?;

@@ -32,7 +32,7 @@ impl RunPlan {
         let mut spec = self.spec.clone();
         if let Some(mut linux) = spec.linux().clone().filter(|_| self.built_in_filter) {
             let capabilities = DEFAULT_CAPABILITIES.into_iter().collect();
-            linux.set_seccomp(Some(seccomp::default_profile(&capabilities, OLDEST_KERNEL)));
+            linux.set_seccomp(Some(seccomp::default_profile(&capabilities, KernelVersion::OLDEST)));
             spec.set_linux(Some(linux));
         }
         spec
@@ -75,9 +75,6 @@ pub enum PlanError {
         why: String,
     },
 }
-
-/// The oldest one that rbox runs on.
-pub(crate) const OLDEST_KERNEL: KernelVersion = KernelVersion { major: 5, minor: 11 };
 
 /// Without an image's own (Docker's default).
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -10,14 +10,13 @@ use rbox_runtime::seccomp::KernelVersion;
 use rbox_runtime::trace::{Step, Trace};
 use rbox_runtime::{Failure, INIT_VERB, Launch, NamespacePlan, Stdin, Subject, Workload};
 use rbox_store::{ContainerDir, ContainerRefs};
-use rbox_sys::process;
 use rbox_sys::signal::SignalFd;
 use rbox_types::{ChainId, Exit};
 
 use crate::denied::{Denials, Watch};
 use crate::etc_files::etc_files;
 use crate::host_devices::host_devices;
-use crate::plan::{Host, OLDEST_KERNEL, RunPlan, plan};
+use crate::plan::{Host, RunPlan, plan};
 use crate::pull::PullOutput;
 use crate::record::{Finished, Made, Record};
 use crate::request::{RunRequest, Volume};
@@ -68,7 +67,7 @@ impl Engine {
             many_ids: !self.identity.is_single(),
             foreign_root: self.identity.foreign_root().is_some(),
             volumes: &volumes,
-            kernel: kernel(),
+            kernel: KernelVersion::of_host(),
             devices: &devices,
         };
         let planned = plan(image.config.config().as_ref(), request, &host).map_err(Error::from);
@@ -117,7 +116,7 @@ impl Engine {
         self.finish(request, directory, ran.as_ref().map(|(exit, _)| *exit).map_err(Error::status))?;
         trace.mark(if request.rm { "remove the container" } else { "record the end" });
         let (exit, planned) = ran?;
-        let denied = request.explain_denied.then(|| watch.finish(&request.security, kernel()));
+        let denied = request.explain_denied.then(|| watch.finish(&request.security, KernelVersion::of_host()));
         Ok(Ran { exit, denied, explained: explain.then(|| (planned, trace.into_steps())) })
     }
 
@@ -192,11 +191,6 @@ fn made(request: &RunRequest, image: &Image, planned: &RunPlan, hostname: &str, 
             .collect(),
         security: request.security.words(),
     }
-}
-
-pub(crate) fn kernel() -> KernelVersion {
-    // Should the kernel have a name without numbers.
-    KernelVersion::of_release(&process::kernel_release()).unwrap_or(OLDEST_KERNEL)
 }
 
 /// Podman's rule: what is to be bound must be there. Docker makes a directory that then belongs to nobody expected.

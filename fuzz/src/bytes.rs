@@ -46,7 +46,7 @@ fn once(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
         }
         1 if !input.is_empty() => {
             let at = random.below(input.len());
-            input[at] = random.next() as u8;
+            input[at] = random.number() as u8;
         }
         2 => drop(input.drain(piece)),
         3 => {

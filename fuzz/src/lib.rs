@@ -19,7 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use random::Random;
+pub use random::Random;
 
 /// What inputs look like, and so how they are changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,13 +1,16 @@
 //! Numbers that are the same for the same seed: xorshift64*.
 
-pub(crate) struct Random(u64);
+/// A sequence of them.
+pub struct Random(u64);
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// Those of this seed.
+    pub fn new(seed: u64) -> Self {
         Self(seed.max(1))
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    /// Any.
+    pub fn number(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -15,20 +18,22 @@ impl Random {
     }
 
     /// From 0 to below `limit`, which is not 0.
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
-        (self.next() >> 33) as usize % limit
+    pub fn below(&mut self, limit: usize) -> usize {
+        (self.number() >> 33) as usize % limit
     }
 
-    pub(crate) fn one_in(&mut self, chances: usize) -> bool {
+    /// Whether a chance of one in so many came.
+    pub fn one_in(&mut self, chances: usize) -> bool {
         self.below(chances) == 0
     }
 
     /// One as often as all that are more.
-    pub(crate) fn few(&mut self) -> u32 {
-        self.next().leading_zeros() + 1
+    pub fn few(&mut self) -> u32 {
+        self.number().leading_zeros() + 1
     }
 
-    pub(crate) fn of<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+    /// One of these.
+    pub fn of<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.below(from.len())]
     }
 }

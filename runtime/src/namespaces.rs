@@ -53,7 +53,7 @@ impl NamespacePlan {
                 LinuxNamespaceType::Cgroup => Namespaces::CGROUP,
                 LinuxNamespaceType::Time => Namespaces::TIME,
             };
-            if plan.new.has(kind) || plan.joined.iter().any(|(other, _)| *other == kind) {
+            if plan.has(kind) {
                 return refuse(format!("{} is there twice", namespace.typ()));
             }
             match namespace.path() {
@@ -75,7 +75,6 @@ impl NamespacePlan {
     /// by the time that they are joined, that fails. `expected` are those that it should not share with the caller; of time
     /// namespaces, which few have and not every kernel knows, only that says whether there is one.
     pub fn of_process(pid: u32, pidfd: OwnedFd, expected: &Self) -> Result<Self, Error> {
-        let expected = expected.joined.iter().fold(expected.new, |kinds, (kind, _)| kinds.and(*kind));
         let mut kinds = Namespaces::NONE;
         for (kind, name) in KINDS {
             if kind == Namespaces::TIME && !expected.has(kind) {
@@ -91,6 +90,11 @@ impl NamespacePlan {
             return Err(Error::NotContained(pid));
         }
         Ok(Self { process: Some(Of { pid, pidfd, kinds }), ..Self::default() })
+    }
+
+    /// Whether one of this kind is made or joined; else it is the caller's own.
+    pub(crate) fn has(&self, kind: Namespaces) -> bool {
+        self.new.has(kind) || self.joined.iter().any(|(joined, _)| *joined == kind)
     }
 
     /// Whether it comes into a container that is there, with its file tree.

@@ -177,10 +177,8 @@ impl InitPlan {
             return refuse("process.capabilities.inheritable", why);
         }
         let namespaces = NamespacePlan::of(linux.namespaces().as_deref().unwrap_or_default())?;
-        let own_names =
-            namespaces.new.has(Namespaces::UTS) || namespaces.joined.iter().any(|(kind, _)| *kind == Namespaces::UTS);
         for (field, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
-            if name.is_some() && !own_names {
+            if name.is_some() && !namespaces.has(Namespaces::UTS) {
                 return refuse(field, "without a UTS namespace it would be the host's");
             }
         }
@@ -190,8 +188,7 @@ impl InitPlan {
         let size = process.console_size();
         let side = |side: u64| u16::try_from(side).unwrap_or(u16::MAX);
         let mut mounts = spec.mounts().iter().flatten().map(mount_step).collect::<Result<Vec<_>, _>>()?;
-        let in_user_namespace =
-            namespaces.new.has(Namespaces::USER) || namespaces.joined.iter().any(|(kind, _)| *kind == Namespaces::USER);
+        let in_user_namespace = namespaces.has(Namespaces::USER);
         let devices = devices::plan(linux.devices().as_deref().unwrap_or_default())?;
         if mounts.iter().any(|mount| mount.destination == Path::new(dev::PATH)) {
             let nodes = dev::nodes(in_user_namespace);

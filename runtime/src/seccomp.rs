@@ -35,6 +35,7 @@
 //!
 //! Of architectures whose tables are not there (MIPS, Power, S/390 and older ones), none can be named in a profile.
 
+mod actions;
 mod arch;
 mod assembler;
 mod built_in;
@@ -167,11 +168,10 @@ impl Program {
 
     /// The first verdict of the program that this kernel does not know, and would kill for (`SECCOMP_RET_*`).
     pub fn unknown_action(&self) -> Option<u32> {
-        const RETURN: u16 = 0x06;
-        // Since seccomp(2) itself, Linux 3.5: KILL_THREAD, TRAP, ERRNO, TRACE, ALLOW.
-        const OLD: [u32; 5] = [0, 0x0003_0000, 0x0005_0000, 0x7ff0_0000, 0x7fff_0000];
-        let returns = self.instructions.iter().filter(|instruction| instruction.code == RETURN);
-        let mut actions: Vec<u32> = returns.map(|instruction| instruction.k & 0xffff_0000).collect();
+        // Since seccomp(2) itself, Linux 3.5.
+        const OLD: [u32; 5] = [actions::KILL_THREAD, actions::TRAP, actions::ERRNO, actions::TRACE, actions::ALLOW];
+        let returns = self.instructions.iter().filter(|instruction| instruction.code == assembler::RETURN);
+        let mut actions: Vec<u32> = returns.map(|instruction| instruction.k & actions::ACTION).collect();
         actions.retain(|action| !OLD.contains(action));
         actions.sort_unstable();
         actions.dedup();

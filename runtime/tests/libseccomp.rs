@@ -12,11 +12,12 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
-use common::{Data, OPERATORS, Random, boundaries, check, entry, profile, random_profile, run};
+use common::{Data, OPERATORS, boundaries, check, entry, profile, random_profile, run};
 use oci_spec::runtime::{
     Arch as ArchName, Capability, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompOperator as Operator,
     LinuxSyscall,
 };
+use rbox_fuzz::Random;
 use rbox_runtime::DEFAULT_CAPABILITIES;
 use rbox_runtime::seccomp::{Arch, Instruction, KernelVersion, SeccompError, compile, default_profile};
 
@@ -475,7 +476,7 @@ fn several_rules_for_one_call() {
 fn random_profiles() {
     let names = ["read", "ioctl", "socket", "semget", "clone", "mmap", "getpid", "futex", "waitpid", "set_tls", "send"];
     let values = [0, 1, 2, 5, 6, 0xff, 0x1000, 0xffff_ffff];
-    let mut random = Random(0x5ec_c095);
+    let mut random = Random::new(0x5ec_c095);
     let mut slips = 0;
     for round in 0..40 {
         let profile = random_profile(&mut random, &names, &ARCHES.map(|(.., name)| name), &values);

@@ -5,10 +5,11 @@ mod common;
 use std::collections::HashSet;
 use std::time::Instant;
 
-use common::{Data, Random, boundaries, check, entry, profile, random_profile, run, says};
+use common::{Data, boundaries, check, entry, profile, random_profile, run, says};
 use oci_spec::runtime::{
     Arch as ArchName, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompOperator as Operator,
 };
+use rbox_fuzz::Random;
 use rbox_runtime::DEFAULT_CAPABILITIES;
 use rbox_runtime::seccomp::{Arch, KernelVersion, SeccompError, compile, compile_for, default_profile};
 
@@ -44,7 +45,7 @@ const VALUES: [u64; 11] = [0, 1, 2, 5, 6, 0xff, 0xffff_ffff, 1 << 32, 0x1_0000_0
 
 #[test]
 fn random_profiles_do_what_their_rules_say() {
-    let mut random = Random(20_261_124);
+    let mut random = Random::new(20_261_124);
     let names = CALLS.map(|(name, _)| name);
     let mut compared = 0;
     for round in 0..400 {
@@ -59,7 +60,7 @@ fn random_profiles_do_what_their_rules_say() {
             let bit = if *arch == Arch::X32 { X32_BIT } else { 0 };
             for (name, numbers) in CALLS {
                 for _ in 0..50 {
-                    let arguments = [0; 6].map(|_| random.of(&values));
+                    let arguments = [0; 6].map(|_| *random.of(&values));
                     let data = Data { number: numbers[index] | bit, arch: arch.audit(), arguments };
                     let wide = matches!(arch, Arch::X86_64 | Arch::Aarch64);
                     let expected = says(&profile, &[(name, None)], wide, &arguments);

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use tempfile::TempDir;
 
-use crate::host;
 use crate::layout::Layout;
 use crate::patience::LIMIT;
 use crate::registry::Registry;
 use crate::running::Running;
+use crate::{alpine, host};
 
 /// A user's view of rbox: a binary and an empty home directory.
 pub struct Rbox {
@@ -58,6 +58,11 @@ impl Rbox {
         let (rbox, reference) = (Self::new(), registry.reference(name));
         rbox.pull(&reference);
         Ok((rbox, reference))
+    }
+
+    /// As [`with_image`](Self::with_image), with the small image.
+    pub fn with_small_image() -> Result<(Self, String)> {
+        Self::with_image(&alpine::small()?, "latest", "t/small:1")
     }
 
     /// Sets an environment variable for all commands to come.

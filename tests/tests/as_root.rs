@@ -13,7 +13,7 @@ use serde_json::json;
 #[test]
 fn root_outside_is_not_root_over_the_host() -> Result<()> {
     assert_eq!(host::uid(), 0, "run by cargo xtask test as root");
-    let (rbox, name) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+    let (rbox, name) = Rbox::with_small_image()?;
     let seen =
         rbox.run(["run", "--rm", &name, "sh", "-c", "id -u; readlink /proc/self/ns/user; cat /proc/self/uid_map"]);
     let seen = seen.success();

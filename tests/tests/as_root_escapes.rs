@@ -4,8 +4,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::Result;
 use rbox_tests::bundle::Bundle;
+use rbox_tests::host;
 use rbox_tests::rbox::{Outcome, Rbox, finish};
-use rbox_tests::{alpine, host};
 
 /// The caller's groups are not the workload's: with them it could read what they may.
 ///
@@ -34,7 +34,7 @@ fn the_callers_groups_are_dropped() -> Result<()> {
     let arguments = ["exec", "escapes-created", "grep", "^Groups:", "/proc/self/status"];
     assert!(groups(with_groups(&arguments)).is_empty());
 
-    let (rbox, name) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+    let (rbox, name) = Rbox::with_small_image()?;
     let under = ["setpriv", "--groups", "4242,4343"];
     let mut command = rbox.command_under(&under, ["run", "--rm", &name, "grep", "^Groups:", "/proc/self/status"]);
     // Those that the image gives its root; another one of the caller's would be shown as 65534.

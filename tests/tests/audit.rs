@@ -2,7 +2,6 @@
 //! gets.
 
 use anyhow::Result;
-use rbox_tests::alpine;
 use rbox_tests::rbox::Rbox;
 use serde_json::{Value, json};
 
@@ -14,7 +13,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Result<Self> {
-        let (rbox, image) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+        let (rbox, image) = Rbox::with_small_image()?;
         Ok(Self { rbox, image })
     }
 

@@ -281,7 +281,7 @@ fn a_configuration_that_is_no_json() -> Result<()> {
 
 #[test]
 fn what_was_there_before_a_failed_pull_is_there_after() -> Result<()> {
-    let (rbox, name) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+    let (rbox, name) = Rbox::with_small_image()?;
     let images = rbox.run(["images", "--format", "json"]).success();
     let address = name.split('/').next().unwrap_or_default().to_owned();
     rbox.run(["pull", &name]).refused(&[&address]);

@@ -7,7 +7,7 @@ use rbox_tests::{alpine, host};
 #[test]
 fn the_caller_is_root_inside_and_the_ranges_follow() -> Result<()> {
     assert!(host::uid() != 0 && host::has_subordinate_ids(), "run by cargo xtask test as an ordinary user");
-    let (rbox, name) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+    let (rbox, name) = Rbox::with_small_image()?;
     for (file, own) in [("uid_map", host::uid().to_string()), ("gid_map", String::new())] {
         let map = rbox.run(["run", "--rm", &name, "cat", &format!("/proc/self/{file}")]).success();
         let words: Vec<&str> = map.split_whitespace().collect();

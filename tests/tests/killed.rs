@@ -53,19 +53,13 @@ fn pull_is_killed_everywhere() -> Result<()> {
     pull_is_killed(1)
 }
 
+/// Leaves what is not the caller's own to remove, which takes a process of its own.
+const WRITES: &str = "mkdir -p /a/b && echo > /a/b/file && chown 5:6 /a/b";
+
 fn run_is_killed(step: usize) -> Result<()> {
     let (_dir, layout) = tiny()?;
     let (rbox, image) = Rbox::with_image(&layout, "latest", "t/tiny:1")?;
-    let run = rbox.command([
-        "run",
-        "--rm",
-        "--name",
-        "victim",
-        &image,
-        "sh",
-        "-c",
-        "mkdir -p /a/b && echo > /a/b/file && chown 5:6 /a/b",
-    ]);
+    let run = rbox.command(["run", "--rm", "--name", "victim", &image, "sh", "-c", WRITES]);
     each_point(
         "rbox run",
         step,
@@ -85,9 +79,7 @@ fn rm_is_killed(step: usize) -> Result<()> {
         "rbox rm",
         step,
         |point| {
-            // What is not his own to remove is removed by a process of its own.
-            let script = "mkdir -p /a/b && echo > /a/b/file && chown 5:6 /a/b";
-            rbox.run(["run", "--name", "victim", &image, "sh", "-c", script]).success();
+            rbox.run(["run", "--name", "victim", &image, "sh", "-c", WRITES]).success();
             follow(&rm, None, point)
         },
         || {

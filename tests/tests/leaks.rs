@@ -112,7 +112,7 @@ fn cve_2022_36109_the_primary_group_is_not_shed() -> Result<()> {
 /// longer "Read-only file system".
 #[test]
 fn cve_2022_0492_sys_and_cgroups_are_read_only() -> Result<()> {
-    let (rbox, name) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+    let (rbox, name) = Rbox::with_small_image()?;
     let attack = "{ mkdir /sys/fs/cgroup/new; (echo 0 > /sys/fs/cgroup/cgroup.procs); \
         (echo up > /sys/class/net/lo/operstate); } 2>&1 | grep -v 'Read-only file system'; \
         mount -o remount,rw /sys 2>/dev/null && echo remounted; true";

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 /// A store with the small image, and its name.
 fn small() -> Result<(Rbox, String)> {
-    Rbox::with_image(&alpine::small()?, "latest", "t/small:1")
+    Rbox::with_small_image()
 }
 
 /// The small image with another configuration and a layer on top, in a store, and its name.

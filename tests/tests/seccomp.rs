@@ -4,7 +4,6 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use rbox_tests::alpine;
 use rbox_tests::command::read;
 use rbox_tests::rbox::Rbox;
 
@@ -70,7 +69,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Result<Self> {
-        let (rbox, image) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+        let (rbox, image) = Rbox::with_small_image()?;
         let dir = rbox.home().join("seccomp");
         fs::create_dir(&dir)?;
         fs::write(dir.join("probe.c"), PROBE)?;

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::Result;
-use rbox_tests::alpine;
 use rbox_tests::rbox::Rbox;
 
 /// The small image in a store, and its name.
@@ -14,7 +13,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Result<Self> {
-        let (rbox, image) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+        let (rbox, image) = Rbox::with_small_image()?;
         Ok(Self { rbox, image })
     }
 

@@ -22,7 +22,7 @@ fn alpine_runs() -> Result<()> {
 
 #[test]
 fn another_id_than_the_one_is_refused() -> Result<()> {
-    let (rbox, name) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+    let (rbox, name) = Rbox::with_small_image()?;
     let outcome = rbox.run(["run", "--rm", "-u", "1000", &name, "true"]).refused(&["1000"]);
     assert!(outcome.stderr.contains("hint:") && outcome.stderr.contains("subuid"), "{}", outcome.stderr);
     Ok(())

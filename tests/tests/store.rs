@@ -73,7 +73,7 @@ fn it_is_its_owners_alone_and_every_blob_is_what_it_is_called() -> Result<()> {
 
 #[test]
 fn a_newer_format_is_refused() -> Result<()> {
-    let (rbox, name) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+    let (rbox, name) = Rbox::with_small_image()?;
     let path = rbox.store().join("meta.json");
     let before = std::fs::read_to_string(&path)?;
     let mut meta: Value = serde_json::from_str(&before)?;
@@ -217,7 +217,7 @@ fn layers_are_shared_and_removed_with_their_last_image() -> Result<()> {
 
 #[test]
 fn tables_and_json() -> Result<()> {
-    let (rbox, name) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+    let (rbox, name) = Rbox::with_small_image()?;
     let table = rbox.run(["images"]).success();
     assert!(table.lines().count() == 2 && table.contains("t/small") && !table.contains('\x1b'), "{table}");
     let list: Value = serde_json::from_str(&rbox.run(["images", "--format", "json"]).success())?;

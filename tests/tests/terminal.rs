@@ -1,7 +1,6 @@
 //! `rbox run -it`: a person at a terminal.
 
 use anyhow::Result;
-use rbox_tests::alpine;
 use rbox_tests::rbox::Rbox;
 use rbox_tests::terminal::Terminal;
 
@@ -14,7 +13,7 @@ fn shell(rbox: &Rbox, name: &str) -> Result<Terminal> {
 
 #[test]
 fn a_shell_and_its_size() -> Result<()> {
-    let (rbox, name) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+    let (rbox, name) = Rbox::with_small_image()?;
     let mut terminal = shell(&rbox, &name)?;
     terminal.expect("ready> ");
     terminal.send("tty; stty size\r")?;
@@ -34,7 +33,7 @@ fn a_shell_and_its_size() -> Result<()> {
 
 #[test]
 fn keys_are_the_containers() -> Result<()> {
-    let (rbox, name) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+    let (rbox, name) = Rbox::with_small_image()?;
     let mut terminal = shell(&rbox, &name)?;
     terminal.expect("ready> ");
     // What the programs print is computed, so that it is not in what the terminal echoes.
@@ -64,7 +63,7 @@ fn keys_are_the_containers() -> Result<()> {
 
 #[test]
 fn the_modes_come_back_on_every_exit() -> Result<()> {
-    let (rbox, name) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+    let (rbox, name) = Rbox::with_small_image()?;
     for ending in ["exit 0\r", "exit 3\r", "exec sh -c 'exit 9'\r", "exec sleep 0\r"] {
         let mut command = rbox.command(["run", "--rm", "-it", "-e", "PS1=ready> ", &name, "sh"]);
         command.env("TERM", "xterm");
@@ -80,7 +79,7 @@ fn the_modes_come_back_on_every_exit() -> Result<()> {
 
 #[test]
 fn the_modes_come_back_after_a_signal_and_an_error() -> Result<()> {
-    let (rbox, name) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+    let (rbox, name) = Rbox::with_small_image()?;
     let mut terminal = shell(&rbox, &name)?;
     terminal.expect("ready> ");
     // A shell ignores SIGTERM, and as pid 1 also this (pid_namespaces(7)); rbox ends it after its grace.
@@ -96,7 +95,7 @@ fn the_modes_come_back_after_a_signal_and_an_error() -> Result<()> {
 
 #[test]
 fn much_output_is_not_lost() -> Result<()> {
-    let (rbox, name) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+    let (rbox, name) = Rbox::with_small_image()?;
     let command = rbox.command(["run", "--rm", "-t", &name, "sh", "-c", "seq 1 200000; echo the-end"]);
     let mut terminal = Terminal::start(&command, 24, 80)?;
     let all = terminal.expect("the-end");
@@ -109,7 +108,7 @@ fn much_output_is_not_lost() -> Result<()> {
 
 #[test]
 fn a_terminal_that_is_not_there() -> Result<()> {
-    let (rbox, name) = Rbox::with_image(&alpine::small()?, "latest", "t/small:1")?;
+    let (rbox, name) = Rbox::with_small_image()?;
     // -t gives the container a terminal of its own, even where rbox has none; -i alone gives it a pipe.
     let inside = ["run", "--rm", "-t", &name, "sh", "-c", "test -t 1 && echo terminal"];
     assert_eq!(rbox.run(inside).success().trim(), "terminal");

@@ -70,6 +70,14 @@ impl IdMap {
         })
     }
 
+    /// The id inside that stands for `outside`.
+    pub fn inside(&self, outside: u32) -> Option<u32> {
+        self.0.iter().find_map(|range| {
+            let offset = outside.checked_sub(range.outside)?;
+            (offset < range.length).then(|| range.inside + offset)
+        })
+    }
+
     /// The id outside that root inside stands for.
     pub fn root(&self) -> u32 {
         // `new` and `single` made sure that 0 is mapped.

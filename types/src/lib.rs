@@ -7,6 +7,7 @@ mod digest;
 mod exit;
 mod idmap;
 mod left_out;
+pub mod mountinfo;
 mod platform;
 mod probe;
 mod reference;

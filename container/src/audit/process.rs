@@ -6,6 +6,7 @@ use std::{fs, io};
 
 use oci_spec::runtime::Capability;
 use rbox_runtime::capabilities_of;
+use rbox_types::mountinfo::unescape;
 use rbox_types::{IdMap, IdRange};
 
 use super::{Ids, MountPoint, Namespace, Posture, Seccomp, SeccompMode, Sets};
@@ -72,13 +73,7 @@ fn namespaces(pid: u32) -> io::Result<BTreeMap<String, Namespace>> {
 
 fn ids(fields: &HashMap<&str, &str>, uids: Option<IdMap>, gids: Option<IdMap>) -> Ids {
     // /proc shows the reader's ids, which the maps are from too.
-    let inside = |map: &Option<IdMap>, outside: u32| {
-        let ranges = map.as_ref().map(IdMap::ranges).unwrap_or_default();
-        ranges.iter().find_map(|range| {
-            let offset = outside.checked_sub(range.outside).filter(|offset| *offset < range.length)?;
-            Some(range.inside + offset)
-        })
-    };
+    let inside = |map: &Option<IdMap>, outside: u32| map.as_ref()?.inside(outside);
     let numbers = |name| fields.get(name).into_iter().flat_map(|text| text.split_whitespace()).flat_map(str::parse);
     // Real, effective, saved, filesystem: the second one is who it acts as.
     let effective = |name| numbers(name).nth(1);
@@ -128,9 +123,9 @@ impl<'a> Line<'a> {
         let mut filesystem = filesystem.split(' ');
         let (kind, options_of_filesystem) = (filesystem.next()?, filesystem.nth(1)?);
         let mount = MountPoint {
-            destination: unescaped(destination),
+            destination: unescape(destination),
             kind: kind.into(),
-            root: unescaped(root),
+            root: unescape(root),
             options: options.split(',').map(Into::into).collect(),
         };
         Some(Self { id, parent, device, mount, options: options_of_filesystem })
@@ -177,22 +172,6 @@ impl Mounts {
         mounts.read_only.sort();
         mounts
     }
-}
-
-/// Blanks and the like are octal there: `\040`.
-fn unescaped(text: &str) -> String {
-    let mut parts = text.split('\\');
-    let mut plain = parts.next().unwrap_or_default().as_bytes().to_vec();
-    for part in parts {
-        match part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                plain.push(byte);
-                plain.extend_from_slice(&part.as_bytes()[3..]);
-            }
-            None => plain.extend_from_slice(part.as_bytes()),
-        }
-    }
-    String::from_utf8_lossy(&plain).into_owned()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rbox_sys::cgroup;
+use rbox_types::mountinfo::unescape;
 
 use super::Error;
 
@@ -72,25 +73,6 @@ fn parse(mountinfo: &str) -> Vec<(String, PathBuf)> {
         .collect();
     mounts.sort_by_key(|(_, point)| point != Path::new("/sys/fs/cgroup"));
     mounts
-}
-
-/// Blanks and the like are octal in mountinfo: `\040`.
-fn unescape(field: &str) -> String {
-    let mut parts = field.split('\\');
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        match part.get(..3).map(|digits| u8::from_str_radix(digits, 8)) {
-            Some(Ok(byte)) => {
-                text.push(char::from(byte));
-                text += &part[3..];
-            }
-            _ => {
-                text.push('\\');
-                text += part;
-            }
-        }
-    }
-    text
 }
 
 /// The path that /proc/PID/cgroup has for version 2: the line `0::` (cgroups(7)).

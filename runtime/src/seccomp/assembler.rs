@@ -9,10 +9,10 @@ use rbox_sys::seccomp::Instruction;
 use super::rules::Action;
 
 // <linux/bpf_common.h>
-const LOAD_WORD: u16 = 0x20;
-const AND: u16 = 0x54;
-const JUMP: u16 = 0x05;
-const RETURN: u16 = 0x06;
+pub(super) const LOAD_WORD: u16 = 0x20;
+pub(super) const AND: u16 = 0x54;
+pub(super) const JUMP: u16 = 0x05;
+pub(super) const RETURN: u16 = 0x06;
 
 /// A conditional jump's comparison of the accumulator with its operand.
 #[derive(Debug, Clone, Copy)]

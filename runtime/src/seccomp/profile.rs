@@ -12,6 +12,7 @@ use oci_spec::runtime::{
     Arch as ArchName, Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag,
     LinuxSyscall,
 };
+use rbox_sys::process;
 use serde::{Deserialize, Deserializer};
 
 use super::SeccompError;
@@ -27,6 +28,14 @@ pub struct KernelVersion {
 }
 
 impl KernelVersion {
+    /// The oldest that rbox runs on.
+    pub const OLDEST: Self = Self { major: 5, minor: 11 };
+
+    /// That of this host; the oldest, should its name have no numbers.
+    pub fn of_host() -> Self {
+        Self::of_release(&process::kernel_release()).unwrap_or(Self::OLDEST)
+    }
+
     /// Of a release, as uname(2) tells it: "6.1.0-18-amd64", "3.12-1-amd64".
     pub fn of_release(release: &str) -> Option<Self> {
         let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);

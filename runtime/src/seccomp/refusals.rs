@@ -14,31 +14,16 @@ use std::os::fd::OwnedFd;
 
 pub use rbox_sys::listener::Call;
 use rbox_sys::listener::Listener;
-use rbox_sys::process;
 use rbox_sys::seccomp::{Flags, Instruction};
 
+use super::actions::{ACTION, ALLOW, ERRNO, KILL_PROCESS, KILL_THREAD, LOG, NOTIFY};
 use super::arch::{AUDIT_X86_64, Arch, X32_BIT};
+use super::assembler::{AND, JUMP, LOAD_WORD, RETURN, Test};
 use super::{KernelVersion, Program, calls};
 use crate::Error;
 
-// SECCOMP_RET_* of <linux/seccomp.h>.
-const KILL_PROCESS: u32 = 0x8000_0000;
-const KILL_THREAD: u32 = 0;
-const ERRNO: u32 = 0x0005_0000;
-const NOTIFY: u32 = 0x7fc0_0000;
-const LOG: u32 = 0x7ffc_0000;
-const ALLOW: u32 = 0x7fff_0000;
-const ACTION: u32 = 0xffff_0000;
-
-/// Instructions of classic BPF (<linux/bpf_common.h>).
-const LOAD: u16 = 0x20;
-const AND: u16 = 0x54;
-const JUMP: u16 = 0x05;
-const RETURN: u16 = 0x06;
-const EQUAL: u16 = 0x15;
-const GREATER: u16 = 0x25;
-const AT_LEAST: u16 = 0x35;
-const ANY_BIT: u16 = 0x45;
+const EQUAL: u16 = Test::Equal as u16;
+const AT_LEAST: u16 = Test::AtLeast as u16;
 
 /// What a refused call got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -85,8 +70,7 @@ pub(crate) fn ask(filter: &mut Option<Program>) -> Result<Option<Program>, Error
         let why = "it leaves calls to an agent (SCMP_ACT_NOTIFY), and the kernel lets a process have one listener";
         return Err(Error::Refused { field: "linux.seccomp", why: why.into() });
     }
-    let kernel = KernelVersion::of_release(&process::kernel_release());
-    *filter = Some(program.asking(kernel.unwrap_or(KernelVersion { major: 5, minor: 0 })));
+    *filter = Some(program.asking(KernelVersion::of_host()));
     Ok(Some(program))
 }
 
@@ -119,12 +103,10 @@ impl Program {
             let holds = match code {
                 RETURN => return k,
                 EQUAL => accumulator == k,
-                GREATER => accumulator > k,
                 AT_LEAST => accumulator >= k,
-                ANY_BIT => accumulator & k != 0,
                 _ => {
                     match code {
-                        LOAD => accumulator = word(call, k),
+                        LOAD_WORD => accumulator = word(call, k),
                         AND => accumulator &= k,
                         JUMP => at += k as usize,
                         _ => return KILL_PROCESS,

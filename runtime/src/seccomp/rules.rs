@@ -8,22 +8,22 @@ use oci_spec::runtime::{
 };
 use rbox_sys::seccomp::Flags;
 
-use super::SeccompError;
 use super::arch::Arch;
 use super::calls::{self, Call};
+use super::{SeccompError, actions};
 
 /// What a filter answers: `SECCOMP_RET_*` with its 16 bits of data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Action(pub(super) u32);
 
 impl Action {
-    pub(super) const KILL_THREAD: Self = Self(0);
-    pub(super) const ENOSYS: Self = Self(0x0005_0000 | 38);
-    const NOTIFY: Self = Self(0x7fc0_0000);
+    pub(super) const KILL_THREAD: Self = Self(actions::KILL_THREAD);
+    pub(super) const ENOSYS: Self = Self(actions::ERRNO | 38);
+    const NOTIFY: Self = Self(actions::NOTIFY);
 
     /// Whether calls that nobody thought of are let through, or answered by a tracer.
     fn lets_pass(self) -> bool {
-        matches!(self.0 & 0xffff_0000, 0x7fff_0000 | 0x7ffc_0000 | 0x7ff0_0000)
+        matches!(self.0 & actions::ACTION, actions::ALLOW | actions::LOG | actions::TRACE)
     }
 }
 
@@ -142,15 +142,15 @@ fn action(of: &str, action: SpecAction, errno: Option<u32>) -> Result<Action, Se
     // The kernel's MAX_ERRNO; beyond it, a result is no error any more.
     const MAX_ERRNO: u32 = 4095;
     let (bits, limit) = match action {
-        SpecAction::ScmpActErrno => (0x0005_0000, MAX_ERRNO),
-        SpecAction::ScmpActTrace => (0x7ff0_0000, 0xffff),
+        SpecAction::ScmpActErrno => (actions::ERRNO, MAX_ERRNO),
+        SpecAction::ScmpActTrace => (actions::TRACE, 0xffff),
         _ if errno.is_some() => return Err(SeccompError::NoErrno { of: of.into(), action }),
         SpecAction::ScmpActKill | SpecAction::ScmpActKillThread => return Ok(Action::KILL_THREAD),
-        SpecAction::ScmpActKillProcess => return Ok(Action(0x8000_0000)),
-        SpecAction::ScmpActTrap => return Ok(Action(0x0003_0000)),
+        SpecAction::ScmpActKillProcess => return Ok(Action(actions::KILL_PROCESS)),
+        SpecAction::ScmpActTrap => return Ok(Action(actions::TRAP)),
         SpecAction::ScmpActNotify => return Ok(Action::NOTIFY),
-        SpecAction::ScmpActLog => return Ok(Action(0x7ffc_0000)),
-        SpecAction::ScmpActAllow => return Ok(Action(0x7fff_0000)),
+        SpecAction::ScmpActLog => return Ok(Action(actions::LOG)),
+        SpecAction::ScmpActAllow => return Ok(Action(actions::ALLOW)),
     };
     match errno.unwrap_or(EPERM) {
         errno if errno <= limit => Ok(Action(bits | errno)),

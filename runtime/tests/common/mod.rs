@@ -1,10 +1,11 @@
-//! What the tests of filters share: an interpreter, random numbers that are the same each time, profiles in short.
+//! What the tests of filters share: an interpreter, profiles in short.
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use oci_spec::runtime::{
     Arch as ArchName, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompArgBuilder,
     LinuxSeccompOperator as Operator, LinuxSyscall,
 };
+use rbox_fuzz::Random;
 use rbox_runtime::seccomp::Instruction;
 
 /// `struct seccomp_data`, which a filter looks at.
@@ -79,26 +80,6 @@ pub(crate) fn check(program: &[Instruction]) {
             _ => panic!("no such instruction in a filter: {instruction:?}"),
         };
         assert!(far < left, "a jump out of the program at {at}: {instruction:?}");
-    }
-}
-
-/// xorshift64*: the same numbers each time.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
-        (self.next() >> 33) as usize % limit
-    }
-
-    pub(crate) fn of<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())]
     }
 }
 
@@ -205,12 +186,13 @@ pub(crate) fn says(profile: &LinuxSeccomp, named: &[(&str, Option<u64>)], wide: 
 /// Rules for one call have one action: where they overlap and differ, the order of rules counts.
 pub(crate) fn random_profile(random: &mut Random, names: &[&str], arches: &[ArchName], values: &[u64]) -> LinuxSeccomp {
     let actions = [Action::ScmpActErrno, Action::ScmpActAllow, Action::ScmpActTrap, Action::ScmpActKillProcess];
-    let default = random.of(&actions);
+    let default = *random.of(&actions);
     let mut entries = Vec::new();
     for name in names {
-        let action = random.of(&actions);
+        let action = *random.of(&actions);
         for _ in 0..random.below(5) {
-            let arg = |random: &mut Random, index| (index, random.of(&OPERATORS), random.of(values), random.of(values));
+            let arg =
+                |random: &mut Random, index| (index, *random.of(&OPERATORS), *random.of(values), *random.of(values));
             let first = random.below(4);
             let args = match random.below(10) {
                 0 => vec![],
