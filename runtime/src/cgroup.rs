@@ -25,7 +25,6 @@
 mod control;
 mod devices;
 mod error;
-mod follow;
 mod limits;
 mod mount;
 mod place;
@@ -43,7 +42,6 @@ use rbox_sys::{at, cgroup};
 use serde::{Deserialize, Serialize};
 
 pub use error::{Error, Missing};
-pub use follow::follow;
 pub use place::Place;
 pub use statistics::{
     Block, BlockEntry, Cpu, CpuUsage, Event, Hugepages, Memory, MemoryEntry, Pids, Pressure, PressureShare, Statistics,

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, WaitOptions};
+use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus};
 
 use crate::errno;
 use crate::signal::Signal;
@@ -191,16 +191,6 @@ impl Ended {
             (None, None) => unreachable!("waitid with WEXITED reports ends only"),
         }
     }
-}
-
-/// Reaps a child of this process that has ended, whichever it is; none where all go on.
-pub fn reap() -> Option<(u32, Ended)> {
-    let (pid, status) = rustix::process::wait(WaitOptions::NOHANG).ok().flatten()?;
-    let ended = match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => Ended::Exited(code as u8),
-        (None, signal) => Ended::Signaled(signal?),
-    };
-    Some((pid.as_raw_pid().unsigned_abs(), ended))
 }
 
 /// Readable once the child has ended.

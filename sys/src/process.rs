@@ -1,9 +1,7 @@
 //! Attributes of this process: prctl(2), setsid(2), umask(2); and when a process began.
 #![allow(unsafe_code)]
 
-use std::convert::Infallible;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
@@ -76,48 +74,6 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     errno::check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
 }
 
-/// Closes every descriptor but these, also those of the standard streams, and goes on without them for the rest of this
-/// process's life. Returns only to say that they could not be closed.
-pub fn keep_only<const N: usize>(kept: [BorrowedFd<'_>; N], life: impl FnOnce() -> Infallible) -> io::Error {
-    let mut kept = kept.map(|fd| fd.as_raw_fd().unsigned_abs());
-    kept.sort_unstable();
-    let Err(error) = close_around(&kept).map(|()| life());
-    error
-}
-
-fn close_around(kept: &[u32]) -> io::Result<()> {
-    let mut first = 0;
-    for next in kept.iter().copied().map(Some).chain([None]) {
-        let last = next.map_or(u32::MAX, |next| next.wrapping_sub(1));
-        // Between two that are neighbours there is nothing.
-        if next != Some(first) {
-            // SAFETY: owners of descriptors keep numbers that are nobody's, but `life`, which does not come back, is handed
-            // those alone that stay, and the rest of this process never uses or drops the others.
-            errno::check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
-        }
-        first = last.wrapping_add(2);
-    }
-    Ok(())
-}
-
-/// Ends this process at once: nothing is flushed, and nothing registered for the end is called.
-pub fn exit_at_once(status: u8) -> ! {
-    // SAFETY: there is nothing to keep.
-    unsafe { libc::_exit(status.into()) }
-}
-
-/// Sends a signal to the process of this number, which must be a child that this process has not reaped: only so does
-/// the number stay that process's.
-pub fn signal_child(pid: u32, signal: Signal) -> io::Result<()> {
-    // SAFETY: plain integers.
-    errno::check(unsafe { libc::kill(pid as libc::pid_t, signal.number()) })
-}
-
-/// Names this process in lists of them: 15 bytes at most.
-pub fn set_name(name: &std::ffi::CStr) -> io::Result<()> {
-    Ok(rustix::thread::set_name(name)?)
-}
-
 /// When the process `pid` began, in clock ticks since boot (proc_pid_stat(5), field 22); none if it is gone or only waits
 /// to be reaped.
 pub fn began(pid: u32) -> io::Result<Option<u64>> {
@@ -132,14 +88,6 @@ pub fn began(pid: u32) -> io::Result<Option<u64>> {
     Ok(if matches!(*state, "Z" | "X") { None } else { began.parse().ok() })
 }
 
-/// Now, as [`began`] counts.
-pub fn ticks_since_boot() -> u64 {
-    // What USER_HZ is for all programs; sysconf(3) says the same.
-    const TICK_MS: u128 = 10;
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    (std::time::Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32).as_millis() / TICK_MS) as u64
-}
-
 /// The kernel's release, as uname(2) tells it: "6.1.0-18-amd64".
 pub fn kernel_release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
@@ -148,6 +96,14 @@ pub fn kernel_release() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Now, as [`began`] counts.
+    fn ticks_since_boot() -> u64 {
+        // What USER_HZ is for all programs; sysconf(3) says the same.
+        const TICK_MS: u128 = 10;
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        (std::time::Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32).as_millis() / TICK_MS) as u64
+    }
 
     #[test]
     fn this_process_has_begun() {
