@@ -1,10 +1,14 @@
 //! Giving a process that has made a user namespace its ids.
 
+use std::ffi::CString;
 use std::fs;
-use std::io::Read;
+use std::io::{self, PipeReader, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
+use rbox_sys::clone::{Child, Ended};
+use rbox_sys::spawn::spawn;
 use rbox_types::IdMap;
 
 use crate::{Error, Identity, Kind};
@@ -14,6 +18,8 @@ use crate::{Error, Identity, Kind};
 #[must_use = "the maps are there when `finish` has returned"]
 pub struct MapWriter {
     helpers: Vec<(&'static str, Child)>,
+    /// What they print, where there are any.
+    messages: Option<PipeReader>,
 }
 
 impl MapWriter {
@@ -23,9 +29,11 @@ impl MapWriter {
         match identity.kind {
             Kind::Subid => {
                 let (uid, gid) = (find_helper("newuidmap")?, find_helper("newgidmap")?);
-                let mut writer = Self { helpers: Vec::with_capacity(2) };
+                let failed = |helper| move |error: io::Error| Error::Helper { helper, message: error.to_string() };
+                let (messages, stderr) = io::pipe().map_err(failed("newuidmap"))?;
+                let mut writer = Self { helpers: Vec::with_capacity(2), messages: Some(messages) };
                 for (name, path, map) in [("newuidmap", uid, &maps.uid), ("newgidmap", gid, &maps.gid)] {
-                    writer.helpers.push((name, spawn(name, &path, pid, map)?));
+                    writer.helpers.push((name, start(&path, pid, map, stderr.as_fd()).map_err(failed(name))?));
                 }
                 Ok(writer)
             }
@@ -34,29 +42,30 @@ impl MapWriter {
                 write(pid, "setgroups", "deny")?;
                 write(pid, "gid_map", &maps.gid.to_string())?;
                 write(pid, "uid_map", &maps.uid.to_string())?;
-                Ok(Self { helpers: Vec::new() })
+                Ok(Self { helpers: Vec::new(), messages: None })
             }
             Kind::Privileged => {
                 write(pid, "gid_map", &maps.gid.to_string())?;
                 write(pid, "uid_map", &maps.uid.to_string())?;
-                Ok(Self { helpers: Vec::new() })
+                Ok(Self { helpers: Vec::new(), messages: None })
             }
         }
     }
 
     /// Waits until both maps are there.
     pub fn finish(mut self) -> Result<(), Error> {
+        let mut message = String::new();
+        if let Some(messages) = &mut self.messages {
+            // What cannot be read is not shown; the exit status decides.
+            let _ = messages.read_to_string(&mut message);
+        }
         let mut result = Ok(());
-        for (helper, mut child) in self.helpers.drain(..) {
-            let mut message = String::new();
-            if let Some(stderr) = &mut child.stderr {
-                // What cannot be read is not shown; the exit status decides.
-                let _ = stderr.read_to_string(&mut message);
-            }
+        for (helper, child) in self.helpers.drain(..) {
             let failed = match child.wait() {
-                Ok(status) if status.success() => continue,
-                Ok(status) if message.trim().is_empty() => status.to_string(),
-                Ok(_) => message.trim().to_owned(),
+                Ok(Ended::Exited(0)) => continue,
+                Ok(_) if !message.trim().is_empty() => message.trim().to_owned(),
+                Ok(Ended::Exited(code)) => format!("exit status {code}"),
+                Ok(Ended::Signaled(signal)) => format!("ended by signal {signal}"),
                 Err(error) => error.to_string(),
             };
             result = result.and(Err(Error::Helper { helper, message: failed }));
@@ -68,7 +77,7 @@ impl MapWriter {
 /// Helpers of a writer that is not finished are reaped all the same.
 impl Drop for MapWriter {
     fn drop(&mut self) {
-        for (_, child) in &mut self.helpers {
+        for (_, child) in &self.helpers {
             let _ = child.wait();
         }
     }
@@ -85,18 +94,13 @@ pub(crate) fn find_helper(name: &'static str) -> Result<PathBuf, Error> {
         .ok_or(Error::NoHelper { helper: name })
 }
 
-fn spawn(name: &'static str, path: &Path, pid: u32, map: &IdMap) -> Result<Child, Error> {
-    let mut command = Command::new(path);
-    command.arg(pid.to_string());
-    for range in map.ranges() {
-        command.args([range.inside, range.outside, range.length].map(|number| number.to_string()));
-    }
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| Error::Helper { helper: name, message: error.to_string() })
+/// Not by `std::process`: see [`rbox_sys::spawn`].
+fn start(path: &Path, pid: u32, map: &IdMap, stderr: BorrowedFd<'_>) -> io::Result<Child> {
+    let numbers = map.ranges().iter().flat_map(|range| [range.inside, range.outside, range.length]);
+    let words = numbers.map(|number| number.to_string().into_bytes());
+    let words = [path.as_os_str().as_bytes().to_vec(), pid.to_string().into_bytes()].into_iter().chain(words);
+    let argv: Vec<CString> = words.map(CString::new).collect::<Result<_, _>>()?;
+    spawn(&argv[0], &argv, stderr)
 }
 
 fn write(pid: u32, file: &str, text: &str) -> Result<(), Error> {

@@ -33,6 +33,11 @@ pub(crate) struct Program {
     rlimits: Rlimits,
 }
 
+/// Takes from this process what no program that it executes may ever have. Needs CAP_SETPCAP.
+pub(crate) fn limit_capabilities(plan: &InitPlan) -> Result<(), Failure> {
+    caps::limit_bounding_set(plan.capabilities.bounding).during(|| "limit the capabilities")
+}
+
 /// Becomes the workload's user, with its capabilities, in its directory.
 pub(crate) fn prepare(plan: &InitPlan) -> Result<Program, Failure> {
     let c_strings = |strings: &[String], what: &str| {
@@ -49,8 +54,10 @@ pub(crate) fn prepare(plan: &InitPlan) -> Result<Program, Failure> {
         keyring::begin(&plan.subject.id, plan.in_user_namespace)?;
     }
     plan.attributes.apply(plan.enters)?;
-    // Bounding first: dropping from it needs CAP_SETPCAP, which the next step may take away.
-    caps::limit_bounding_set(plan.capabilities.bounding).during(|| "limit the capabilities")?;
+    if !plan.limits_early() {
+        // Before the setting of the others, which may take CAP_SETPCAP away.
+        limit_capabilities(plan)?;
+    }
     caps::keep_over_setuid(true).during(|| "keep the capabilities")?;
     become_user(plan)?;
     // Between the change of ids, which emptied the effective set, and the setting of the new one: a directory that

@@ -54,6 +54,9 @@ pub fn main(mut arguments: impl Iterator<Item = String>, open_root: OpenRoot) ->
 fn run(channel: &mut Channel, exe: OwnedFd, open_root: OpenRoot) -> Result<Infallible, Failure> {
     let mut plan: InitPlan = receive(Order::Plan, channel).during(|| "read the plan")?;
     let mut trace = if plan.traced { Trace::on("init") } else { Trace::off() };
+    // Now and not with the last steps: while the ids are on their way, there is time.
+    signal::unblock_all();
+    signal::reset_inherited();
     if plan.enters {
         enter(&plan, channel)?;
     } else {
@@ -65,8 +68,7 @@ fn run(channel: &mut Channel, exe: OwnedFd, open_root: OpenRoot) -> Result<Infal
     }
     // Whatever the caller of rbox had open is not for the workload (CVE-2024-21626 began with such a descriptor).
     process::close_on_exec_from(3 + plan.preserved).during(|| "close what the caller had open")?;
-    signal::unblock_all();
-    signal::reset_all();
+    signal::reset_pipe();
     let mut program = exec::prepare(&plan)?;
     if !plan.outlives {
         // After the change of ids, which clears it.
@@ -108,6 +110,9 @@ fn furnish(
     let mut sources = Sources::open(&plan.mounts)?;
     let root = open_root(&plan.root)?;
     trace.mark("open bind sources and the root filesystem");
+    if plan.limits_early() {
+        exec::limit_capabilities(plan)?;
+    }
     sources.receive(&plan.mounts, channel)?;
     Order::Mapped.expect(channel).during(|| "wait for the id maps")?;
     trace.mark("wait for the id maps");

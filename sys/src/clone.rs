@@ -147,7 +147,7 @@ fn has_one_thread() -> bool {
 }
 
 impl Child {
-    /// A child that another process has made on this one's behalf ([`fork_sibling_into`]).
+    /// A child that was made in another way, or by another process on this one's behalf ([`fork_sibling_into`]).
     pub fn adopted(pid: u32, pidfd: OwnedFd) -> Self {
         Self { pid, pidfd }
     }

@@ -30,6 +30,6 @@ pub fn execve_fd(file: BorrowedFd<'_>, argv: &[CString], env: &[CString]) -> io:
     io::Error::last_os_error()
 }
 
-fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+pub(crate) fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
 }

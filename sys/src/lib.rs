@@ -37,6 +37,7 @@ pub mod sched;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;
+pub mod spawn;
 pub mod start;
 pub mod syncfs;
 pub mod tty;

@@ -179,13 +179,19 @@ impl AsFd for SignalFd {
     }
 }
 
-/// Gives all signals their default action back: those that were ignored would stay so over execve(2), be it SIGPIPE,
-/// which this program ignores, or SIGHUP after nohup(1).
-pub fn reset_all() {
-    for number in 1..=libc::SIGRTMAX() {
+/// Gives all signals but SIGPIPE their default action back: those that the caller ignores, as SIGHUP after nohup(1), would
+/// stay so over execve(2).
+pub fn reset_inherited() {
+    for number in (1..=libc::SIGRTMAX()).filter(|number| *number != libc::SIGPIPE) {
         // SAFETY: installs no handler. SIGKILL, SIGSTOP and glibc's own two are refused, and have their default.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
+}
+
+/// Gives SIGPIPE, which this program ignores, its default action back.
+pub fn reset_pipe() {
+    // SAFETY: installs no handler.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
 /// Blocks no signal any more: a blocked one would stay so over execve(2).

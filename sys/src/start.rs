@@ -29,6 +29,9 @@ pub fn run(main: impl FnOnce() -> u8 + UnwindSafe) -> c_int {
     open_standard_streams();
     // SAFETY: to ignore a signal, no function of this program is called.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    // SAFETY: nothing else runs yet. The few threads of this program are not worth 64 MiB of address space each, which
+    // take longer to set up than to share the one heap.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
     let status = catch_unwind(main).unwrap_or(PANICKED);
     std::process::exit(status.into())
 }
