@@ -32,10 +32,13 @@ pub(crate) struct Sample {
 pub(crate) fn compare(mut contenders: Vec<Contender<'_>>, warm_up: usize, runs: usize) -> Result<()> {
     let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); contenders.len()];
     for round in 0..warm_up + runs {
-        for (contender, samples) in contenders.iter_mut().zip(&mut samples) {
+        // Each round begins with another one: whoever leaves the caches cold does so to all of them alike.
+        for turn in 0..contenders.len() {
+            let turn = (round + turn) % contenders.len();
+            let contender = &mut contenders[turn];
             let sample = (contender.once)().with_context(|| format!("{} failed", contender.name))?;
             if round >= warm_up {
-                samples.push(sample);
+                samples[turn].push(sample);
             }
         }
     }
