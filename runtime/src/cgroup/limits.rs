@@ -202,7 +202,10 @@ fn cpu(limits: &LinuxCpu, read: Read<'_>, writes: &mut Vec<Write>) -> Result<(),
         Some(other) => return refuse("cpu.idle", format!("{other} is neither 0 nor 1")),
     }
     if let Some(shares) = limits.shares().filter(|shares| *shares != 0) {
-        writes.push(Write::new("cpu.shares", "cpu.weight", weight_of_shares(shares)));
+        let weight = Write::new("cpu.shares", "cpu.weight", weight_of_shares(shares));
+        // No preference at all, which needs no controller; containerd's ctr asks every container for it.
+        let is_default = shares == DEFAULT_SHARES;
+        writes.push(if is_default { weight.if_missing(IfMissing::Skip) } else { weight });
     }
     let quota = limits.quota().filter(|quota| *quota != 0);
     let period = limits.period().filter(|period| *period != 0);
@@ -239,6 +242,9 @@ fn cpu(limits: &LinuxCpu, read: Read<'_>, writes: &mut Vec<Write>) -> Result<(),
     }
     Ok(())
 }
+
+/// What every cgroup has that was not told otherwise.
+const DEFAULT_SHARES: u64 = 1024;
 
 /// From 2 … 262144 with 1024 in the middle to 1 … 10000 with 100 in the middle, by the curve through these three points
 /// that runc and crun came to in 2025: `log10(weight)` is quadratic in `log2(shares)`.
@@ -457,6 +463,15 @@ mod tests {
             let Error::Refused { field: refused, .. } = error else { panic!("{resources}: {error}") };
             assert_eq!(refused, format!("linux.resources.{field}"));
         }
+    }
+
+    #[test]
+    fn the_default_weight_needs_no_controller() {
+        let missing = |shares: u64| {
+            let limits = parse(&format!(r#"{{"cpu": {{"shares": {shares}}}}}"#));
+            plan(&limits, &of_new).expect("a plan")[0].missing.clone()
+        };
+        assert_eq!([1023, 1024].map(missing), [IfMissing::Fail, IfMissing::Skip]);
     }
 
     #[test]
