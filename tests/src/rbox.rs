@@ -15,7 +15,7 @@ use crate::layout::Layout;
 use crate::patience::LIMIT;
 use crate::registry::Registry;
 use crate::running::Running;
-use crate::{alpine, host};
+use crate::{alpine, host, subids};
 
 /// A user's view of rbox: a binary and an empty home directory.
 pub struct Rbox {
@@ -253,10 +253,6 @@ fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
 
 impl Drop for Rbox {
     fn drop(&mut self) {
-        // Files of subordinate ids are removed by who is root over them: unshare(1) of util-linux 2.38. Where that is
-        // not to be had, whoever made the scratch directory cleans up.
-        let mut remove = Command::new("unshare");
-        remove.args(["--map-root-user", "--map-auto", "--", "rm", "-rf"]).arg(self.store());
-        let _ = remove.stdin(Stdio::null()).stderr(Stdio::null()).status();
+        subids::remove(&self.store());
     }
 }

@@ -23,7 +23,7 @@ usage: cargo xtask <verb>
   test [FILTER]              run every test, or those whose name holds FILTER;
                              --long: also those that take long; --e2e: only those that drive the binary
   build                      make the release binary, target/rbox
-  setup                      install what tests and benchmarks need
+  setup                      install what tests and benchmarks need; --long: also what the long tests do
   bench start [RUNS]         time `rbox run` against crun, bubblewrap and the system calls alone
   bench oci [RUNS]           time `rbox oci run` and `rbox oci exec` against crun
   bench pull [RUNS]          time `rbox pull` against curl | igzip | tar
@@ -47,6 +47,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
     match words[..] {
         ["build"] => build::release().map(drop),
         ["setup"] => setup::all(),
+        ["setup", "--long"] => setup::all_and_long(),
         ["try"] => try_it::run(),
         ["test", ref rest @ ..] => test::run(rest),
         ["bench", "start"] => bench_start::run(60),

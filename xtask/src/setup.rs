@@ -47,10 +47,26 @@ const FOR_TESTS: &[Need] = &[
 /// What the benchmarks compare with.
 const FOR_BENCHMARKS: &[Need] = &[("crun", "crun"), ("igzip", "isal")];
 
+/// What the long tests need besides: the engines that rbox is the runtime of, and whose service manager it asks.
+const FOR_LONG_TESTS: &[Need] = &[
+    // Keeps the namespaces of a user's Podman.
+    ("catatonit", "catatonit"),
+    ("containerd", "containerd"),
+    ("dbus-daemon", "dbus-daemon"),
+    ("podman", "podman"),
+    ("/lib/systemd/systemd", "systemd"),
+];
+
 /// Installs all that is missing for tests and benchmarks.
 pub(crate) fn all() -> Result<()> {
     install(&[TO_RUN, FOR_ALPINE, FOR_TESTS, FOR_BENCHMARKS].concat())?;
     open_devices()
+}
+
+/// Installs what is missing for the long tests too.
+pub(crate) fn all_and_long() -> Result<()> {
+    all()?;
+    install(FOR_LONG_TESTS)
 }
 
 /// Installs what is missing of `needs`. Where all is there, nothing is asked of the network.

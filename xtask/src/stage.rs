@@ -89,7 +89,7 @@ impl Stage {
             ("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),
             ("USER".to_owned(), name.into()),
         ];
-        for kept in ["CI", "TERM", "RUST_BACKTRACE"] {
+        for kept in ["CI", "TERM", "RUST_BACKTRACE", "RBOX_TEST_RUNTIME"] {
             environment.extend(std::env::var_os(kept).map(|value| (kept.to_owned(), value.into())));
         }
         let environment: Vec<(String, String)> =

@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         _ => bail!("usage: cargo xtask test [--long] [--e2e] [FILTER]"),
     };
 
-    setup::all()?;
+    if long { setup::all_and_long()? } else { setup::all()? }
     step("Fixtures");
     alpine::layout()?;
     alpine::small()?;
