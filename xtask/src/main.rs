@@ -6,6 +6,7 @@ mod bench_oci;
 mod bench_pull;
 mod bench_start;
 mod build;
+mod filter;
 mod setup;
 mod stage;
 mod test;

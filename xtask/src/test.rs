@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::admin::Admin;
 use crate::build::{self, cargo};
+use crate::filter;
 use crate::setup;
 use crate::stage::{Stage, cgroup_is_plain};
 use crate::users::Users;
@@ -54,7 +55,11 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
         _ => bail!("usage: cargo xtask test [--long] [--e2e] [FILTER]"),
     };
 
-    if long { setup::all_and_long()? } else { setup::all()? }
+    if long {
+        setup::all_and_long()?
+    } else {
+        setup::all()?
+    }
     step("Fixtures");
     alpine::layout()?;
     alpine::small()?;
@@ -62,6 +67,9 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     step("Release binary");
     build::release()?;
     let programs = test_programs()?;
+    if let Some(filter) = filter {
+        filter::check(filter, long, &mut listings(filter, only_end_to_end, &programs))?;
+    }
 
     let mut failed = Vec::new();
     if !only_end_to_end {
@@ -85,11 +93,15 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// All tests of the crates, and those inside the harness.
+/// Which unit tests there are, and what cargo builds for them: those of the crates, and those inside the harness.
+const UNIT_TESTS: [(&str, &[&str]); 2] = [
+    ("the crates", &["--workspace", "--exclude=rbox-tests", "--lib", "--bins", "--tests"]),
+    ("the harness", &["--package=rbox-tests", "--lib", "--bins"]),
+];
+
+/// All unit tests.
 fn unit_tests(long: bool, filter: Option<&str>) -> [(&'static str, Command); 2] {
-    let of_crates = ["--workspace", "--exclude=rbox-tests", "--lib", "--bins", "--tests"];
-    let of_harness = ["--package=rbox-tests", "--lib", "--bins"];
-    [("the crates", &of_crates[..]), ("the harness", &of_harness)].map(|(whose, targets)| {
+    UNIT_TESTS.map(|(whose, targets)| {
         let mut command = cargo();
         let nextest = exists("cargo-nextest");
         if nextest {
@@ -106,6 +118,21 @@ fn unit_tests(long: bool, filter: Option<&str>) -> [(&'static str, Command); 2] 
         };
         (whose, command)
     })
+}
+
+/// What lists the tests that the filter stands for.
+fn listings(filter: &str, only_end_to_end: bool, programs: &BTreeMap<String, PathBuf>) -> Vec<Command> {
+    let of_units = UNIT_TESTS.iter().filter(|_| !only_end_to_end).map(|(_, targets)| {
+        let mut command = cargo();
+        command.args(["test", "--quiet"]).args(*targets).args([filter, "--"]);
+        command
+    });
+    let end_to_end = programs.values().map(|program| {
+        let mut command = Command::new(program);
+        command.arg(filter);
+        command
+    });
+    of_units.chain(end_to_end).collect()
 }
 
 /// Builds the end-to-end tests; gives the program of each file in `tests/tests/`.
