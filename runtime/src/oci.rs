@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 pub use bundle::Bundle;
-pub use create::{Created, Creation};
+pub use create::{Created, Creation, Rootless};
 pub use error::Error;
 pub use exec::Execution;
 pub use features::{SPEC_VERSION, features};

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use anyhow::Result;
 use rbox_tests::bundle::Bundle;
 use rbox_tests::patience::until;
-use rbox_tests::rbox::Rbox;
+use rbox_tests::rbox::{Rbox, finish};
 use rbox_tests::{alpine, host};
 use serde_json::json;
 
@@ -84,5 +85,28 @@ fn devices_are_the_containers_own_without_a_user_namespace() -> Result<()> {
     assert_eq!(bundle.runtime(["run", "own-devices"]).success(), "1:7 7\n");
     let of_host = fs::metadata("/dev/full")?;
     assert_eq!((of_host.uid(), of_host.mode() & 0o777), (0, 0o666), "the host's");
+    Ok(())
+}
+
+/// Where no cgroup can be made, root's container fails, unless root is taken for an ordinary user or the spec asks for a
+/// cgroup.
+#[test]
+fn root_is_rootless_by_flag() -> Result<()> {
+    let bundle = Bundle::new("echo ran")?;
+    let without_cgroups = |flag: &str| {
+        let runtime = bundle.command([flag, "run", "rootless-by-flag"]);
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", "mount -o remount,bind,ro /sys/fs/cgroup && exec \"$@\"", "sh"]);
+        command.arg(runtime.get_program()).args(runtime.get_args()).current_dir(bundle.path());
+        finish(command.stdin(Stdio::null()))
+    };
+    assert_eq!(without_cgroups("--rootless=true").success(), "ran\n");
+    for flag in ["--rootless=false", "--rootless=auto"] {
+        let refused = without_cgroups(flag);
+        assert!(refused.status == 1 && refused.stderr.contains("may not make the cgroup"), "{flag}: {refused:?}");
+    }
+    bundle.change(|config| config["linux"]["cgroupsPath"] = json!("/rbox-rootless-by-flag"))?;
+    let refused = without_cgroups("--rootless=true");
+    assert!(refused.status == 1 && refused.stderr.contains("/rbox-rootless-by-flag"), "{refused:?}");
     Ok(())
 }

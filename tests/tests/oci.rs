@@ -296,3 +296,16 @@ fn descriptors_are_handed_on_only_as_asked() -> Result<()> {
     assert_eq!(run(&["--preserve-fds", "2"])?.trim(), "0 1 2 3 4 5 three");
     Ok(())
 }
+
+/// Who is not taken for rootless must have a cgroup, which no ordinary user can make here.
+#[test]
+fn rootless_by_flag() -> Result<()> {
+    let bundle = Bundle::new("true")?;
+    for flag in ["--rootless=true", "--rootless=auto"] {
+        bundle.runtime([flag, "run", "one"]).success();
+    }
+    let refused = bundle.runtime(["--rootless=false", "run", "one"]);
+    assert!(refused.status == 1 && refused.stderr.contains("may not make the cgroup /one"), "{refused:?}");
+    assert_ne!(bundle.runtime(["--rootless=perhaps", "run", "one"]).status, 0);
+    Ok(())
+}

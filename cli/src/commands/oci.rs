@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use rbox_runtime::oci::{Bundle, Container, Creation, States, features, parse_signal};
+use rbox_runtime::oci::{Bundle, Container, Creation, Rootless, States, features, parse_signal};
 use serde_json::json;
 
 use crate::commands::oci::log::{Format, Log};
@@ -35,8 +35,29 @@ pub(crate) struct Oci {
     #[arg(long)]
     debug: bool,
 
+    #[command(flatten)]
+    privilege: Privilege,
+
     #[command(subcommand)]
     verb: Verb,
+}
+
+/// What the creator of a container is taken for.
+#[derive(Debug, Clone, Copy, Args)]
+struct Privilege {
+    /// Do without a cgroup and a device filter where none can be had and nothing asks for a cgroup: true, false, or unless
+    /// the caller is the host's root (auto)
+    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = parse_rootless)]
+    rootless: Rootless,
+}
+
+fn parse_rootless(text: &str) -> Result<Rootless, &'static str> {
+    match text {
+        "true" => Ok(Rootless::Yes),
+        "false" => Ok(Rootless::No),
+        "auto" => Ok(Rootless::Auto),
+        _ => Err("expected true, false or auto"),
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -168,7 +189,7 @@ impl Oci {
     pub(crate) fn act(self, root: Option<PathBuf>) -> Result<u8, Failure> {
         let log = Log::new(self.log, self.log_format);
         let states = root.map_or_else(States::of_this_user, |root| Ok(States::at(root))).map_err(Failure::from);
-        states.and_then(|states| self.verb.act(&states, self.debug)).map_err(|mut failure| {
+        states.and_then(|states| self.verb.act(&states, self.privilege, self.debug)).map_err(|mut failure| {
             failure.status = FAILED;
             log.write(&failure);
             failure.into_error()
@@ -177,14 +198,14 @@ impl Oci {
 }
 
 impl Verb {
-    fn act(self, states: &States, debug: bool) -> Result<u8, Failure> {
+    fn act(self, states: &States, privilege: Privilege, debug: bool) -> Result<u8, Failure> {
         match self {
             Self::Create(create) => {
-                let (created, console) = create.act(states)?;
+                let (created, console) = create.act(states, privilege)?;
                 console::hand_over(console, created)?.running.release();
             }
             Self::Start(one) => states.find(&one.id)?.start()?,
-            Self::Run(run) => return run.act(states),
+            Self::Run(run) => return run.act(states, privilege),
             Self::Exec(exec) => return exec.act(states, debug),
             Self::State(one) => output::json(&states.find(&one.id)?.state())?,
             Self::Kill(kill) => kill.act(states)?,
@@ -207,7 +228,11 @@ impl Verb {
 
 impl Create {
     /// Gives also the socket that waits for a terminal.
-    fn act(self, states: &States) -> Result<(rbox_runtime::oci::Created, Option<PathBuf>), Failure> {
+    fn act(
+        self,
+        states: &States,
+        privilege: Privilege,
+    ) -> Result<(rbox_runtime::oci::Created, Option<PathBuf>), Failure> {
         let bundle = Bundle::read(&self.bundle)?;
         let terminal = bundle.spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
         if !terminal && self.ties.console_socket.is_some() {
@@ -220,6 +245,7 @@ impl Create {
             preserve_fds: self.ties.preserve_fds,
             no_pivot: self.no_pivot,
             new_keyring: !self.no_new_keyring,
+            rootless: privilege.rootless,
             now: Timestamp::now().to_string(),
         };
         Ok((states.create(&creation)?, self.ties.console_socket))

@@ -34,8 +34,24 @@ pub struct Creation {
     pub no_pivot: bool,
     /// It gets a session keyring of its own, and not the caller's.
     pub new_keyring: bool,
+    /// Whether it may do without a cgroup.
+    pub rootless: Rootless,
     /// Now, in RFC 3339's form.
     pub now: String,
+}
+
+/// Whether the creator is taken for a user without root over the host's cgroups and devices, as runc's `--rootless` has it.
+///
+/// Such a one's containers do without a cgroup where none can be made and nothing in the spec asks for one, and without a
+/// device filter where none can be attached. For anybody else both are failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rootless {
+    /// Yes.
+    Yes,
+    /// No.
+    No,
+    /// Unless the caller is root, and in the host's own user namespace.
+    Auto,
 }
 
 /// A container whose workload waits for its start. Dropped before it is [released](Running::release), its process is
@@ -57,7 +73,11 @@ impl States {
         let namespaces = NamespacePlan::of(namespaces)?;
         let identity = namespaces.new.has(Namespaces::USER).then(|| super::ids::identity(spec)).transpose()?;
         let root = creation.bundle.root()?;
-        let privileged = is_privileged();
+        let privileged = match creation.rootless {
+            Rootless::Yes => false,
+            Rootless::No => true,
+            Rootless::Auto => is_privileged(),
+        };
         let place = place(creation, privileged)?;
         let record = Record {
             subject: Subject {
