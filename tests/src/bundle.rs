@@ -18,6 +18,7 @@ use crate::{alpine, attacker, host};
 /// A directory with the small image's files, a config.json, and a runtime's state.
 pub struct Bundle {
     dir: TempDir,
+    environment: Vec<(String, String)>,
 }
 
 impl Bundle {
@@ -32,7 +33,7 @@ impl Bundle {
             let blob = layout.blob_path(layer["digest"].as_str().context("a layer has a digest")?);
             run(Command::new("tar").arg("-C").arg(&rootfs).arg("--no-same-owner").arg("-xf").arg(blob))?;
         }
-        let bundle = Self { dir };
+        let bundle = Self { dir, environment: Vec::new() };
         bundle.write(&config(script))?;
         Ok(bundle)
     }
@@ -42,6 +43,13 @@ impl Bundle {
         let bundle = Self::new(script)?;
         attacker::install(&bundle.inside("/kit"))?;
         Ok(bundle)
+    }
+
+    /// Sets an environment variable for all commands to come: the runtime's, not the workload's.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Changes config.json.
@@ -81,6 +89,7 @@ impl Bundle {
         };
         command.args(arguments).current_dir(self.dir.path()).env("RUST_BACKTRACE", "1");
         command.env("XDG_RUNTIME_DIR", self.dir.path());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
