@@ -20,7 +20,8 @@
 //! that names the controller and says who does not pass it down. Limits are the union of what runc and crun take, and
 //! what either of them passes over in silence is refused.
 //!
-//! Not here: cgroup v1, the systemd driver, threaded cgroups.
+//! Not here: cgroup v1, threaded cgroups. A cgroup that systemd makes ([`Cgroup::of_process`]) is used as one that was there
+//! before.
 
 mod control;
 mod devices;
@@ -49,6 +50,7 @@ pub use statistics::{
 };
 
 use limits::IfMissing;
+pub(crate) use limits::weight_of_shares;
 use mount::Mount;
 
 /// The controllers that are passed down for every container: what can be limited later, and is counted meanwhile.
@@ -132,6 +134,17 @@ impl Cgroup {
             return Ok(None);
         }
         Ok(Some(Self { mount, dir, record: record.clone() }))
+    }
+
+    /// The cgroup that a process is in. Somebody else has made it, and will remove it.
+    pub fn of_process(pid: u32) -> Result<Self, Error> {
+        let Mount { dir: mount, place } = Mount::find_with(&pid.to_string())?;
+        let outside = || Error::NoMount(format!("the cgroup of the process {pid} is not below its mount"));
+        let path = place.ok_or_else(outside)?;
+        let failed = |source| Error::Failed { operation: "open", path: display(&path), source };
+        let dir = cgroup::open(mount.as_fd(), &path).map_err(failed)?;
+        let inode = at::status_of(dir.as_fd()).map_err(failed)?.inode;
+        Ok(Self { mount, dir, record: Record { path, made: 0, inode: Some(inode) } })
     }
 
     /// What is to be written down, so that [`open`](Self::open) finds it again.

@@ -75,6 +75,7 @@ pub mod seccomp;
 mod sources;
 mod status;
 mod sysctl;
+pub mod systemd;
 mod time_offsets;
 pub mod trace;
 

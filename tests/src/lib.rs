@@ -25,5 +25,6 @@ pub mod rbox;
 pub mod registry;
 pub mod running;
 mod subids;
+pub mod systemd;
 pub mod terminal;
 pub mod tls;

@@ -309,3 +309,17 @@ fn rootless_by_flag() -> Result<()> {
     assert_ne!(bundle.runtime(["--rootless=perhaps", "run", "one"]).status, 0);
     Ok(())
 }
+
+#[test]
+fn without_a_bus_there_is_no_systemd_to_ask() -> Result<()> {
+    let bundle = Bundle::new("true")?;
+    let refused = bundle.runtime(["--systemd-cgroup", "run", "one"]);
+    let socket = bundle.path().join("bus");
+    assert!(refused.status == 1 && refused.stderr.contains(&socket.display().to_string()), "{refused:?}");
+    assert!(refused.stderr.contains("hint: without --systemd-cgroup"), "{refused:?}");
+    let bundle = bundle.env("DBUS_SESSION_BUS_ADDRESS", "tcp:host=localhost");
+    let refused = bundle.runtime(["--systemd-cgroup", "run", "one"]);
+    assert!(refused.status == 1 && refused.stderr.contains("names no Unix socket"), "{refused:?}");
+    assert_eq!(bundle.runtime(["list", "-q"]).success(), "");
+    Ok(())
+}

@@ -36,19 +36,23 @@ pub(crate) struct Oci {
     debug: bool,
 
     #[command(flatten)]
-    privilege: Privilege,
+    cgroups: Cgroups,
 
     #[command(subcommand)]
     verb: Verb,
 }
 
-/// What the creator of a container is taken for.
+/// How a container gets its cgroup.
 #[derive(Debug, Clone, Copy, Args)]
-struct Privilege {
+struct Cgroups {
     /// Do without a cgroup and a device filter where none can be had and nothing asks for a cgroup: true, false, or unless
     /// the caller is the host's root (auto)
     #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = parse_rootless)]
     rootless: Rootless,
+
+    /// Have systemd make the container's cgroup, a scope: linux.cgroupsPath is then slice:prefix:name
+    #[arg(long)]
+    systemd_cgroup: bool,
 }
 
 fn parse_rootless(text: &str) -> Result<Rootless, &'static str> {
@@ -189,7 +193,7 @@ impl Oci {
     pub(crate) fn act(self, root: Option<PathBuf>) -> Result<u8, Failure> {
         let log = Log::new(self.log, self.log_format);
         let states = root.map_or_else(States::of_this_user, |root| Ok(States::at(root))).map_err(Failure::from);
-        states.and_then(|states| self.verb.act(&states, self.privilege, self.debug)).map_err(|mut failure| {
+        states.and_then(|states| self.verb.act(&states, self.cgroups, self.debug)).map_err(|mut failure| {
             failure.status = FAILED;
             log.write(&failure);
             failure.into_error()
@@ -198,14 +202,14 @@ impl Oci {
 }
 
 impl Verb {
-    fn act(self, states: &States, privilege: Privilege, debug: bool) -> Result<u8, Failure> {
+    fn act(self, states: &States, cgroups: Cgroups, debug: bool) -> Result<u8, Failure> {
         match self {
             Self::Create(create) => {
-                let (created, console) = create.act(states, privilege)?;
+                let (created, console) = create.act(states, cgroups)?;
                 console::hand_over(console, created)?.running.release();
             }
             Self::Start(one) => states.find(&one.id)?.start()?,
-            Self::Run(run) => return run.act(states, privilege),
+            Self::Run(run) => return run.act(states, cgroups),
             Self::Exec(exec) => return exec.act(states, debug),
             Self::State(one) => output::json(&states.find(&one.id)?.state())?,
             Self::Kill(kill) => kill.act(states)?,
@@ -228,11 +232,7 @@ impl Verb {
 
 impl Create {
     /// Gives also the socket that waits for a terminal.
-    fn act(
-        self,
-        states: &States,
-        privilege: Privilege,
-    ) -> Result<(rbox_runtime::oci::Created, Option<PathBuf>), Failure> {
+    fn act(self, states: &States, cgroups: Cgroups) -> Result<(rbox_runtime::oci::Created, Option<PathBuf>), Failure> {
         let bundle = Bundle::read(&self.bundle)?;
         let terminal = bundle.spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
         if !terminal && self.ties.console_socket.is_some() {
@@ -245,7 +245,8 @@ impl Create {
             preserve_fds: self.ties.preserve_fds,
             no_pivot: self.no_pivot,
             new_keyring: !self.no_new_keyring,
-            rootless: privilege.rootless,
+            rootless: cgroups.rootless,
+            systemd_cgroup: cgroups.systemd_cgroup,
             now: Timestamp::now().to_string(),
         };
         Ok((states.create(&creation)?, self.ties.console_socket))

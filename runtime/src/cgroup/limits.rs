@@ -248,7 +248,7 @@ const DEFAULT_SHARES: u64 = 1024;
 
 /// From 2 … 262144 with 1024 in the middle to 1 … 10000 with 100 in the middle, by the curve through these three points
 /// that runc and crun came to in 2025: `log10(weight)` is quadratic in `log2(shares)`.
-fn weight_of_shares(shares: u64) -> u64 {
+pub(crate) fn weight_of_shares(shares: u64) -> u64 {
     match shares {
         ..=2 => 1,
         262_144.. => 10_000,

@@ -85,7 +85,7 @@ fn candidates(cgroups_path: Option<&str>, id: &str, own: Option<&str>) -> Result
     if !path.starts_with('/') && path.matches(':').count() == 2 {
         return Err(Error::refused(
             FIELD,
-            format!("'{path}' asks for a systemd slice; this version has no systemd driver"),
+            format!("'{path}' asks for a scope of systemd's, which --systemd-cgroup has it make"),
         ));
     }
     let below = checked(FIELD, path)?;

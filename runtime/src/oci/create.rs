@@ -1,10 +1,11 @@
 //! `create`: from a bundle to a first process that waits.
 
+use std::borrow::Cow;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxResources, Spec};
 use rbox_rootless::Identity;
 use rbox_sys::clone::Namespaces;
 use rbox_sys::socket::Channel;
@@ -16,6 +17,7 @@ use crate::cgroup::{Cgroup, Place};
 use crate::directory::DirectoryRoot;
 use crate::error::During;
 use crate::hooks::Subject;
+use crate::systemd::{Manager, Scope};
 use crate::trace::Trace;
 use crate::{BUNDLE_VERB, Launch, NamespacePlan, Running, Stdin, Workload};
 
@@ -36,6 +38,8 @@ pub struct Creation {
     pub new_keyring: bool,
     /// Whether it may do without a cgroup.
     pub rootless: Rootless,
+    /// Whether its cgroup is a unit that systemd makes, and `linux.cgroupsPath` is `slice:prefix:name`.
+    pub systemd_cgroup: bool,
     /// Now, in RFC 3339's form.
     pub now: String,
 }
@@ -78,7 +82,9 @@ impl States {
             Rootless::No => true,
             Rootless::Auto => is_privileged(),
         };
-        let place = place(creation, privileged)?;
+        let scope = creation.systemd_cgroup.then(|| scope(creation, privileged)).transpose()?;
+        let manager = scope.as_ref().map(Manager::connect).transpose()?;
+        let place = if manager.is_some() { None } else { place(creation, privileged)? };
         let record = Record {
             subject: Subject {
                 oci_version: spec.version().clone(),
@@ -92,12 +98,17 @@ impl States {
             created: creation.now.clone(),
             // Before it is made, so that it is found again whatever happens.
             cgroup: place.as_ref().map(Place::record),
+            scope: scope.clone(),
             process: None,
             owner: ids::uid(),
         };
         let mut container = self.make(&creation.id, record)?;
-        let made = make_cgroup(&mut container, place, &creation.bundle.spec, privileged)
-            .and_then(|cgroup| self.fill(&mut container, creation, &namespaces, identity.as_ref(), &root, cgroup));
+        let home = match manager {
+            Some(manager) => Ok(Home::Scope { manager, privileged }),
+            None => make_cgroup(&mut container, place, &creation.bundle.spec, privileged),
+        };
+        let made =
+            home.and_then(|home| self.fill(&mut container, creation, &namespaces, identity.as_ref(), &root, home));
         match made {
             Ok(running) => Ok(Created { container, running }),
             Err(error) => {
@@ -117,15 +128,13 @@ impl States {
         namespaces: &NamespacePlan,
         identity: Option<&Identity>,
         root: &DirectoryRoot,
-        cgroup: Option<Cgroup>,
+        home: Home<'_>,
     ) -> Result<Running, Error> {
         let socket = Channel::listen(container.file.as_fd(), SOCKET)
             .map_err(Error::io("make the socket", container.directory.join(SOCKET)))?;
         let launch = Launch::begin(BUNDLE_VERB, namespaces, identity, &mut Trace::off())?;
-        if let Some(cgroup) = &cgroup {
-            // Before init makes a cgroup namespace, whose root this then is.
-            cgroup.attach(launch.pid())?;
-        }
+        // Before init makes a cgroup namespace, whose root this then is.
+        home.take_in(launch.pid(), container)?;
         let words = root.words().map_err(Error::io("describe", &root.path))?;
         self.launch(launch, creation, &words, socket, container)
     }
@@ -177,11 +186,49 @@ fn cover(place: &Path) -> Result<u64, Error> {
     mount::id_of(place).map_err(Error::io("look at", place))
 }
 
+/// Where a container's processes are counted and limited.
+enum Home<'a> {
+    /// Nowhere.
+    None,
+    /// In a cgroup, which has its limits already.
+    Cgroup(Cgroup),
+    /// In a scope, which is made with the first of them in it.
+    Scope { manager: Manager<'a>, privileged: bool },
+}
+
+impl Home<'_> {
+    fn take_in(self, pid: u32, container: &mut Container) -> Result<(), Error> {
+        match self {
+            Self::None => Ok(()),
+            Self::Cgroup(cgroup) => Ok(cgroup.attach(pid)?),
+            Self::Scope { mut manager, privileged } => {
+                manager.start(pid, container.id(), resources(&container.record.spec))?;
+                let cgroup = Cgroup::of_process(pid)?;
+                manager.check(&cgroup.record().path())?;
+                container.record.cgroup = Some(cgroup.record().clone());
+                container.write()?;
+                limit(&cgroup, &container.record.spec, privileged)
+            }
+        }
+    }
+}
+
+fn scope(creation: &Creation, privileged: bool) -> Result<Scope, Error> {
+    Ok(Scope::plan(cgroups_path(creation).as_deref(), &creation.id, privileged)?)
+}
+
 fn place(creation: &Creation, privileged: bool) -> Result<Option<Place>, Error> {
+    let path = cgroups_path(creation);
+    Ok(Cgroup::place(path.as_deref(), &creation.id, resources(&creation.bundle.spec), privileged)?)
+}
+
+fn cgroups_path(creation: &Creation) -> Option<Cow<'_, str>> {
     let linux = creation.bundle.spec.linux().as_ref();
-    let path = linux.and_then(|linux| linux.cgroups_path().as_deref()).map(Path::to_string_lossy);
-    let resources = linux.and_then(|linux| linux.resources().as_ref());
-    Ok(Cgroup::place(path.as_deref(), &creation.id, resources, privileged)?)
+    linux.and_then(|linux| linux.cgroups_path().as_deref()).map(Path::to_string_lossy)
+}
+
+fn resources(spec: &Spec) -> Option<&LinuxResources> {
+    spec.linux().as_ref().and_then(|linux| linux.resources().as_ref())
 }
 
 fn make_cgroup(
@@ -189,19 +236,19 @@ fn make_cgroup(
     place: Option<Place>,
     spec: &Spec,
     privileged: bool,
-) -> Result<Option<Cgroup>, Error> {
-    let Some(place) = place else { return Ok(None) };
+) -> Result<Home<'static>, Error> {
+    let Some(place) = place else { return Ok(Home::None) };
     // Where this fails, it leaves nothing itself.
     container.record.cgroup = None;
     let cgroup = place.create()?;
     container.record.cgroup = Some(cgroup.record().clone());
     container.write()?;
     limit(&cgroup, spec, privileged)?;
-    Ok(Some(cgroup))
+    Ok(Home::Cgroup(cgroup))
 }
 
 fn limit(cgroup: &Cgroup, spec: &Spec, privileged: bool) -> Result<(), Error> {
-    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let resources = resources(spec);
     if let Some(resources) = resources {
         cgroup.apply(resources)?;
     }

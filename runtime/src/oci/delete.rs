@@ -13,6 +13,7 @@ use super::{Container, Error};
 use crate::Status;
 use crate::cgroup::Cgroup;
 use crate::hooks;
+use crate::systemd::{self, Manager};
 
 /// How long a first process is waited for that nobody has killed.
 const MOMENT: Duration = Duration::from_millis(100);
@@ -75,8 +76,19 @@ impl Container {
         if let Some(record) = &self.record.cgroup {
             Cgroup::clear(record)?;
         }
-        let Some(cgroup) = self.cgroup()? else { return Ok(()) };
-        cgroup.kill()?;
-        Ok(cgroup.delete(PATIENCE)?)
+        if let Some(cgroup) = self.cgroup()? {
+            cgroup.kill()?;
+            cgroup.delete(PATIENCE)?;
+        }
+        self.stop_scope()
+    }
+
+    fn stop_scope(&self) -> Result<(), Error> {
+        let Some(scope) = &self.record.scope else { return Ok(()) };
+        match Manager::connect(scope).and_then(|mut manager| manager.stop()) {
+            // It went with the systemd that it was of, such as a user's who has logged out.
+            Err(systemd::Error::Unreachable { .. }) if self.cgroup()?.is_none() => Ok(()),
+            result => Ok(result?),
+        }
     }
 }

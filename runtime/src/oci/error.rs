@@ -54,6 +54,9 @@ pub enum Error {
     /// Something of its cgroup failed.
     #[error(transparent)]
     Cgroup(#[from] crate::cgroup::Error),
+    /// systemd did not do its part.
+    #[error(transparent)]
+    Systemd(#[from] crate::systemd::Error),
     /// The container has no cgroup for that.
     #[error("cannot {operation} the container {id}: it has no cgroup")]
     NoCgroup {
@@ -73,6 +76,7 @@ impl Error {
         match self {
             Self::Runtime(error) => error.hint(),
             Self::Cgroup(error) => error.hint(),
+            Self::Systemd(error) => error.hint(),
             Self::NotOurs(_) => Some("set XDG_RUNTIME_DIR, or say --root".into()),
             Self::NoCgroup { .. } => Some("a user needs a cgroup that is delegated to him".into()),
             _ => None,

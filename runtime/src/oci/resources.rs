@@ -7,6 +7,7 @@ use oci_spec::runtime::LinuxResources;
 use super::{Container, Error};
 use crate::Status;
 use crate::cgroup::Event;
+use crate::systemd::Manager;
 
 /// How long processes may take to be stopped.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,7 +31,11 @@ impl Container {
     pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
         self.lock()?;
         self.expect("update", &[Status::Created, Status::Running, Status::Paused])?;
-        Ok(self.needed_cgroup("update")?.apply(resources)?)
+        let cgroup = self.needed_cgroup("update")?;
+        if let Some(scope) = &self.record.scope {
+            Manager::connect(scope)?.set(resources)?;
+        }
+        Ok(cgroup.apply(resources)?)
     }
 
     /// What its processes have used, as runc tells it.

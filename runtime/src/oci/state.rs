@@ -27,6 +27,7 @@ use super::{Error, States};
 use crate::Status;
 use crate::cgroup::{self, Cgroup};
 use crate::hooks::{Hooks, Subject};
+use crate::systemd::Scope;
 
 const RECORD: &str = "state.json";
 pub(super) const SOCKET: &str = "start";
@@ -44,6 +45,8 @@ pub(super) struct Record {
     pub(super) created: String,
     /// Where its processes are counted and limited.
     pub(super) cgroup: Option<cgroup::Record>,
+    /// The unit of systemd's that the cgroup is, where it is one.
+    pub(super) scope: Option<Scope>,
     /// The first process, where it is known already.
     pub(super) process: Option<Process>,
     /// The user who created it.

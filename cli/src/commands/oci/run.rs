@@ -4,7 +4,7 @@ use clap::Args;
 use rbox_runtime::oci::{Created, States};
 
 use super::foreground::Foreground;
-use super::{Create, Privilege, console};
+use super::{Cgroups, Create, console};
 use crate::failure::Failure;
 
 #[derive(Debug, Args)]
@@ -22,9 +22,9 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn act(self, states: &States, privilege: Privilege) -> Result<u8, Failure> {
+    pub(super) fn act(self, states: &States, cgroups: Cgroups) -> Result<u8, Failure> {
         let foreground = Foreground::begin()?;
-        let (created, socket) = self.create.act(states, privilege)?;
+        let (created, socket) = self.create.act(states, cgroups)?;
         if self.detach && socket.is_none() && created.running.has_console() {
             created.container.delete(true)?;
             return Err(Failure::new(

@@ -1,0 +1,223 @@
+//! A container's cgroup as a unit of systemd's: a transient scope (systemd.scope(5), org.freedesktop.systemd1(5)).
+//!
+//! # Theory of operation
+//!
+//! ```text
+//! Scope::plan          linux.cgroupsPath, `slice:prefix:name` → the unit's name, its slice, and the bus to ask
+//! Manager::connect     the bus; before anything is made, since this is what fails
+//! Manager::start       StartTransientUnit with the first process in it, and Delegate=yes: what is below is ours
+//! Manager::set         limits that change
+//! Manager::stop        StopUnit, ResetFailedUnit
+//! ```
+//!
+//! A job is waited for (its `JobRemoved`): only then is the process where it belongs. Which cgroup that is, /proc says, and
+//! all else about it is as without systemd. The limits are properties of the unit too, so that systemd, when it writes all
+//! of them anew, writes the same.
+//!
+//! Root's bus is the system's; a user's is his session's, with a systemd of his own behind it.
+
+mod address;
+mod bus;
+mod name;
+mod properties;
+mod wire;
+
+use std::io;
+use std::time::Duration;
+
+use oci_spec::runtime::LinuxResources;
+use serde::{Deserialize, Serialize};
+
+use bus::{Bus, Signal};
+use name::Name;
+use wire::Value;
+
+pub(crate) use address::Address;
+
+/// systemd on the bus.
+const SYSTEMD: bus::Object<'_> = bus::Object {
+    destination: "org.freedesktop.systemd1",
+    path: "/org/freedesktop/systemd1",
+    interface: "org.freedesktop.systemd1.Manager",
+};
+
+/// How long a job may take: with much to do systemd is slow, and without end nobody waits.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What systemd was asked for and did not do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `linux.cgroupsPath` is not in systemd's form.
+    #[error("config: linux.cgroupsPath: {0:?} {1}")]
+    Path(String, String),
+    /// There is no bus to ask.
+    #[error("cannot reach systemd: {0}")]
+    NoBus(String),
+    /// The bus is not there, or does not talk.
+    #[error("cannot reach systemd by way of the socket {socket}")]
+    Unreachable {
+        /// The bus's socket.
+        socket: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// systemd said no.
+    #[error("systemd refuses to {operation} {unit}: {message}")]
+    Refused {
+        /// What was asked: "start".
+        operation: &'static str,
+        /// Of which unit.
+        unit: String,
+        /// The error's name.
+        name: String,
+        /// What it said.
+        message: String,
+    },
+    /// systemd tried, and failed.
+    #[error("systemd could not {operation} {unit}: the job's result is {result:?}")]
+    Job {
+        /// What was asked: "start".
+        operation: &'static str,
+        /// Of which unit.
+        unit: String,
+        /// "failed", "timeout", …
+        result: String,
+    },
+    /// The process is in another cgroup than that of the unit.
+    #[error("the container's first process is in the cgroup {found}, and not in that of {unit}")]
+    Elsewhere {
+        /// The unit.
+        unit: String,
+        /// The process's cgroup.
+        found: String,
+    },
+}
+
+impl Error {
+    /// What the user can do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoBus(_) | Self::Unreachable { .. } => Some(
+                "without --systemd-cgroup no systemd is asked; a user's own is there after a login, or: \
+                 loginctl enable-linger USER"
+                    .into(),
+            ),
+            Self::Path(..) => Some("with --systemd-cgroup it is slice:prefix:name, as in user.slice:rbox:one".into()),
+            _ => None,
+        }
+    }
+}
+
+/// A container's unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Scope {
+    /// `prefix-name.scope`.
+    unit: String,
+    /// `a-b.slice`.
+    slice: String,
+    address: Address,
+}
+
+impl Scope {
+    /// `cgroups_path` is the spec's; without one it is `rbox-ID.scope` in the slice for services, or a user's.
+    pub(crate) fn plan(cgroups_path: Option<&str>, id: &str, privileged: bool) -> Result<Self, Error> {
+        let Name { unit, slice } = Name::parse(cgroups_path.unwrap_or_default(), id, privileged)?;
+        let address = if privileged { Address::of_system() } else { Address::of_user() }?;
+        Ok(Self { unit, slice, address })
+    }
+}
+
+/// systemd, reached.
+#[derive(Debug)]
+pub(crate) struct Manager<'a> {
+    bus: Bus,
+    scope: &'a Scope,
+}
+
+impl<'a> Manager<'a> {
+    /// Connects to the bus of the scope's systemd.
+    pub(crate) fn connect(scope: &'a Scope) -> Result<Self, Error> {
+        let unreachable = |source| Error::Unreachable { socket: scope.address.to_string(), source };
+        Ok(Self { bus: Bus::connect(&scope.address, PATIENCE).map_err(unreachable)?, scope })
+    }
+
+    /// Starts the scope, with this process in it and these limits.
+    pub(crate) fn start(&mut self, pid: u32, id: &str, resources: Option<&LinuxResources>) -> Result<(), Error> {
+        let mut all = properties::of_scope(&self.scope.slice, pid, id);
+        all.extend(resources.map(properties::of_limits).unwrap_or_default());
+        // No auxiliary units.
+        let body = [self.unit(), Value::text("fail"), Value::Properties(all), Value::AuxiliaryUnits];
+        self.job("start", "StartTransientUnit", &body)
+    }
+
+    /// Fails unless a cgroup, as /proc/PID/cgroup has it, is the scope's.
+    pub(crate) fn check(&self, cgroup: &str) -> Result<(), Error> {
+        let Scope { unit, slice, .. } = self.scope;
+        match cgroup.ends_with(&format!("/{}{unit}", name::expand(slice))) {
+            true => Ok(()),
+            false => Err(Error::Elsewhere { unit: unit.clone(), found: cgroup.to_owned() }),
+        }
+    }
+
+    /// Changes its limits, until it is stopped.
+    pub(crate) fn set(&mut self, resources: &LinuxResources) -> Result<(), Error> {
+        let limits = properties::of_limits(resources);
+        self.call("change", "SetUnitProperties", &[self.unit(), Value::Bool(true), Value::Properties(limits)]).map(drop)
+    }
+
+    /// Stops it, and has systemd forget it. That it is gone is well: it goes with its last process.
+    pub(crate) fn stop(&mut self) -> Result<(), Error> {
+        let gone = |error: &Error| matches!(error, Error::Refused { name, .. } if name == bus::NO_SUCH_UNIT);
+        let stopped = self.job("stop", "StopUnit", &[self.unit(), Value::text("replace")]);
+        let forgotten = self.call("forget", "ResetFailedUnit", &[self.unit()]).map(drop);
+        for result in [stopped, forgotten] {
+            match result {
+                Err(error) if gone(&error) => {}
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
+    fn unit(&self) -> Value {
+        Value::text(&self.scope.unit)
+    }
+
+    /// Calls a method that gives a job, and waits for the job's end.
+    fn job(&mut self, operation: &'static str, member: &str, body: &[Value]) -> Result<(), Error> {
+        // The bus hands on what is listened for, and systemd says what somebody has subscribed to.
+        let removed = Signal { interface: SYSTEMD.interface, member: "JobRemoved" };
+        self.bus.listen(&removed, SYSTEMD.destination).map_err(|failure| self.failed(operation, failure))?;
+        self.call(operation, "Subscribe", &[])?;
+        let job = self.call(operation, member, body)?;
+        let strange = || self.failed(operation, bus::Failure::strange("a job without a path"));
+        let job = job.text().ok_or_else(strange)?;
+        loop {
+            let message = self.bus.next_signal(&removed).map_err(|failure| self.failed(operation, failure))?;
+            let strange = || self.failed(operation, bus::Failure::strange("a job's end without a result"));
+            // Its number, its path, the unit, the result.
+            let mut body = message.body();
+            let told = body.number().and_then(|_| Some((body.text()?, body.text()?, body.text()?)));
+            match told.ok_or_else(strange)? {
+                (path, _, _) if path != job => {}
+                (_, _, "done") => return Ok(()),
+                (_, unit, result) => {
+                    return Err(Error::Job { operation, unit: unit.to_owned(), result: result.to_owned() });
+                }
+            }
+        }
+    }
+
+    fn call(&mut self, operation: &'static str, member: &str, body: &[Value]) -> Result<wire::Message, Error> {
+        self.bus.call(&SYSTEMD, member, body).map_err(|failure| self.failed(operation, failure))
+    }
+
+    fn failed(&self, operation: &'static str, failure: bus::Failure) -> Error {
+        match failure {
+            bus::Failure::Io(source) => Error::Unreachable { socket: self.scope.address.to_string(), source },
+            bus::Failure::Refused { name, message } => {
+                Error::Refused { operation, unit: self.scope.unit.clone(), name, message }
+            }
+        }
+    }
+}
