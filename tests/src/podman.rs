@@ -95,7 +95,10 @@ impl Drop for Podman {
         self.run(["rm", "--all", "--force", "--time=0"]);
         // Ends the process that keeps a user's namespaces.
         self.run(["system", "migrate"]);
-        if host::uid() != 0 {
+        if host::uid() == 0 {
+            // Podman's own, above those of pods. One that is in use cannot be removed.
+            let _ = fs::remove_dir("/sys/fs/cgroup/libpod_parent");
+        } else {
             subids::remove(&self.dir.path().join("storage"));
         }
     }
