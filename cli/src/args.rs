@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, FromArgMatches, Parser, Subcommand};
 use rbox_rootless::Choice;
 
-use crate::commands::{audit, gc, images, info, inspect, oci, ps, pull, rm, rmi, run};
+use crate::commands::{audit, exec, gc, images, info, inspect, oci, ps, pull, rm, rmi, run};
 
 /// Run containers without root, without a daemon.
 #[derive(Debug, Parser)]
@@ -83,6 +83,8 @@ verbs! {
     "pull" => Pull(pull::Pull),
     /// Run a command in a new container
     "run" => Run(run::Run),
+    /// Run one more command in a container that runs
+    "exec" => Exec(exec::Exec),
     /// List containers
     "ps" | "list" => Ps(ps::Ps),
     /// List images

@@ -2,6 +2,8 @@
 
 pub(crate) mod audit;
 mod denied;
+mod environment;
+pub(crate) mod exec;
 pub(crate) mod gc;
 pub(crate) mod images;
 pub(crate) mod info;
@@ -24,6 +26,7 @@ pub(crate) fn act(args: Args) -> Result<u8, Failure> {
     let engine = || Engine::open(global.root.clone(), global.identity);
     match args.command {
         Command::Run(run) => return run.act(&engine()?),
+        Command::Exec(exec) => return exec.act(global.root),
         Command::Pull(pull) => pull.act(&engine()?)?,
         Command::Ps(ps) => ps.act(&engine()?)?,
         Command::Images(images) => images.act(&engine()?)?,

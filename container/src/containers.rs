@@ -134,14 +134,11 @@ impl Engine {
     /// Kills the workload and waits until its supervisor has written down the end.
     fn kill(&self, entry: &ContainerEntry) -> Result<(), Error> {
         let kill_error = || Error::io("kill the workload of", &entry.name);
-        if let Some(made) = Made::read(&entry.path).map_err(kill_error())? {
-            // The number is the workload's as long as its supervisor holds the lock, for it reaps the workload only
-            // before it gives up the lock; a look at the lock between getting the handle and using it makes sure.
-            if let Ok(handle) = rbox_sys::clone::open_pidfd(made.pid)
-                && self.store.find_container(entry.id.as_str())?.running
-            {
-                rbox_sys::clone::signal_pidfd(&handle, rbox_sys::signal::Signal::KILL).map_err(kill_error())?;
-            }
+        if let Some(made) = Made::read(&entry.path).map_err(kill_error())?
+            && let Some(first) = made.first_process()
+            && let Some(handle) = first.open().map_err(kill_error())?
+        {
+            rbox_sys::clone::signal_pidfd(&handle, rbox_sys::signal::Signal::KILL).map_err(kill_error())?;
         }
         for _ in 0..500 {
             match self.store.find_container(entry.id.as_str()) {

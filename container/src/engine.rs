@@ -19,11 +19,7 @@ pub struct Engine {
 impl Engine {
     /// Opens the store at `root`, or where this user has his own.
     pub fn open(root: Option<PathBuf>, choice: Choice) -> Result<Self, Error> {
-        let root = match root {
-            Some(root) => root,
-            None => Store::default_root()?,
-        };
-        Ok(Self { store: Store::open(root)?, identity: Identity::detect(choice)? })
+        Ok(Self { store: open_store(root)?, identity: Identity::detect(choice)? })
     }
 
     /// Removes a tree with files of any mapped id: by itself where that is enough, else as their root.
@@ -40,6 +36,15 @@ impl Engine {
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
+}
+
+/// The store at `root`, or where this user has his own.
+pub(crate) fn open_store(root: Option<PathBuf>) -> Result<Store, Error> {
+    let root = match root {
+        Some(root) => root,
+        None => Store::default_root()?,
+    };
+    Ok(Store::open(root)?)
 }
 
 /// How rbox is set up for this user.

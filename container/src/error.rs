@@ -25,6 +25,9 @@ pub enum Error {
     /// A container of which only the running thing is of interest.
     #[error("container {0} is not running")]
     NotRunning(ContainerName),
+    /// A container whose workload has not begun.
+    #[error("container {0} is still being started")]
+    Starting(ContainerName),
     /// `--explain-denied` where no filter is.
     #[error("cannot explain what is denied: the container has no seccomp profile, and so nothing is")]
     NothingDenies,
@@ -105,6 +108,7 @@ impl Error {
             Self::Image(error) => error.hint(),
             Self::Runtime(error) => error.hint(),
             Self::Unpack { source, .. } => source.hint(),
+            Self::Starting(_) => Some("try again when its command runs".into()),
             Self::NoImage(image) => Some(format!("rbox pull {image}")),
             Self::LayerGone(_) => Some("pull the image again".into()),
             Self::InUse { container, .. } => Some(format!("rbox rm {container}, or rbox rmi --force")),

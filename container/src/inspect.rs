@@ -54,6 +54,7 @@ impl Engine {
                 "WorkingDir": made.cwd,
             })),
             "HostConfig": {
+                "Init": made.is_some_and(|made| made.init),
                 "AutoRemove": made.is_some_and(|made| made.rm),
                 "NetworkMode": "none",
                 "Privileged": made.is_some_and(|made| made.security.privileged),

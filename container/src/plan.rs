@@ -1,5 +1,6 @@
 //! Image config + request → the OCI runtime spec that the runtime runs. No I/O.
 
+pub(crate) mod exec;
 pub(crate) mod security;
 
 use std::path::PathBuf;
@@ -140,14 +141,19 @@ fn env(config: Option<&Config>, request: &RunRequest, host: &Host<'_>) -> Vec<St
         env.push("TERM=xterm".into());
     }
     let of_image = config.and_then(|config| config.env().clone()).unwrap_or_default();
-    for variable in of_image.into_iter().chain(request.env.iter().cloned()) {
+    set_over(&mut env, of_image.into_iter().chain(request.env.iter().cloned()));
+    env
+}
+
+/// Sets variables in the place of those of the same names.
+fn set_over(env: &mut Vec<String>, variables: impl IntoIterator<Item = String>) {
+    for variable in variables {
         let name_and_sign = variable.find('=').map_or(variable.as_str(), |sign| &variable[..=sign]);
         match env.iter_mut().find(|known| known.starts_with(name_and_sign)) {
             Some(known) => *known = variable,
             None => env.push(variable),
         }
     }
-    env
 }
 
 fn workdir(config: Option<&Config>, request: &RunRequest) -> Result<PathBuf, PlanError> {
@@ -215,8 +221,9 @@ fn bind(source: PathBuf, destination: PathBuf, options: &[&str]) -> Mount {
     mount
 }
 
-fn linux(security: &Security, seccomp: Option<LinuxSeccomp>, mount_context: Option<String>) -> Linux {
-    let namespaces = [
+/// Those that a container has of its own: all that there are, but for time.
+pub(crate) fn namespaces() -> Vec<LinuxNamespace> {
+    [
         LinuxNamespaceType::User,
         LinuxNamespaceType::Mount,
         LinuxNamespaceType::Pid,
@@ -229,10 +236,14 @@ fn linux(security: &Security, seccomp: Option<LinuxSeccomp>, mount_context: Opti
         let mut namespace = LinuxNamespace::default();
         namespace.set_typ(kind).set_path(None);
         namespace
-    });
+    })
+    .into()
+}
+
+fn linux(security: &Security, seccomp: Option<LinuxSeccomp>, mount_context: Option<String>) -> Linux {
     let mut linux = Linux::default();
     linux
-        .set_namespaces(Some(namespaces.into()))
+        .set_namespaces(Some(namespaces()))
         .set_masked_paths(Some(security.masked_paths()))
         .set_readonly_paths(Some(security.read_only_paths()))
         .set_mount_label(mount_context)

@@ -3,7 +3,7 @@
 //! ```text
 //! containers/<id>/
 //! ├─ lock                 the store's
-//! ├─ container.json       [`Made`]: written while it starts, never changed
+//! ├─ container.json       [`Made`]: written while it starts, never changed; locked while the workload runs
 //! ├─ exit.json            [`Finished`]
 //! └─ upper/ work/         the overlay's; upper holds what the workload wrote
 //! ```
@@ -11,15 +11,19 @@
 //! Each file is written whole beside its place and renamed. The last one's room is taken before the start, so that a
 //! disk which the workload has filled does not lose how it ended.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::{fs, io};
 
 use jiff::Timestamp;
+use oci_spec::runtime::LinuxSeccomp;
+use rbox_runtime::ProcessId;
+use rbox_sys::flock::{self, Mode};
 use rbox_types::{Digest, Exit, Reference};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::plan::RunPlan;
 use crate::security::SecurityWords;
 
 /// How it was made and started: a foreground container does both at once.
@@ -27,8 +31,11 @@ use crate::security::SecurityWords;
 pub struct Made {
     /// When.
     pub created: Timestamp,
-    /// The workload's process id; means something only while the container's lock is held.
+    /// The first process's id; means something only while the container's lock is held.
     pub pid: u32,
+    /// What whoever joins it must know; none in the records of an rbox that joined nothing.
+    #[serde(default)]
+    pub(crate) joining: Option<Joining>,
     /// The image as the user named it, completed.
     pub image: Reference,
     /// Its config's digest, which Docker calls the image's id.
@@ -47,11 +54,75 @@ pub struct Made {
     pub tty: bool,
     /// Whether it goes away at its end.
     pub rm: bool,
+    /// Whether its first process is rbox's init.
+    #[serde(default)]
+    pub init: bool,
     /// Source, destination, read-only.
     pub binds: Vec<(String, String, bool)>,
     /// What was said about security.
     #[serde(default)]
     pub security: SecurityWords,
+}
+
+/// What one more process in a container shares with the first one, besides what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Joining {
+    /// When the first process began, as [`ProcessId`] has it.
+    started: u64,
+    /// Which system calls can be made.
+    pub(crate) filter: Filter,
+}
+
+/// The filter on system calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Filter {
+    /// There is none.
+    None,
+    /// The runtime's own.
+    BuiltIn,
+    /// That of a profile: as it was when the container was made, whatever has become of its file.
+    Profile(Box<LinuxSeccomp>),
+}
+
+impl Filter {
+    /// The one of a plan.
+    pub(crate) fn of(plan: &RunPlan) -> Self {
+        let profile = plan.spec.linux().as_ref().and_then(|linux| linux.seccomp().clone());
+        match profile {
+            _ if plan.built_in_filter => Self::BuiltIn,
+            Some(profile) => Self::Profile(Box::new(profile)),
+            None => Self::None,
+        }
+    }
+}
+
+impl Joining {
+    /// For a container with this first process.
+    pub(crate) fn new(first: ProcessId, filter: Filter) -> Self {
+        Self { started: first.started, filter }
+    }
+}
+
+impl Made {
+    /// The first process.
+    pub(crate) fn first_process(&self) -> Option<ProcessId> {
+        let joining = self.joining.as_ref()?;
+        Some(ProcessId { pid: self.pid, started: joining.started })
+    }
+
+    /// The record, and whether the workload has begun. Before that there is no container to join, but the half-made
+    /// mounts of its init, which has no mask and no filter yet: a supervisor locks the record when the workload runs.
+    pub(crate) fn read_begun(directory: &Path) -> io::Result<Option<(Self, bool)>> {
+        let mut file = match fs::File::open(directory.join(Self::FILE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let begun = !flock::try_lock(&file, Mode::Shared)?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        Ok(serde_json::from_slice(&text).ok().map(|made| (made, begun)))
+    }
 }
 
 /// How it ended.
@@ -70,10 +141,13 @@ const ROOM: usize = 256;
 pub(crate) trait Record: Serialize + DeserializeOwned {
     const FILE: &'static str;
 
-    fn write(&self, directory: &Path) -> io::Result<()> {
+    /// Gives the file, for whoever locks it.
+    fn write(&self, directory: &Path) -> io::Result<fs::File> {
         let (target, new) = (directory.join(Self::FILE), directory.join(format!(".{}", Self::FILE)));
-        fs::write(&new, serde_json::to_vec(self)?)?;
-        fs::rename(new, target)
+        let mut file = fs::File::create(&new)?;
+        file.write_all(&serde_json::to_vec(self)?)?;
+        fs::rename(new, target)?;
+        Ok(file)
     }
 
     /// Takes room for the record, which [`write_reserved`](Self::write_reserved) then needs no more of.

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use rbox_types::{ContainerName, Platform, Reference};
 
+use crate::detach_keys::DetachKeys;
 use crate::security::Security;
 
 /// `rbox run`, taken apart.
@@ -38,6 +39,8 @@ pub struct RunRequest {
     pub tty: bool,
     /// The container is removed when it has ended.
     pub rm: bool,
+    /// The container's first process is rbox's init, and the workload its child.
+    pub init: bool,
     /// Nothing can be written to the root filesystem.
     pub read_only: bool,
     /// Files and directories of the host.
@@ -68,6 +71,7 @@ impl RunRequest {
             interactive: false,
             tty: false,
             rm: false,
+            init: false,
             read_only: false,
             volumes: Vec::new(),
             tmpfs: Vec::new(),
@@ -75,6 +79,31 @@ impl RunRequest {
             explain_denied: false,
         }
     }
+}
+
+/// `rbox exec`, taken apart.
+#[derive(Debug, Clone)]
+pub struct ExecRequest {
+    /// The container's name, or the beginning of its id.
+    pub container: String,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// `NAME=value`; set over the container's.
+    pub env: Vec<String>,
+    /// Instead of the container's.
+    pub workdir: Option<PathBuf>,
+    /// Instead of the container's.
+    pub user: Option<String>,
+    /// The process has every capability of the user namespace.
+    pub privileged: bool,
+    /// Standard input reaches it.
+    pub interactive: bool,
+    /// It has a terminal.
+    pub tty: bool,
+    /// Nobody waits for it.
+    pub detach: bool,
+    /// What a person types at its terminal to leave it.
+    pub detach_keys: DetachKeys,
 }
 
 /// When the registry is asked.

@@ -8,8 +8,9 @@ use rbox_image::Image;
 use rbox_overlay::kernel::remove_volatile_mark;
 use rbox_runtime::seccomp::KernelVersion;
 use rbox_runtime::trace::{Step, Trace};
-use rbox_runtime::{Failure, INIT_VERB, Launch, NamespacePlan, Stdin, Subject, Workload};
+use rbox_runtime::{Failure, INIT_VERB, Launch, NamespacePlan, ProcessId, Streams, Subject, Workload};
 use rbox_store::{ContainerDir, ContainerRefs};
+use rbox_sys::flock::{self, Mode};
 use rbox_sys::signal::SignalFd;
 use rbox_types::{ChainId, Exit};
 
@@ -18,9 +19,9 @@ use crate::etc_files::etc_files;
 use crate::host_devices::host_devices;
 use crate::plan::{Host, RunPlan, plan};
 use crate::pull::PullOutput;
-use crate::record::{Finished, Made, Record};
+use crate::record::{Filter, Finished, Joining, Made, Record};
 use crate::request::{RunRequest, Volume};
-use crate::root::OverlayRoot;
+use crate::root::{OverlayRoot, Wanted};
 use crate::supervise::{Terminal, supervise};
 use crate::{Engine, Error, names};
 
@@ -80,17 +81,21 @@ impl Engine {
             let files = etc_files(&hostname, name.as_str());
             let root = self.root_of(&directory, &chain, &planned, request.rm, files)?;
             trace.mark("make the container's directory");
+            let mut record_file = None;
             let mut record = |pid| {
                 let failed = |error: io::Error| Failure::new(format!("fill {}", directory.path().display()), &error);
                 if !request.rm {
                     Finished::reserve(directory.path()).map_err(failed)?;
                 }
-                made(request, &image, &planned, &hostname, &volumes, pid).write(directory.path()).map_err(failed)
+                let made = made(request, &image, &planned, &hostname, &volumes, pid).map_err(failed)?;
+                record_file = Some(made.write(directory.path()).map_err(failed)?);
+                Ok(())
             };
             let workload = Workload {
                 spec: &planned.spec,
                 built_in_filter: planned.built_in_filter,
-                stdin: if request.interactive { Stdin::Inherit } else { Stdin::Null },
+                streams: if request.interactive { Streams::Inherit } else { Streams::NoInput },
+                reaper: request.init,
                 preserved: 0,
                 no_pivot: false,
                 place: None,
@@ -109,6 +114,10 @@ impl Engine {
                 before: &mut record,
             };
             let running = launch.start(workload, &mut trace)?;
+            if let Some(file) = &record_file {
+                // From here on it can be joined.
+                flock::lock(file, Mode::Exclusive).map_err(record_error(&directory))?;
+            }
             let exit = supervise(running, &signals, terminal, request.interactive)?;
             trace.mark("supervise the workload to its end");
             Ok((exit, planned))
@@ -143,13 +152,7 @@ impl Engine {
                     .map_err(Error::io("change the owner of", path.display()))?;
             }
         }
-        let has_home = planned
-            .spec
-            .process()
-            .as_ref()
-            .and_then(|process| process.env().as_ref())
-            .is_some_and(|env| env.iter().any(|variable| variable.starts_with("HOME=")));
-        Ok(OverlayRoot { lowers, upper, work, volatile, user: planned.user.clone(), has_home, files })
+        Ok(OverlayRoot { lowers, upper, work, volatile, wanted: Wanted::of(planned), files })
     }
 
     /// The container's end is recorded, or the container removed, however the run went.
@@ -169,11 +172,19 @@ fn record_error(directory: &ContainerDir) -> impl Fn(io::Error) -> Error {
     move |source| Error::Io { operation: "write the records in", on: path.clone(), source }
 }
 
-fn made(request: &RunRequest, image: &Image, planned: &RunPlan, hostname: &str, volumes: &[Volume], pid: u32) -> Made {
+fn made(
+    request: &RunRequest,
+    image: &Image,
+    planned: &RunPlan,
+    hostname: &str,
+    volumes: &[Volume],
+    pid: u32,
+) -> io::Result<Made> {
     let process = planned.spec.process().clone().unwrap_or_default();
-    Made {
+    Ok(Made {
         created: Timestamp::now(),
         pid,
+        joining: Some(Joining::new(ProcessId::of(pid)?, Filter::of(planned))),
         image: request.image.clone(),
         image_id: image.config_digest,
         args: process.args().clone().unwrap_or_default(),
@@ -183,6 +194,7 @@ fn made(request: &RunRequest, image: &Image, planned: &RunPlan, hostname: &str, 
         hostname: hostname.to_owned(),
         tty: request.tty,
         rm: request.rm,
+        init: request.init,
         binds: volumes
             .iter()
             .map(|volume| {
@@ -190,7 +202,7 @@ fn made(request: &RunRequest, image: &Image, planned: &RunPlan, hostname: &str, 
             })
             .collect(),
         security: request.security.words(),
-    }
+    })
 }
 
 /// Podman's rule: what is to be bound must be there. Docker makes a directory that then belongs to nobody expected.

@@ -56,6 +56,21 @@ pub struct SecurityWords {
 }
 
 impl SecurityWords {
+    /// What was said, but for the seccomp profile: of that, these words have the name alone.
+    pub(crate) fn parse(&self) -> Result<Security, String> {
+        let granted = |words: &[String]| words.iter().map(|word| word.parse()).collect::<Result<Vec<Granted>, _>>();
+        let mut security = Security {
+            privileged: self.privileged,
+            cap_add: granted(&self.cap_add)?,
+            cap_drop: granted(&self.cap_drop)?,
+            ..Security::default()
+        };
+        for option in self.options.iter().filter(|option| !option.starts_with("seccomp=")) {
+            security.take(option.parse()?).map_err(|error| error.to_string())?;
+        }
+        Ok(security)
+    }
+
     /// The seccomp profile of a container that has one.
     pub(crate) fn seccomp(&self) -> String {
         let asked = self.options.iter().find_map(|option| option.strip_prefix("seccomp="));

@@ -12,6 +12,7 @@ use rbox_sys::tty::{self, Leave, RawMode, Winsize};
 use rbox_types::Exit;
 
 use crate::Error;
+use crate::detach_keys::{DetachKeys, Watch};
 
 /// How long a workload may go on when the terminal that it was started from is gone.
 const GRACE_AFTER_HANGUP: Duration = Duration::from_secs(10);
@@ -52,20 +53,46 @@ impl Terminal {
     }
 }
 
+/// How a supervision went.
+pub(crate) enum Supervised {
+    /// To the workload's end.
+    Ended(Exit),
+    /// The workload goes on without this process; the master is its terminal's, where it has one.
+    Left(Option<File>, Running),
+}
+
 /// Supervises a workload to its end. With a terminal, what is typed reaches it only if `interactive`.
 pub fn supervise(
-    mut running: Running,
+    running: Running,
     signals: &SignalFd,
     terminal: Option<Terminal>,
     interactive: bool,
 ) -> Result<Exit, Error> {
+    match supervise_until(running, signals, terminal, interactive, &DetachKeys::NONE)? {
+        Supervised::Ended(exit) => Ok(exit),
+        Supervised::Left(..) => unreachable!("there are no keys to leave it by"),
+    }
+}
+
+/// As [`supervise`], but where what is typed reaches the workload, `keys` leave it to itself.
+pub(crate) fn supervise_until(
+    mut running: Running,
+    signals: &SignalFd,
+    terminal: Option<Terminal>,
+    interactive: bool,
+    keys: &DetachKeys,
+) -> Result<Supervised, Error> {
     let console = running.take_console().zip(terminal);
     let mut supervisor = Supervisor { running, signals, interrupts: 0, deadline: None };
     if let Some((master, terminal)) = console {
-        supervisor.with_terminal(master, &terminal, interactive).map_err(Error::io("serve", "the terminal"))?;
+        let input = Input { buffer: Vec::new(), open: interactive, left: false, watch: Watch::for_keys(keys) };
+        let left = supervisor.with_terminal(master, &terminal, input).map_err(Error::io("serve", "the terminal"))?;
+        if left.is_some() {
+            return Ok(Supervised::Left(left, supervisor.running));
+        }
     }
     supervisor.without_terminal().map_err(Error::io("supervise", "the workload"))?;
-    supervisor.running.wait().map_err(Error::io("wait for", "the workload"))
+    supervisor.running.wait().map_err(Error::io("wait for", "the workload")).map(Supervised::Ended)
 }
 
 struct Supervisor<'a> {
@@ -92,11 +119,16 @@ impl Supervisor<'_> {
     }
 
     /// Until the workload has ended, or the caller's terminal is gone: then the workload's is closed too, which hangs it
-    /// up.
-    fn with_terminal(&mut self, master: OwnedFd, terminal: &Terminal, interactive: bool) -> io::Result<()> {
+    /// up. Gives the master where the workload is left to itself.
+    fn with_terminal(
+        &mut self,
+        master: OwnedFd,
+        terminal: &Terminal,
+        mut input: Input<'_>,
+    ) -> io::Result<Option<File>> {
         let stdin = io::stdin();
         let stdout = io::stdout();
-        let _raw = if interactive && tty::is_terminal(stdin.as_fd()) {
+        let _raw = if input.open && tty::is_terminal(stdin.as_fd()) {
             Some(RawMode::enter(stdin.as_fd(), Leave::Everything)?)
         } else if tty::is_terminal(stdout.as_fd()) {
             Some(RawMode::enter(stdout.as_fd(), Leave::Output)?)
@@ -104,7 +136,6 @@ impl Supervisor<'_> {
             None
         };
         let mut master = File::from(master);
-        let mut input = Input { buffer: Vec::new(), open: interactive };
         let mut output_open = true;
         loop {
             let interest = |wanted, interest| if wanted { interest } else { Interest::None };
@@ -125,7 +156,7 @@ impl Supervisor<'_> {
                     }
                 })?;
                 if self.deadline.is_some() {
-                    return Ok(());
+                    return Ok(None);
                 }
             }
             if printed {
@@ -136,13 +167,16 @@ impl Supervisor<'_> {
             }
             if typed {
                 input.read()?;
+                if input.left {
+                    return Ok(Some(master));
+                }
             }
             if ended {
                 // What it printed last is still in the terminal.
                 while output_open {
                     output_open = print(&mut master)?;
                 }
-                return Ok(());
+                return Ok(None);
             }
         }
     }
@@ -181,12 +215,15 @@ impl Supervisor<'_> {
 }
 
 /// What was typed and not yet taken by the workload.
-struct Input {
+struct Input<'a> {
     buffer: Vec<u8>,
     open: bool,
+    /// The keys that leave the workload to itself have been typed.
+    left: bool,
+    watch: Watch<'a>,
 }
 
-impl Input {
+impl Input<'_> {
     fn read(&mut self) -> io::Result<()> {
         self.buffer.resize(4096, 0);
         let length = match io::stdin().lock().read(&mut self.buffer) {
@@ -202,8 +239,11 @@ impl Input {
         self.buffer.truncate(length);
         if length == 0 {
             self.open = false;
+            self.buffer = self.watch.take_held();
             // A pipe that ends says so to the workload as a person would.
             self.buffer.push(END_OF_FILE);
+        } else {
+            self.left = self.watch.pass(&mut self.buffer);
         }
         Ok(())
     }

@@ -17,9 +17,9 @@ pub(crate) struct Account {
 /// Why nobody was found.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoSuchAccount {
-    #[error("user {0:?} is not in the image's /etc/passwd")]
+    #[error("user {0:?} is not in the container's /etc/passwd")]
     User(String),
-    #[error("group {0:?} is not in the image's /etc/group")]
+    #[error("group {0:?} is not in the container's /etc/group")]
     Group(String),
 }
 

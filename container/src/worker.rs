@@ -14,6 +14,7 @@ type Verb = fn(std::iter::Skip<std::env::Args>) -> u8;
 pub fn find(verb: &str) -> Option<Verb> {
     match verb {
         rbox_runtime::INIT_VERB => Some(|arguments| rbox_runtime::init_main(arguments, crate::root::open)),
+        rbox_runtime::JOIN_VERB => Some(|arguments| rbox_runtime::init_main(arguments, crate::root::there)),
         rbox_runtime::BUNDLE_VERB => Some(|arguments| rbox_runtime::init_main(arguments, rbox_runtime::open_directory)),
         UNPACK => Some(|_| serve(rbox_overlay::worker::main)),
         REMOVE => Some(|_| serve(rbox_overlay::worker::main_remove)),

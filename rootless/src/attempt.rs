@@ -25,7 +25,7 @@ pub fn attempt(
             drop(ours);
             let mut go = [0; 1];
             let done = match theirs.receive(&mut go) {
-                Ok((1, _)) => become_root().and_then(|()| act()),
+                Ok((1, _)) => become_root().and_then(|_| act()),
                 _ => Err(io::ErrorKind::UnexpectedEof.into()),
             };
             let code = done.err().map_or(0, |error| error.raw_os_error().unwrap_or(rbox_sys::Errno::IO.raw_os_error()));

@@ -96,12 +96,15 @@ pub fn enter() -> io::Result<Channel> {
     Ok(channel)
 }
 
-/// Becomes uid and gid 0 of the namespace that this process is in, without supplementary groups where the map lets
-/// them be dropped: where a user has mapped his one id by himself, the kernel forbids setgroups(2) (user_namespaces(7)).
-pub fn become_root() -> io::Result<()> {
-    match ids::set_groups(&[]) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-        other => other?,
-    }
-    ids::become_user(0, 0)
+/// Becomes uid and gid 0 of the namespace that this process is in, without supplementary groups.
+///
+/// Gives whether there are any: where a user has mapped his one id by himself, the kernel forbids setgroups(2) for good
+/// (user_namespaces(7)).
+pub fn become_root() -> io::Result<bool> {
+    let groups = match ids::set_groups(&[]) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => false,
+        other => other.map(|()| true)?,
+    };
+    ids::become_user(0, 0)?;
+    Ok(groups)
 }

@@ -26,6 +26,7 @@
 mod control;
 mod devices;
 mod error;
+mod follow;
 mod limits;
 mod mount;
 mod place;
@@ -43,6 +44,7 @@ use rbox_sys::{at, cgroup};
 use serde::{Deserialize, Serialize};
 
 pub use error::{Error, Missing};
+pub use follow::follow;
 pub use place::Place;
 pub use statistics::{
     Block, BlockEntry, Cpu, CpuUsage, Event, Hugepages, Memory, MemoryEntry, Pids, Pressure, PressureShare, Statistics,

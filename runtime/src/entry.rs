@@ -19,6 +19,9 @@ pub const VERB: &str = "__init";
 /// The one for a root filesystem that is a [directory](crate::DirectoryRoot).
 pub const BUNDLE_VERB: &str = "__init-bundle";
 
+/// The one for a process that comes into a container, whose root filesystem is there.
+pub const JOIN_VERB: &str = "__init-join";
+
 /// Goes on as init, at the other end of the channel: in the new namespaces already, or with `joins` still outside.
 /// Returns only to say what failed.
 pub(crate) fn run(channel: &Channel, verb: &str, joins: &Joins) -> Result<Infallible, Failure> {

@@ -86,6 +86,13 @@ fn until_execve(plan: &InitPlan) -> Sets {
     sets
 }
 
+/// The sets that execve(2) leaves to a program without capabilities of its own: to root those that it may ever have, to
+/// others the ambient ones.
+pub(crate) fn after_execve(plan: &InitPlan) -> Sets {
+    let left = if plan.user.uid == 0 { plan.capabilities.bounding } else { plan.capabilities.ambient };
+    Sets { effective: left, permitted: left, ..plan.capabilities }
+}
+
 fn become_user(plan: &InitPlan) -> Result<(), Failure> {
     let user = &plan.user;
     match ids::set_groups(&user.additional_gids) {
@@ -125,15 +132,14 @@ impl Program {
         self.filter.take().map_or(Ok(()), |filter| install(&filter, channel))
     }
 
-    /// Becomes the program; returns only to say why not.
-    pub(crate) fn execute(mut self, channel: &Channel) -> Failure {
-        if let Err(failure) = self.rlimits.set() {
-            return failure;
-        }
-        // Nothing but execve(2) comes after it, unless that fails: then the reason is sent, if the filter lets it.
-        if let Err(failure) = self.confine(channel) {
-            return failure;
-        }
+    /// Puts this process under the program's limits and filter. Nothing that a container can do without comes after it.
+    pub(crate) fn limit(&mut self, channel: &Channel) -> Result<(), Failure> {
+        self.rlimits.set()?;
+        self.confine(channel)
+    }
+
+    /// Becomes the program; returns only to say why not, for whoever is told of it if the filter lets that.
+    pub(crate) fn execute(self) -> Failure {
         let mut denied = None;
         for candidate in &self.candidates {
             let Ok(path) = CString::new(candidate.as_os_str().as_bytes()) else { continue };

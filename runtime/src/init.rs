@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 
 use rbox_rootless::worker;
-use rbox_sys::clone::{self, Namespaces};
+use rbox_sys::clone::{self, Alone, Namespaces};
 use rbox_sys::signal::{self, Signal};
 use rbox_sys::socket::Channel;
 use rbox_sys::{fd, process, tty};
@@ -20,13 +20,13 @@ use crate::exec::Program;
 use crate::namespaces::{AT_CLONE, Joins};
 use crate::network::Network;
 use crate::order::Order;
-use crate::plan::{Confinement, InitPlan};
+use crate::plan::{Confinement, InitPlan, Streams};
 use crate::report::Report;
 use crate::root::OpenRoot;
 use crate::sources::Sources;
 use crate::status::Status;
 use crate::trace::Trace;
-use crate::{exec, filesystems, hooks, rootfs, seccomp, sysctl, time_offsets};
+use crate::{exec, filesystems, hooks, reaper, rootfs, seccomp, sysctl, time_offsets};
 
 /// What `rbox __init CHANNEL EXE [NEW JOIN…]` does; the arguments name descriptors that the entry handed on. Returns only
 /// to give an exit status.
@@ -58,14 +58,11 @@ fn run(channel: &mut Channel, exe: OwnedFd, open_root: OpenRoot) -> Result<Infal
     signal::unblock_all();
     signal::reset_inherited();
     if plan.enters {
-        enter(&plan, channel)?;
+        enter(&mut plan, channel, open_root)?;
     } else {
         furnish(&mut plan, channel, exe, open_root, &mut trace)?;
     }
-    if plan.no_stdin {
-        let null = File::open("/dev/null").during(|| "open /dev/null")?;
-        tty::replace_stdio(null.as_fd(), 0).during(|| "replace standard input")?;
-    }
+    close_streams(plan.streams)?;
     // Whatever the caller of rbox had open is not for the workload (CVE-2024-21626 began with such a descriptor).
     process::close_on_exec_from(3 + plan.preserved).during(|| "close what the caller had open")?;
     signal::reset_pipe();
@@ -92,7 +89,26 @@ fn run(channel: &mut Channel, exe: OwnedFd, open_root: OpenRoot) -> Result<Infal
         // The workload does not fail for want of a listener.
         let _ = Report::Trace(trace.into_steps()).send(channel, None);
     }
-    Err(program.execute(channel))
+    // A filter may forbid to ask.
+    let alone = plan.reaper.then(Alone::check).transpose().during(|| "wait for the end of init's threads")?;
+    program.limit(channel)?;
+    if let Some(alone) = alone {
+        reaper::begin(alone, &exec::after_execve(&plan))?;
+    }
+    Err(program.execute())
+}
+
+/// Puts /dev/null in the place of the streams that the workload does not get.
+fn close_streams(streams: Streams) -> Result<(), Failure> {
+    let closed = match streams {
+        Streams::Inherit => return Ok(()),
+        Streams::NoInput => 0..1,
+        Streams::None => 0..3,
+    };
+    let null = File::options().read(true).write(true).open("/dev/null").during(|| "open /dev/null")?;
+    closed.into_iter().try_for_each(|stream| {
+        tty::replace_stdio(null.as_fd(), stream).during(|| "put /dev/null in place of the standard streams")
+    })
 }
 
 /// Makes the rest of the namespaces and what is in them.
@@ -140,14 +156,7 @@ fn furnish(
     }
     sources.add(filesystems.mounts);
     trace.mark("wait for the network namespace and the other filesystems");
-    if let Some(user) = prepared.user {
-        plan.user = user;
-    }
-    if plan.single_id {
-        // There is no other group to be in, and setgroups(2) is forbidden (user_namespaces(7)).
-        plan.user.additional_gids.clear();
-    }
-    plan.env.extend(prepared.env);
+    plan.find(prepared.user, prepared.env);
     // While /proc is still the host's: in the host's pid namespace it is also the container's, whose /proc/sys is read-only.
     sysctl::write(&plan.sysctls)?;
     rootfs::build(plan, sources, channel, &prepared.rootfs, trace)?;
@@ -161,15 +170,20 @@ fn furnish(
 }
 
 /// Comes into a container as one more process; what could see it there was kept from doing so before.
-fn enter(plan: &InitPlan, channel: &Channel) -> Result<(), Failure> {
+fn enter(plan: &mut InitPlan, channel: &Channel, open_root: OpenRoot) -> Result<(), Failure> {
     Order::Mapped.expect(channel).during(|| "wait for the word that all is there")?;
-    worker::become_root().during(|| "become root in the user namespace")?;
+    let groups = worker::become_root().during(|| "become root in the user namespace")?;
     process::new_session().during(|| "begin a session")?;
     if let Some(place) = &plan.place {
         // Without a namespace to come into, nothing has hidden this process yet.
         process::set_undumpable().during(|| "hide from the container")?;
         process::change_directory(place).during(|| format!("enter {}", place.display()))?;
         process::change_root_to_current_directory().during(|| "change the root to the container's")?;
+    }
+    if !plan.root.is_empty() {
+        let root = open_root(&plan.root)?.mount()?;
+        plan.single_id = !groups;
+        plan.find(root.user, root.env);
     }
     match plan.terminal {
         Some(size) => rootfs::take_terminal(channel, size, plan.user.uid),

@@ -22,7 +22,7 @@ use crate::error::Failure;
 use crate::hooks::{self, Hooks, Subject};
 use crate::namespaces::{AT_CLONE, NamespacePlan};
 use crate::order::Order;
-use crate::plan::{self, Confinement, InitPlan};
+use crate::plan::{self, Confinement, InitPlan, Streams};
 use crate::report::Report;
 use crate::running::{FirstProcess, Running};
 use crate::seccomp::Refusals;
@@ -37,8 +37,10 @@ pub struct Workload<'a> {
     pub spec: &'a Spec,
     /// Whether it gets the [built-in](crate::seccomp::is_built_in) filter on system calls, instead of what the spec says.
     pub built_in_filter: bool,
-    /// Standard input.
-    pub stdin: Stdin,
+    /// Standard input, output and error.
+    pub streams: Streams,
+    /// Whether init stays as the container's first process, and the workload is its child.
+    pub reaper: bool,
     /// How many descriptors of this process, from 3 on, the workload gets too.
     pub preserved: u32,
     /// Whether the root is changed by chroot(2) instead of pivot_root(2).
@@ -65,15 +67,6 @@ pub struct Workload<'a> {
     /// What the caller has to do before the workload runs, such as writing down its process id, which is handed in. It
     /// runs beside init, which has more to do.
     pub before: &'a mut dyn FnMut(u32) -> Result<(), Failure>,
-}
-
-/// Where the workload's standard input comes from when it has no terminal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stdin {
-    /// The caller's.
-    Inherit,
-    /// /dev/null.
-    Null,
 }
 
 /// Init in new namespaces, with its ids on their way. They take longer than all else; what is to be run, the caller
@@ -140,7 +133,8 @@ impl Launch {
         let (hooks, agent) = (Hooks::of(workload.spec.hooks().as_ref()), Agent::of(workload.spec));
         let mut plan = InitPlan::new(workload.spec)?;
         plan.single_id = self.single_id;
-        plan.no_stdin = workload.stdin == Stdin::Null && plan.terminal.is_none();
+        plan.streams = if plan.terminal.is_some() { Streams::Inherit } else { workload.streams };
+        plan.reaper = workload.reaper;
         plan.traced = trace.is_on();
         if workload.built_in_filter {
             plan.confinement = Confinement::BuiltIn;

@@ -71,8 +71,14 @@ impl NamespacePlan {
         Ok(plan)
     }
 
-    /// Those of the process `pid`, as far as they are not the caller's already. By its pidfd: if its number is another's
-    /// by the time that they are joined, that fails. `expected` are those that it should not share with the caller; of time
+    /// Those of the process `pid` that `made` has made for its container, and which are therefore nobody else's. By its
+    /// pidfd: if its number is another's by the time that they are joined, that fails.
+    pub fn of_container(pid: u32, pidfd: OwnedFd, made: &Self) -> Self {
+        Self { process: Some(Of { pid, pidfd, kinds: made.new }), ..Self::default() }
+    }
+
+    /// Those of the process `pid`, as far as they are not the caller's already: a container may have some of another's, or
+    /// of the caller's. `expected` are those that it should not share with the caller; of time
     /// namespaces, which few have and not every kernel knows, only that says whether there is one.
     pub fn of_process(pid: u32, pidfd: OwnedFd, expected: &Self) -> Result<Self, Error> {
         let mut kinds = Namespaces::NONE;

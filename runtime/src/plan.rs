@@ -36,8 +36,10 @@ pub struct InitPlan {
     pub(crate) terminal: Option<(u16, u16)>,
     /// Whether the user namespace has one id.
     pub(crate) single_id: bool,
-    /// Whether standard input is /dev/null.
-    pub(crate) no_stdin: bool,
+    /// Where the standard streams lead, unless to a terminal.
+    pub(crate) streams: Streams,
+    /// Whether init stays, and the workload is its child.
+    pub(crate) reaper: bool,
     pub(crate) user: User,
     pub(crate) umask: u32,
     pub(crate) args: Vec<String>,
@@ -90,6 +92,17 @@ pub(crate) enum Confinement {
     BuiltIn,
     /// It comes after the plan.
     Sent,
+}
+
+/// The standard streams of a workload without a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Streams {
+    /// The caller's.
+    Inherit,
+    /// The caller's standard output and error; nothing is read.
+    NoInput,
+    /// /dev/null.
+    None,
 }
 
 /// Who the workload runs as, in the container's ids.
@@ -220,7 +233,8 @@ impl InitPlan {
                 .unwrap_or(false)
                 .then(|| size.map_or((0, 0), |size| (side(size.height()), side(size.width())))),
             single_id: false,
-            no_stdin: false,
+            streams: Streams::Inherit,
+            reaper: false,
             user: User {
                 uid: user.uid(),
                 gid: user.gid(),
@@ -251,6 +265,20 @@ impl InitPlan {
             in_user_namespace,
             namespaces: namespaces.new,
         })
+    }
+}
+
+impl InitPlan {
+    /// Takes over what only the root filesystem tells.
+    pub(crate) fn find(&mut self, user: Option<User>, env: Vec<String>) {
+        if let Some(user) = user {
+            self.user = user;
+        }
+        if self.single_id {
+            // There is no other group to be in, and setgroups(2) is forbidden (user_namespaces(7)).
+            self.user.additional_gids.clear();
+        }
+        self.env.extend(env);
     }
 }
 

@@ -13,13 +13,14 @@ pub type OpenRoot = fn(words: &[u8]) -> Result<Box<dyn MountRoot>, Failure>;
 
 /// A root filesystem whose parts are open.
 pub trait MountRoot {
-    /// Makes the detached mount of it, as root of the user namespace.
+    /// Makes the detached mount of it, as root of the user namespace. For a process that comes into a container it is
+    /// mounted already, as its root.
     fn mount(self: Box<Self>) -> Result<Prepared, Failure>;
 }
 
 /// The root filesystem, and what could only be known by looking into it.
 pub struct Prepared {
-    /// A detached mount.
+    /// A detached mount; in a container that is there, its root.
     pub rootfs: OwnedFd,
     /// Instead of the spec's user: an image names its user, and only its own passwd(5) says who that is.
     pub user: Option<User>,

@@ -72,10 +72,15 @@ impl Running {
 
     /// Waits for the end of the workload, and with it of everything in the container.
     pub fn wait(self) -> io::Result<Exit> {
-        Ok(match self.first.child().wait()? {
-            Ended::Exited(code) => Exit::Code(code),
-            Ended::Signaled(signal) => Exit::Signal(signal),
-        })
+        Ok(exit(self.first.child().wait()?))
+    }
+}
+
+/// In the words of everybody else.
+pub(crate) fn exit(ended: Ended) -> Exit {
+    match ended {
+        Ended::Exited(code) => Exit::Code(code),
+        Ended::Signaled(signal) => Exit::Signal(signal),
     }
 }
 

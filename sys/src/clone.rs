@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, WaitOptions};
 
 use crate::errno;
 use crate::signal::Signal;
@@ -98,9 +98,7 @@ pub fn fork_sibling_into(namespaces: Namespaces) -> io::Result<Forked> {
 }
 
 fn fork(namespaces: Namespaces, flags: libc::c_int, exit_signal: libc::c_int) -> io::Result<Forked> {
-    if !has_one_thread() {
-        return Err(io::Error::from_raw_os_error(libc::EDEADLK));
-    }
+    Alone::check()?;
     let mut pidfd: libc::c_int = -1;
     // SAFETY: a clone_args of zeros is valid.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -115,6 +113,29 @@ fn fork(namespaces: Namespaces, flags: libc::c_int, exit_signal: libc::c_int) ->
         0 => Ok(Forked::Child),
         // SAFETY: clone3 succeeded with CLONE_PIDFD, so `pidfd` is a descriptor that nobody else owns.
         pid => Ok(Forked::Parent(Child { pid: pid as u32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })),
+    }
+}
+
+/// That this process has one thread.
+///
+/// For who forks under a filter on system calls, which may forbid to ask for that, and may not know clone3(2), which
+/// [`fork_into`] takes.
+pub struct Alone(());
+
+impl Alone {
+    /// Fails in a process with more threads.
+    pub fn check() -> io::Result<Self> {
+        if has_one_thread() { Ok(Self(())) } else { Err(io::Error::from_raw_os_error(libc::EDEADLK)) }
+    }
+
+    /// fork(2). Gives the child's process id; in the child, none. The child has one thread too.
+    pub fn fork(self) -> io::Result<Option<u32>> {
+        // SAFETY: there is one thread, so the child finds no lock held by one that it has not.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error()),
+            0 => Ok(None),
+            pid => Ok(Some(pid as u32)),
+        }
     }
 }
 
@@ -191,6 +212,16 @@ impl Ended {
             (None, None) => unreachable!("waitid with WEXITED reports ends only"),
         }
     }
+}
+
+/// Reaps a child of this process that has ended, whichever it is; none where all go on.
+pub fn reap() -> Option<(u32, Ended)> {
+    let (pid, status) = rustix::process::wait(WaitOptions::NOHANG).ok().flatten()?;
+    let ended = match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Ended::Exited(code as u8),
+        (None, signal) => Ended::Signaled(signal?),
+    };
+    Some((pid.as_raw_pid().unsigned_abs(), ended))
 }
 
 /// Readable once the child has ended.

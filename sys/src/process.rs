@@ -1,7 +1,9 @@
 //! Attributes of this process: prctl(2), setsid(2), umask(2); and when a process began.
 #![allow(unsafe_code)]
 
+use std::convert::Infallible;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
@@ -14,6 +16,11 @@ use crate::signal::Signal;
 pub fn new_session() -> io::Result<()> {
     rustix::process::setsid()?;
     Ok(())
+}
+
+/// Begins a process group of its own.
+pub fn new_group() -> io::Result<()> {
+    Ok(rustix::process::setpgid(None, None)?)
 }
 
 /// Asks for this signal when the parent's thread ends (PR_SET_PDEATHSIG). A change of credentials clears it.
@@ -72,6 +79,48 @@ pub fn change_directory_to(dir: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: only sets a flag; no descriptor is closed under its owner.
     errno::check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
+}
+
+/// Closes every descriptor but these, also those of the standard streams, and goes on without them for the rest of this
+/// process's life. Returns only to say that they could not be closed.
+pub fn keep_only<const N: usize>(kept: [BorrowedFd<'_>; N], life: impl FnOnce() -> Infallible) -> io::Error {
+    let mut kept = kept.map(|fd| fd.as_raw_fd().unsigned_abs());
+    kept.sort_unstable();
+    let Err(error) = close_around(&kept).map(|()| life());
+    error
+}
+
+fn close_around(kept: &[u32]) -> io::Result<()> {
+    let mut first = 0;
+    for next in kept.iter().copied().map(Some).chain([None]) {
+        let last = next.map_or(u32::MAX, |next| next.wrapping_sub(1));
+        // Between two that are neighbours there is nothing.
+        if next != Some(first) {
+            // SAFETY: owners of descriptors keep numbers that are nobody's, but `life`, which does not come back, is handed
+            // those alone that stay, and the rest of this process never uses or drops the others.
+            errno::check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+        }
+        first = last.wrapping_add(2);
+    }
+    Ok(())
+}
+
+/// Ends this process at once: nothing is flushed, and nothing registered for the end is called.
+pub fn exit_at_once(status: u8) -> ! {
+    // SAFETY: there is nothing to keep.
+    unsafe { libc::_exit(status.into()) }
+}
+
+/// Sends a signal to the process of this number, which must be a child that this process has not reaped: only so does
+/// the number stay that process's.
+pub fn signal_child(pid: u32, signal: Signal) -> io::Result<()> {
+    // SAFETY: plain integers.
+    errno::check(unsafe { libc::kill(pid as libc::pid_t, signal.number()) })
+}
+
+/// Names this process in lists of them: 15 bytes at most.
+pub fn set_name(name: &std::ffi::CStr) -> io::Result<()> {
+    Ok(rustix::thread::set_name(name)?)
 }
 
 /// When the process `pid` began, in clock ticks since boot (proc_pid_stat(5), field 22); none if it is gone or only waits

@@ -1,4 +1,4 @@
-//! Signals as readable events: signalfd(2), sigprocmask(2).
+//! Signals as readable events: signalfd(2), sigwaitinfo(2), sigprocmask(2).
 #![allow(unsafe_code)]
 
 use std::io;
@@ -12,6 +12,8 @@ pub struct Signal(i32);
 impl Signal {
     /// Terminal hang-up.
     pub const HUP: Self = Self(libc::SIGHUP);
+    /// A child has ended or stopped.
+    pub const CHLD: Self = Self(libc::SIGCHLD);
     /// Ctrl-C.
     pub const INT: Self = Self(libc::SIGINT);
     /// Cannot be caught.
@@ -192,6 +194,31 @@ pub fn reset_inherited() {
 pub fn reset_pipe() {
     // SAFETY: installs no handler.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
+/// Blocks every signal, for [`wait`]. Faults of this process itself end it all the same.
+pub fn block_all() {
+    let mut all = MaybeUninit::uninit();
+    // SAFETY: sigfillset initialises the set that sigprocmask then reads.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, all.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+/// Waits for the next signal of those that are blocked ([`block_all`]), and takes it.
+pub fn wait() -> Signal {
+    let mut all = MaybeUninit::uninit();
+    // SAFETY: sigfillset initialises the set that sigwaitinfo then reads.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        loop {
+            // EINTR: it was stopped and continued.
+            if let number @ 1.. = libc::sigwaitinfo(all.as_ptr(), std::ptr::null_mut()) {
+                return Signal(number);
+            }
+        }
+    }
 }
 
 /// Blocks no signal any more: a blocked one would stay so over execve(2).

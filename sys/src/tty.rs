@@ -78,6 +78,12 @@ pub fn take_as_controlling(slave: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::process::ioctl_tiocsctty(slave)?)
 }
 
+/// Makes the caller's process group the one that the terminal's keys signal, and that may read from it. SIGTTOU must be
+/// blocked, since until then the group is in the background (tcsetpgrp(3)).
+pub fn become_foreground(terminal: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::termios::tcsetpgrp(terminal, rustix::process::getpgrp())?)
+}
+
 /// Puts `fd` in the place of standard input (0), output (1) or error (2), inherited over execve(2).
 pub fn replace_stdio(fd: BorrowedFd<'_>, place: i32) -> io::Result<()> {
     // SAFETY: the three standard descriptors belong to nobody in this process; `into_raw_fd` gives the place up

@@ -7,6 +7,7 @@ use rbox_container::{Engine, Granted, PullPolicy, RunRequest, Security, Security
 use rbox_types::{ContainerName, InvalidReference, Platform, Reference};
 
 use crate::commands::denied;
+use crate::commands::environment::Environment;
 use crate::failure::Failure;
 
 #[derive(Debug, Args)]
@@ -23,15 +24,18 @@ pub(crate) struct Run {
     #[arg(long)]
     rm: bool,
 
-    /// Set a variable; without a value, your own
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<String>,
+    /// Have rbox be the container's first process, and the command its child: orphans are reaped, signals handed on
+    #[arg(long)]
+    init: bool,
+
+    #[command(flatten)]
+    environment: Environment,
 
     /// Where the command starts
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<PathBuf>,
 
-    /// Who the command runs as, by the image's /etc/passwd or by number
+    /// Who the command runs as, by the container's /etc/passwd or by number
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
 
@@ -143,7 +147,7 @@ impl Run {
             tls_verify: self.tls_verify,
             command: words.collect(),
             entrypoint,
-            env: self.env.iter().filter_map(|variable| completed(variable)).collect(),
+            env: self.environment.variables()?,
             workdir: self.workdir,
             user: self.user,
             hostname: self.hostname,
@@ -151,6 +155,7 @@ impl Run {
             interactive: self.interactive,
             tty: self.tty,
             rm: self.rm,
+            init: self.init,
             read_only: self.read_only,
             volumes: self.volume,
             tmpfs: self.tmpfs,
@@ -158,14 +163,6 @@ impl Run {
             explain_denied: self.explain_denied,
         })
     }
-}
-
-/// A variable named without a value is the caller's own, and left out where the caller has none.
-fn completed(variable: &str) -> Option<String> {
-    if variable.contains('=') {
-        return Some(variable.to_owned());
-    }
-    std::env::var(variable).ok().map(|value| format!("{variable}={value}"))
 }
 
 /// A JSON list of words, or one word (Podman's rule; Docker takes the one word).

@@ -11,7 +11,7 @@ use rbox_sys::clone::Namespaces;
 use rbox_sys::socket::Channel;
 use rbox_sys::{ids, mount};
 
-use super::state::{Process, Record, SOCKET};
+use super::state::{Record, SOCKET};
 use super::{Bundle, Container, Error, States};
 use crate::cgroup::{Cgroup, Place};
 use crate::directory::DirectoryRoot;
@@ -19,7 +19,7 @@ use crate::error::During;
 use crate::hooks::Subject;
 use crate::systemd::{Manager, Scope};
 use crate::trace::Trace;
-use crate::{BUNDLE_VERB, Launch, NamespacePlan, Running, Stdin, Workload};
+use crate::{BUNDLE_VERB, Launch, NamespacePlan, ProcessId, Running, Streams, Workload};
 
 /// What is to be created, and how.
 #[derive(Debug)]
@@ -149,13 +149,14 @@ impl States {
     ) -> Result<Running, Error> {
         let (subject, place) = (container.record.subject.clone(), container.shared_place().map(Path::to_owned));
         let mut write_down = |pid| {
-            container.record.process = Some(Process::of(pid).during(|| "find the container's first process")?);
+            container.record.process = Some(ProcessId::of(pid).during(|| "find the container's first process")?);
             container.write_record().during(|| format!("write the state in {}", container.directory.display()))
         };
         let workload = Workload {
             spec: &creation.bundle.spec,
             built_in_filter: false,
-            stdin: Stdin::Inherit,
+            streams: Streams::Inherit,
+            reaper: false,
             preserved: creation.preserve_fds,
             no_pivot: creation.no_pivot,
             place: place.as_deref(),

@@ -8,7 +8,7 @@ use super::create::write_pid;
 use super::{Container, Error};
 use crate::scheduling;
 use crate::trace::Trace;
-use crate::{BUNDLE_VERB, Launch, NamespacePlan, Running, Status, Stdin, Workload};
+use crate::{BUNDLE_VERB, Launch, NamespacePlan, Running, Status, Streams, Workload};
 
 /// What is to run, and how.
 #[derive(Debug)]
@@ -52,7 +52,8 @@ impl Container {
         let workload = Workload {
             spec: &spec,
             built_in_filter: false,
-            stdin: Stdin::Inherit,
+            streams: Streams::Inherit,
+            reaper: false,
             preserved: execution.preserve_fds,
             no_pivot: false,
             place: self.shared_place(),

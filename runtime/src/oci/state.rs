@@ -18,16 +18,14 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 use rbox_sys::at;
-use rbox_sys::clone::open_pidfd;
 use rbox_sys::flock::{self, Mode};
-use rbox_sys::process;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, States};
-use crate::Status;
 use crate::cgroup::{self, Cgroup};
 use crate::hooks::{Hooks, Subject};
 use crate::systemd::Scope;
+use crate::{ProcessId, Status};
 
 const RECORD: &str = "state.json";
 pub(super) const SOCKET: &str = "start";
@@ -48,17 +46,9 @@ pub(super) struct Record {
     /// The unit of systemd's that the cgroup is, where it is one.
     pub(super) scope: Option<Scope>,
     /// The first process, where it is known already.
-    pub(super) process: Option<Process>,
+    pub(super) process: Option<ProcessId>,
     /// The user who created it.
     pub(super) owner: u32,
-}
-
-/// A process that cannot be taken for a later one with the same number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Process {
-    pub(super) pid: u32,
-    /// In clock ticks since boot (proc_pid_stat(5), field 22).
-    pub(super) started: u64,
 }
 
 /// A container that exists.
@@ -68,27 +58,6 @@ pub struct Container {
     pub(super) record: Record,
     /// The directory, open and perhaps locked.
     pub(super) file: File,
-}
-
-impl Process {
-    pub(super) fn of(pid: u32) -> io::Result<Self> {
-        let started = process::began(pid)?.ok_or(io::ErrorKind::NotFound)?;
-        Ok(Self { pid, started })
-    }
-
-    pub(super) fn lives(self) -> bool {
-        process::began(self.pid).ok().flatten() == Some(self.started)
-    }
-
-    /// A descriptor of it, if it lives.
-    pub(super) fn open(self) -> io::Result<Option<std::os::fd::OwnedFd>> {
-        let pidfd = match open_pidfd(self.pid) {
-            Err(error) if error.raw_os_error() == Some(rbox_sys::Errno::SRCH.raw_os_error()) => return Ok(None),
-            pidfd => pidfd?,
-        };
-        // Asked after it was opened: from here on the number is his.
-        Ok(self.lives().then_some(pidfd))
-    }
 }
 
 impl States {
