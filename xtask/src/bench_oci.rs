@@ -8,6 +8,7 @@ use rbox_tests::alpine;
 use rbox_tests::bundle::Bundle;
 use rbox_tests::command::run as run_command;
 use rbox_tests::host;
+use rbox_tests::rbox::Rbox;
 
 use crate::bench::{compare, on_stage};
 use crate::bench_start::contender;
@@ -49,7 +50,14 @@ pub(crate) fn measure(runs: usize) -> Result<()> {
     }
     let of_rbox = contender("rbox oci exec", || words(rbox(bundle.path()), &["exec", "there", "true"]));
     let of_crun = contender("crun exec", || words(crun(bundle.path()), &["exec", "there", "true"]));
-    let compared = compare(vec![of_rbox, of_crun], 5, runs);
+    // In a container of `run`, which has an overlay, many ids and a filter.
+    let (user, image) = Rbox::with_small_image()?;
+    let mut running =
+        user.start(["run", "--rm", "--name", "there", &image, "sh", "-c", "echo ready; exec sleep 1000000"]);
+    running.expect("ready");
+    let of_run = contender("rbox exec", || user.command(["exec", "there", "true"]));
+    let compared = compare(vec![of_run, of_rbox, of_crun], 5, runs);
+    running.kill();
     for runtime in [rbox, crun] {
         run_command(&mut words(runtime(bundle.path()), &["delete", "--force", "there"]))?;
     }
