@@ -184,7 +184,7 @@ fn made(
     Ok(Made {
         created: Timestamp::now(),
         pid,
-        joining: Some(Joining::new(ProcessId::of(pid)?, Filter::of(planned))),
+        joining: Some(Joining::new(ProcessId::of_child(pid)?, Filter::of(planned))),
         image: request.image.clone(),
         image_id: image.config_digest,
         args: process.args().clone().unwrap_or_default(),

@@ -17,9 +17,9 @@ pub struct ProcessId {
 }
 
 impl ProcessId {
-    /// The process that has this number now.
-    pub fn of(pid: u32) -> io::Result<Self> {
-        let started = process::began(pid)?.ok_or(io::ErrorKind::NotFound)?;
+    /// A child of this process that is not reaped. It may have ended: why, it has told, and who asks here has not heard yet.
+    pub fn of_child(pid: u32) -> io::Result<Self> {
+        let started = process::child_began(pid)?.ok_or(io::ErrorKind::NotFound)?;
         Ok(Self { pid, started })
     }
 

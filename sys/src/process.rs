@@ -126,6 +126,16 @@ pub fn set_name(name: &std::ffi::CStr) -> io::Result<()> {
 /// When the process `pid` began, in clock ticks since boot (proc_pid_stat(5), field 22); none if it is gone or only waits
 /// to be reaped.
 pub fn began(pid: u32) -> io::Result<Option<u64>> {
+    Ok(state_and_beginning(pid)?.filter(|(ended, _)| !ended).map(|(_, began)| began))
+}
+
+/// As [`began`], of a child of this process that may have ended and is not reaped.
+pub fn child_began(pid: u32) -> io::Result<Option<u64>> {
+    Ok(state_and_beginning(pid)?.map(|(_, began)| began))
+}
+
+/// Whether it has ended, and when it began.
+fn state_and_beginning(pid: u32) -> io::Result<Option<(bool, u64)>> {
     let stat = match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
@@ -134,7 +144,7 @@ pub fn began(pid: u32) -> io::Result<Option<u64>> {
     // The second field is the program's name in parentheses, and may hold anything.
     let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
     let (Some(state), Some(began)) = (fields.first(), fields.get(19)) else { return Ok(None) };
-    Ok(if matches!(*state, "Z" | "X") { None } else { began.parse().ok() })
+    Ok(began.parse().ok().map(|began| (matches!(*state, "Z" | "X"), began)))
 }
 
 /// The kernel's release, as uname(2) tells it: "6.1.0-18-amd64".

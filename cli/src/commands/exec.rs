@@ -39,7 +39,7 @@ pub(crate) struct Exec {
 
     /// What to type at a terminal (-it) to leave the command to itself: keys with commas between them, each a character
     /// or ctrl- with one; empty for none [default: ctrl-p,ctrl-q]
-    #[arg(long, value_name = "KEYS", hide_default_value = true)]
+    #[arg(long, value_name = "KEYS")]
     detach_keys: Option<DetachKeys>,
 
     /// The container's name or the beginning of its id, the command and its arguments

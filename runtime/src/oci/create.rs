@@ -149,7 +149,7 @@ impl States {
     ) -> Result<Running, Error> {
         let (subject, place) = (container.record.subject.clone(), container.shared_place().map(Path::to_owned));
         let mut write_down = |pid| {
-            container.record.process = Some(ProcessId::of(pid).during(|| "find the container's first process")?);
+            container.record.process = Some(ProcessId::of_child(pid).during(|| "find the container's first process")?);
             container.write_record().during(|| format!("write the state in {}", container.directory.display()))
         };
         let workload = Workload {
