@@ -123,7 +123,8 @@ impl Stage {
                 command.args(["env", "-i"]).args(environment.iter().map(|(name, value)| format!("{name}={value}")));
             }
         }
-        command.arg(inside(program)?);
+        // However this is started: nohup(1) has signals ignored, and shells do for what they put in the background.
+        command.args(["env", "--default-signal"]).arg(inside(program)?);
         Ok(command)
     }
 }

@@ -202,7 +202,9 @@ fn as_caller(programs: &BTreeMap<String, PathBuf>, options: &[&str]) -> Result<V
             continue;
         }
         step(&format!("End to end: {name}"));
-        if !passes(Command::new(program).args(options).current_dir(source_of_tests())) {
+        if !passes(
+            Command::new("env").arg("--default-signal").arg(program).args(options).current_dir(source_of_tests()),
+        ) {
             failed.push(name.clone());
         }
     }
