@@ -115,7 +115,8 @@ pub(crate) fn words(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut words: Vec<OsString> = given.collect();
     let name = words.first().and_then(|path| Path::new(path).file_name());
     if name.is_some_and(|name| name == "rbox-oci") {
-        words.insert(1, "oci".into());
+        // In messages too, which show how a command is used: there is no `rbox-oci oci`.
+        words.splice(0..1, ["rbox".into(), "oci".into()]);
     }
     words
 }
@@ -132,6 +133,16 @@ fn parse_choice(text: &str) -> Result<Choice, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn called_by_a_runtimes_name() {
+        let words = |given: &[&str]| super::words(given.iter().map(OsString::from));
+        assert_eq!(words(&["/usr/bin/rbox-oci", "state", "x"]), ["rbox", "oci", "state", "x"]);
+        assert_eq!(words(&["/usr/bin/rbox", "state"]), ["/usr/bin/rbox", "state"]);
+        let wrong =
+            Args::try_parse_from(words(&["rbox-oci", "state", "--wrong"])).expect_err("no such flag").to_string();
+        assert!(wrong.contains("Usage: rbox oci state"), "{wrong}");
+    }
 
     #[test]
     fn every_verb_is_described_without_contradiction() {
