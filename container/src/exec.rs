@@ -7,7 +7,7 @@ use std::io;
 use std::path::PathBuf;
 
 use rbox_runtime::trace::Trace;
-use rbox_runtime::{JOIN_VERB, Launch, NamespacePlan, Streams, Subject, Workload, cgroup};
+use rbox_runtime::{Launch, NamespacePlan, Streams, Subject, Workload, cgroup};
 use rbox_sys::signal::SignalFd;
 use rbox_types::Exit;
 
@@ -17,7 +17,7 @@ use crate::record::Made;
 use crate::request::ExecRequest;
 use crate::root::Wanted;
 use crate::supervise::{Supervised, Terminal, supervise_until};
-use crate::{Error, held};
+use crate::{Error, held, worker};
 
 /// Runs a process in a container of the store at `root`, or of this user's own, and waits for its end. One that is left to
 /// itself has ended well as far as its caller is concerned.
@@ -35,7 +35,7 @@ pub fn exec(root: Option<PathBuf>, request: &ExecRequest) -> Result<Exit, Error>
 
     let made_for_it = NamespacePlan::of(&namespaces())?;
     let launch = Launch::begin(
-        JOIN_VERB,
+        &worker::JOIN,
         &NamespacePlan::of_container(first.pid, pidfd, &made_for_it),
         None,
         &mut Trace::off(),

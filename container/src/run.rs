@@ -8,7 +8,7 @@ use rbox_image::Image;
 use rbox_overlay::kernel::remove_volatile_mark;
 use rbox_runtime::seccomp::KernelVersion;
 use rbox_runtime::trace::{Step, Trace};
-use rbox_runtime::{Failure, INIT_VERB, Launch, NamespacePlan, ProcessId, Streams, Subject, Workload};
+use rbox_runtime::{Failure, Launch, NamespacePlan, ProcessId, Streams, Subject, Workload};
 use rbox_store::{ContainerDir, ContainerRefs};
 use rbox_sys::flock::{self, Mode};
 use rbox_sys::signal::SignalFd;
@@ -23,7 +23,7 @@ use crate::record::{Filter, Finished, Joining, Made, Record};
 use crate::request::{RunRequest, Volume};
 use crate::root::{OverlayRoot, Wanted};
 use crate::supervise::{Terminal, supervise};
-use crate::{Engine, Error, names};
+use crate::{Engine, Error, names, worker};
 
 /// The overlay's own directory in a container's.
 const WORK: &str = "work";
@@ -45,7 +45,7 @@ impl Engine {
         let mut trace = if explain { Trace::on("rbox") } else { Trace::off() };
         let terminal = if request.tty { Some(Terminal::of_caller()?) } else { None };
         // First of all: it takes longest, and forks, which a process can only do before it has threads that pull.
-        let launch = Launch::begin(INIT_VERB, &NamespacePlan::new_container(), Some(&self.identity), &mut trace)?;
+        let launch = Launch::begin(&worker::INIT, &NamespacePlan::new_container(), Some(&self.identity), &mut trace)?;
         let image = self.image_for(request, output)?;
         trace.mark("find the image");
         let id = names::random_id().map_err(Error::io("get random bytes for", "the container's id"))?;

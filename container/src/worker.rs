@@ -1,8 +1,15 @@
 //! The hidden verbs: parts of this binary that rbox starts by itself.
 
 use rbox_rootless::worker;
+use rbox_runtime::{Init, init_main};
 use rbox_sys::socket::Channel;
 
+use crate::root;
+
+/// A container's first process.
+pub(crate) const INIT: Init = Init { verb: "__init", open_root: root::open, always_executed: false };
+/// One that comes into a container, whose root filesystem is there.
+pub(crate) const JOIN: Init = Init { verb: "__init-join", open_root: root::there, always_executed: true };
 /// Unpacks a layer.
 pub(crate) const UNPACK: &str = "__unpack";
 /// Removes a tree.
@@ -13,9 +20,9 @@ type Verb = fn(std::iter::Skip<std::env::Args>) -> u8;
 /// What a hidden verb does; it gives the exit status.
 pub fn find(verb: &str) -> Option<Verb> {
     match verb {
-        rbox_runtime::INIT_VERB => Some(|arguments| rbox_runtime::init_main(arguments, crate::root::open)),
-        rbox_runtime::JOIN_VERB => Some(|arguments| rbox_runtime::init_main(arguments, crate::root::there)),
-        rbox_runtime::BUNDLE_VERB => Some(|arguments| rbox_runtime::init_main(arguments, rbox_runtime::open_directory)),
+        _ if verb == INIT.verb => Some(|arguments| init_main(arguments, &INIT)),
+        _ if verb == JOIN.verb => Some(|arguments| init_main(arguments, &JOIN)),
+        _ if verb == Init::OF_BUNDLE.verb => Some(|arguments| init_main(arguments, &Init::OF_BUNDLE)),
         UNPACK => Some(|_| serve(rbox_overlay::worker::main)),
         REMOVE => Some(|_| serve(rbox_overlay::worker::main_remove)),
         _ => None,

@@ -14,7 +14,7 @@ use rbox_sys::{fd, process, tty};
 use rbox_types::Exit;
 use serde::de::DeserializeOwned;
 
-use crate::entry::VERB;
+use crate::entry::Init;
 use crate::error::{During, Failure};
 use crate::exec::Program;
 use crate::namespaces::{AT_CLONE, Joins};
@@ -28,12 +28,12 @@ use crate::status::Status;
 use crate::trace::Trace;
 use crate::{exec, filesystems, hooks, reaper, rootfs, seccomp, sysctl, time_offsets};
 
-/// What `rbox __init CHANNEL EXE [NEW JOIN…]` does; the arguments name descriptors that the entry handed on. Returns only
+/// What `rbox VERB CHANNEL EXE [NEW JOIN…]` does; the arguments name descriptors that the entry handed on. Returns only
 /// to give an exit status.
-pub fn main(mut arguments: impl Iterator<Item = String>, open_root: OpenRoot) -> u8 {
+pub fn main(mut arguments: impl Iterator<Item = String>, init: &Init) -> u8 {
     let mut inherited = || arguments.next()?.parse().ok().and_then(|number| fd::inherited(number).ok());
     let (Some(mut channel), Some(exe)) = (inherited().map(Channel::from), inherited()) else {
-        eprintln!("rbox: {VERB} is for rbox itself");
+        eprintln!("rbox: {} is for rbox itself", init.verb);
         return Exit::RBOX_FAILED;
     };
     let joins = Joins::inherited(arguments);
@@ -43,7 +43,7 @@ pub fn main(mut arguments: impl Iterator<Item = String>, open_root: OpenRoot) ->
             let _ = Report::Cloned(child.pid()).send(&channel, Some(child.as_fd()));
         })
     });
-    let Err(failure) = joined.and_then(|()| run(&mut channel, exe, open_root));
+    let Err(failure) = joined.and_then(|()| run(&mut channel, Some(exe), init.open_root));
     let status = failure.status;
     // Where nobody listens any more, whoever waited for this has been ended on purpose, and wants to hear no more.
     let _ = Report::Failed(failure).send(&channel, None);
@@ -51,7 +51,7 @@ pub fn main(mut arguments: impl Iterator<Item = String>, open_root: OpenRoot) ->
 }
 
 /// `channel` is the one to whoever waits for the workload: the launcher, and later perhaps who starts what was held.
-fn run(channel: &mut Channel, exe: OwnedFd, open_root: OpenRoot) -> Result<Infallible, Failure> {
+pub(crate) fn run(channel: &mut Channel, exe: Option<OwnedFd>, open_root: OpenRoot) -> Result<Infallible, Failure> {
     let mut plan: InitPlan = receive(Order::Plan, channel).during(|| "read the plan")?;
     let mut trace = if plan.traced { Trace::on("init") } else { Trace::off() };
     // Now and not with the last steps: while the ids are on their way, there is time.
@@ -115,7 +115,7 @@ fn close_streams(streams: Streams) -> Result<(), Failure> {
 fn furnish(
     plan: &mut InitPlan,
     channel: &Channel,
-    exe: OwnedFd,
+    exe: Option<OwnedFd>,
     open_root: OpenRoot,
     trace: &mut Trace,
 ) -> Result<(), Failure> {

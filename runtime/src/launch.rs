@@ -17,11 +17,12 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::agent::Agent;
-use crate::entry;
+use crate::entry::{self, Init};
 use crate::error::Failure;
 use crate::hooks::{self, Hooks, Subject};
 use crate::namespaces::{AT_CLONE, NamespacePlan};
 use crate::order::Order;
+use crate::own_exe;
 use crate::plan::{self, Confinement, InitPlan, Streams};
 use crate::report::Report;
 use crate::running::{FirstProcess, Running};
@@ -86,22 +87,24 @@ impl Launch {
     /// Makes those of the namespaces that come first, joins those of others, and begins to map the ids of `identity`,
     /// which belongs to a new user namespace.
     ///
-    /// `verb` is the one whose [`OpenRoot`](crate::OpenRoot) knows the root filesystem.
+    /// `init` knows the root filesystem.
     pub fn begin(
-        verb: &str,
+        init: &Init,
         namespaces: &NamespacePlan,
         identity: Option<&Identity>,
         trace: &mut Trace,
     ) -> Result<Self, Error> {
-        let (ours, theirs) = Channel::pair().map_err(failed("make a channel to the container"))?;
+        let (ours, mut theirs) = Channel::pair().map_err(failed("make a channel to the container"))?;
         let joins = namespaces.open()?;
         let outside = !joins.is_empty();
         let at_clone = if outside { Namespaces::NONE } else { namespaces.new.within(AT_CLONE) };
+        let maps_of = identity.map(|identity| &identity.maps);
+        let executed = init.always_executed || outside || !maps_of.is_some_and(own_exe::is_out_of_reach);
         let mut child = match clone::fork_into(at_clone) {
             Ok(Forked::Parent(child)) => child,
             Ok(Forked::Child) => {
                 drop(ours);
-                let Err(failure) = entry::run(&theirs, verb, &joins);
+                let Err(failure) = entry::run(&mut theirs, init, &joins, executed);
                 // If nobody listens any more, nobody is left to tell.
                 let _ = Report::Failed(failure).send(&theirs, None);
                 std::process::exit(i32::from(Exit::RBOX_FAILED));

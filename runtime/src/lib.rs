@@ -83,7 +83,7 @@ pub mod trace;
 
 pub use capability::{ALL_CAPABILITIES, DEFAULT_CAPABILITIES, capabilities_of};
 pub use directory::{DirectoryRoot, open_directory};
-pub use entry::{BUNDLE_VERB, JOIN_VERB, VERB as INIT_VERB};
+pub use entry::Init;
 pub use error::{Error, Failure};
 pub use hooks::{Hooks, Subject};
 pub use init::main as init_main;

@@ -17,7 +17,7 @@ impl Network {
     ///
     /// The thread also closes `exe`, the clone that init runs from: to let go of a detached mount takes an RCU grace
     /// period.
-    pub(crate) fn begin(exe: OwnedFd) -> Result<Self, Failure> {
+    pub(crate) fn begin(exe: Option<OwnedFd>) -> Result<Self, Failure> {
         let make = || {
             drop(exe);
             make()

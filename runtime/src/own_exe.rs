@@ -9,6 +9,18 @@ use rbox_sys::clone::{self, Forked, Namespaces};
 use rbox_sys::mount::{self, Attributes};
 use rbox_sys::socket::Channel;
 use rbox_sys::{dir, memfd};
+use rbox_types::IdMaps;
+
+/// Whether no process with these ids can write the binary, with whatever power over the files of its ids.
+///
+/// What executes `/proc/self/exe` in a container is this binary on its mount of the host. Through that, root of a container
+/// could write to it if it were his file, or one that others may write (CVE-2019-5736). To be asked outside: in a new user
+/// namespace the kernel does not tell whose the file is.
+pub(crate) fn is_out_of_reach(maps: &IdMaps) -> bool {
+    /// Of the group and of others; where there is an access control list, the former stands for whatever it allows (acl(5)).
+    const WRITABLE: u32 = 0o022;
+    fs::metadata("/proc/self/exe").is_ok_and(|exe| maps.uid.inside(exe.uid()).is_none() && exe.mode() & WRITABLE == 0)
+}
 
 /// A descriptor to execute: a detached, read-only clone of the mount that the binary lies on.
 ///
@@ -55,4 +67,23 @@ fn clone_of_mount() -> io::Result<OwnedFd> {
     let protect = Attributes::READ_ONLY.and(Attributes::NOSUID).and(Attributes::NODEV);
     mount::set_attributes(clone.as_fd(), protect, Attributes::default(), false)?;
     Ok(clone)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use rbox_types::IdMap;
+
+    use super::*;
+
+    #[test]
+    fn who_could_write_the_binary() -> io::Result<()> {
+        let exe = fs::metadata("/proc/self/exe")?;
+        let of = |uid| is_out_of_reach(&IdMaps { uid: IdMap::single(uid), gid: IdMap::single(0) });
+        assert!(!of(exe.uid()), "its owner, who is inside");
+        let others = exe.permissions().mode() & 0o022;
+        assert_eq!(of(exe.uid() + 1), others == 0);
+        Ok(())
+    }
 }

@@ -14,7 +14,8 @@ use anyhow::Result;
 use rbox_tests::bundle::Bundle;
 use rbox_tests::command::read;
 use rbox_tests::host;
-use rbox_tests::rbox::{Outcome, finish};
+use rbox_tests::patience::until;
+use rbox_tests::rbox::{Outcome, Rbox, finish};
 use rbox_tests::running::Running;
 use rbox_tests::terminal::Terminal;
 use serde_json::{Value, json};
@@ -102,6 +103,34 @@ fn cve_2019_5736_the_binary_is_read_only_inside() -> Result<()> {
     let outcome = finish(&mut runtime(&["exec", "two", "sh", "-c", "echo pwned > /proc/1/exe"]));
     assert!(outcome.stderr.contains("Read-only file system"), "{}", outcome.stderr);
     finish(&mut runtime(&["delete", "--force", "two"])).exits(0);
+    assert!(fs::read(&binary)? == fs::read(host::rbox_binary())?, "the binary was written to");
+    Ok(())
+}
+
+/// As the test before, of a container of `run`, by the user who owns the binary. One that somebody else owns cannot be
+/// written anyway, and is not cloned.
+///
+/// To see it fail: with `own_exe::is_out_of_reach` giving true, the file is only busy, for as long as it runs.
+#[test]
+fn cve_2019_5736_nor_is_it_written_from_a_container_of_run() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let binary = rbox.home().join("binary");
+    read(Command::new("cp").arg(host::rbox_binary()).arg(&binary))?;
+    // rbox waits in there until somebody writes its configuration.
+    let bundle = rbox.home().join("bundle");
+    fs::create_dir(&bundle)?;
+    read(Command::new("mkfifo").arg(bundle.join("config.json")))?;
+    let volume = format!("{}:/b", bundle.display());
+    let run = ["run", "--rm", "--name", "victim", "-v", &volume, &image];
+    let itself = ["/proc/self/exe", "--root", "/tmp/states", "oci", "run", "--bundle", "/b", "x"];
+    let mut victim = Command::new(&binary);
+    victim.args(run).args(itself).env("HOME", rbox.home()).stdin(Stdio::null());
+    let victim = Running::start(&mut victim)?;
+    let attack = "until grep -q states /proc/1/cmdline; do :; done; echo pwned > /proc/1/exe";
+    // Until the container has begun, it cannot be joined.
+    let outcome = until(|| rbox.run(["exec", "victim", "sh", "-c", attack]), |outcome| outcome.status != 125);
+    assert!(outcome.stderr.contains("Read-only file system"), "{}", outcome.stderr);
+    drop(victim);
     assert!(fs::read(&binary)? == fs::read(host::rbox_binary())?, "the binary was written to");
     Ok(())
 }

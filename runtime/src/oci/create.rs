@@ -19,7 +19,7 @@ use crate::error::During;
 use crate::hooks::Subject;
 use crate::systemd::{Manager, Scope};
 use crate::trace::Trace;
-use crate::{BUNDLE_VERB, Launch, NamespacePlan, ProcessId, Running, Streams, Workload};
+use crate::{Init, Launch, NamespacePlan, ProcessId, Running, Streams, Workload};
 
 /// What is to be created, and how.
 #[derive(Debug)]
@@ -132,7 +132,7 @@ impl States {
     ) -> Result<Running, Error> {
         let socket = Channel::listen(container.file.as_fd(), SOCKET)
             .map_err(Error::io("make the socket", container.directory.join(SOCKET)))?;
-        let launch = Launch::begin(BUNDLE_VERB, namespaces, identity, &mut Trace::off())?;
+        let launch = Launch::begin(&Init::OF_BUNDLE, namespaces, identity, &mut Trace::off())?;
         // Before init makes a cgroup namespace, whose root this then is.
         home.take_in(launch.pid(), container)?;
         let words = root.words().map_err(Error::io("describe", &root.path))?;

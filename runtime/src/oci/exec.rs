@@ -8,7 +8,7 @@ use super::create::write_pid;
 use super::{Container, Error};
 use crate::scheduling;
 use crate::trace::Trace;
-use crate::{BUNDLE_VERB, Launch, NamespacePlan, Running, Status, Streams, Workload};
+use crate::{Init, Launch, NamespacePlan, Running, Status, Streams, Workload};
 
 /// What is to run, and how.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Container {
         let namespaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
         let namespaces = NamespacePlan::of_process(first.pid, pidfd, &NamespacePlan::of(namespaces)?)?;
         scheduling::begin(&execution.process)?;
-        let launch = Launch::begin(BUNDLE_VERB, &namespaces, None, &mut Trace::off())?;
+        let launch = Launch::begin(&Init::OF_BUNDLE, &namespaces, None, &mut Trace::off())?;
         if let Some(cgroup) = self.cgroup()? {
             cgroup.attach_beside(launch.pid(), first.pid)?;
         }
