@@ -8,7 +8,7 @@ use rbox_image::Image;
 use rbox_overlay::kernel::remove_volatile_mark;
 use rbox_runtime::seccomp::KernelVersion;
 use rbox_runtime::trace::{Step, Trace};
-use rbox_runtime::{Failure, Launch, NamespacePlan, ProcessId, Streams, Subject, Workload};
+use rbox_runtime::{Failure, Init, Launch, NamespacePlan, ProcessId, Streams, Subject, Workload};
 use rbox_store::{ContainerDir, ContainerRefs};
 use rbox_sys::flock::{self, Mode};
 use rbox_sys::signal::SignalFd;
@@ -45,7 +45,10 @@ impl Engine {
         let mut trace = if explain { Trace::on("rbox") } else { Trace::off() };
         let terminal = if request.tty { Some(Terminal::of_caller()?) } else { None };
         // First of all: it takes longest, and forks, which a process can only do before it has threads that pull.
-        let launch = Launch::begin(&worker::INIT, &NamespacePlan::new_container(), Some(&self.identity), &mut trace)?;
+        // An init that stays must be one that others can join (ptrace(2), "Ptrace access mode checking"): of a process that
+        // has never been executed in the user namespace, the kernel asks for power over the one that it came from.
+        let init = Init { always_executed: request.init, ..worker::INIT };
+        let launch = Launch::begin(&init, &NamespacePlan::new_container(), Some(&self.identity), &mut trace)?;
         let image = self.image_for(request, output)?;
         trace.mark("find the image");
         let id = names::random_id().map_err(Error::io("get random bytes for", "the container's id"))?;

@@ -22,7 +22,8 @@ pub struct Init {
     /// Whom it asks for the root filesystem.
     pub open_root: OpenRoot,
     /// Whether it is executed even where the binary could not be written from inside. A spec of somebody else's may ask for
-    /// what is written to files of /proc/self, which are init's own only then (proc(5)).
+    /// what is written to files of /proc/self, which are init's own only then (proc(5)), and an init that stays can only
+    /// then be joined.
     pub always_executed: bool,
 }
 
