@@ -77,8 +77,9 @@ fn containerd_runs_in_the_foreground() -> Result<()> {
     let containerd = Containerd::start()?;
     let outcome = containerd.run(&["--rm"], "one", "echo out; echo err >&2; exit 3").exits(3);
     assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("out\n", "err\n"));
-    let mut terminal =
-        Terminal::start(&containerd.run_command(&["--rm", "--tty"], "two", "tty; stty size; exit 5"), 30, 100)?;
+    // ctr gives the terminal its size when the workload may run already.
+    let script = "tty; until stty size 2>/dev/null | grep -qx '30 100'; do sleep 0.1; done; stty size; exit 5";
+    let mut terminal = Terminal::start(&containerd.run_command(&["--rm", "--tty"], "two", script), 30, 100)?;
     terminal.expect("/dev/pts/");
     terminal.expect("30 100");
     assert_eq!(terminal.wait(), 5);
