@@ -149,7 +149,7 @@ impl Error {
             Self::NameTaken { name, .. } => Some(format!("rbox rm {} frees the name", name.as_str())),
             Self::Incomplete { .. } | Self::NoBlob(_) => Some("pull the image again".into()),
             Self::Ambiguous { .. } => Some("give more digits of the id".into()),
-            Self::Running(id) => Some(format!("rbox stop {} first", id.short())),
+            Self::Running(id) => Some(format!("rbox rm --force {} ends it first", id.short())),
             _ => None,
         }
     }
