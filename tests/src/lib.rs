@@ -24,7 +24,7 @@ pub mod processes;
 pub mod rbox;
 pub mod registry;
 pub mod running;
-mod subids;
+pub mod subids;
 pub mod systemd;
 pub mod terminal;
 pub mod tls;

@@ -99,7 +99,8 @@ impl Drop for Podman {
             // Podman's own, above those of pods. One that is in use cannot be removed.
             let _ = fs::remove_dir("/sys/fs/cgroup/libpod_parent");
         } else {
-            subids::remove(&self.dir.path().join("storage"));
+            // Where that is not to be had, it is left.
+            let _ = subids::remove(&self.dir.path().join("storage"));
         }
     }
 }

@@ -1,12 +1,19 @@
 //! Files of subordinate ids, which only who is root over those ids can remove.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-/// Removes a tree, by unshare(1) of util-linux 2.38. Where that is not to be had, whoever made the scratch directory
-/// cleans up.
-pub(crate) fn remove(tree: &Path) {
+use anyhow::Result;
+
+use crate::command::read;
+use crate::host;
+
+/// Removes a tree, by unshare(1) of util-linux 2.38.
+pub fn remove(tree: &Path) -> Result<()> {
     let mut remove = Command::new("unshare");
-    remove.args(["--map-root-user", "--map-auto", "--", "rm", "-rf"]).arg(tree);
-    let _ = remove.stdin(Stdio::null()).stderr(Stdio::null()).status();
+    remove.arg("--map-root-user");
+    if host::has_subordinate_ids() {
+        remove.arg("--map-auto");
+    }
+    read(remove.args(["--", "rm", "-rf"]).arg(tree)).map(drop)
 }

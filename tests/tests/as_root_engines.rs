@@ -14,48 +14,6 @@ use rbox_tests::terminal::Terminal;
 
 #[test]
 #[ignore = "long: needs podman"]
-fn podman_runs_in_the_foreground() -> Result<()> {
-    podman::foreground()
-}
-
-#[test]
-#[ignore = "long: needs podman"]
-fn podman_runs_in_the_background() -> Result<()> {
-    podman::background()
-}
-
-#[test]
-#[ignore = "long: needs podman"]
-fn podman_has_terminals() -> Result<()> {
-    podman::terminals()
-}
-
-#[test]
-#[ignore = "long: needs podman"]
-fn podman_checks_health() -> Result<()> {
-    podman::healthchecks()
-}
-
-#[test]
-#[ignore = "long: needs podman"]
-fn podman_has_pods() -> Result<()> {
-    podman::pods()
-}
-
-#[test]
-#[ignore = "long: needs podman"]
-fn podman_builds() -> Result<()> {
-    podman::builds()
-}
-
-#[test]
-#[ignore = "long: needs podman"]
-fn podman_passes_options_on() -> Result<()> {
-    podman::options()
-}
-
-#[test]
-#[ignore = "long: needs podman"]
 fn podman_pauses() -> Result<()> {
     let podman = Podman::new()?;
     podman.says(podman::run(&["--detach", "--name=one"], &["sleep", "600"]));

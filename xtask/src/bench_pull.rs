@@ -12,11 +12,10 @@ use anyhow::{Context, Result};
 use rbox_tests::command::read;
 use rbox_tests::layout::Descriptor;
 use rbox_tests::registry::Registry;
-use rbox_tests::{debian, host};
+use rbox_tests::{debian, host, subids};
 use serde_json::Value;
 
 use crate::bench::{Contender, Sample, compare, must, on_stage};
-use crate::bench_start::remove_mapped;
 use crate::stage::Disk;
 use crate::{build, setup};
 
@@ -60,7 +59,7 @@ pub(crate) fn measure(runs: usize) -> Result<()> {
         command
     };
     let once = |command: &dyn Fn() -> Command| -> Result<Sample> {
-        remove_mapped(&target)?;
+        subids::remove(&target)?;
         fs::create_dir(&target)?;
         read(Command::new("sync").arg("-f").arg(scratch.path()))?;
         let mut command = command();
@@ -77,5 +76,5 @@ pub(crate) fn measure(runs: usize) -> Result<()> {
         Contender { name: "curl | igzip -dc | tar -x, -P2".to_owned(), once: Box::new(|| once(&pipeline)) },
     ];
     compare(contenders, 1, runs)?;
-    remove_mapped(&target)
+    subids::remove(&target)
 }

@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use rbox_tests::command::{exists, read};
 use rbox_tests::registry::Registry;
-use rbox_tests::{alpine, host};
+use rbox_tests::{alpine, host, subids};
 use serde_json::{Value, json};
 
 use crate::bench::{Contender, Sample, compare, must, on_stage};
@@ -97,7 +97,7 @@ pub(crate) fn measure(runs: usize) -> Result<()> {
     }
     drop(registry);
     // What rbox unpacked belongs to subordinate ids.
-    remove_mapped(&dir.join(".local"))
+    subids::remove(&dir.join(".local"))
 }
 
 /// A command that is timed from its start to its end.
@@ -134,15 +134,4 @@ fn write_crun_config(bundle: &Path, info: &Value) -> Result<()> {
         config["linux"][theirs] = ranges.collect();
     }
     Ok(fs::write(&path, serde_json::to_vec(&config)?)?)
-}
-
-/// Removes a directory with files of subordinate ids.
-pub(crate) fn remove_mapped(dir: &Path) -> Result<()> {
-    let mut remove = Command::new("unshare");
-    if host::has_subordinate_ids() {
-        remove.args(["--map-root-user", "--map-auto"]);
-    } else {
-        remove.arg("--map-root-user");
-    }
-    read(remove.args(["--", "rm", "-rf"]).arg(dir)).map(drop)
 }

@@ -1,4 +1,5 @@
-//! What one does with Podman, whoever one is. Nothing here is about rbox: another runtime passes too.
+//! What one does with Podman, whoever one is: `engines.rs` and `as_root_engines.rs` have these tests. Nothing here is about
+//! rbox: another runtime passes too.
 
 use std::fs;
 use std::process::Command;
@@ -20,7 +21,9 @@ pub(crate) fn assert_none_left(podman: &Podman) {
     until(|| podman.states(), Vec::is_empty);
 }
 
-pub(crate) fn foreground() -> Result<()> {
+#[test]
+#[ignore = "long: needs podman"]
+fn podman_runs_in_the_foreground() -> Result<()> {
     let podman = Podman::new()?;
     let outcome = podman.run(run(&["--rm"], &["sh", "-c", "echo out; echo err >&2; exit 3"])).exits(3);
     assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("out\n", "err\n"));
@@ -35,7 +38,9 @@ pub(crate) fn foreground() -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn background() -> Result<()> {
+#[test]
+#[ignore = "long: needs podman"]
+fn podman_runs_in_the_background() -> Result<()> {
     let podman = Podman::new()?;
     let script = "trap 'echo bye; exit 7' TERM; echo began; while :; do sleep 0.1; done";
     podman.says(run(&["--detach", "--name=one"], &["sh", "-c", script]));
@@ -63,7 +68,9 @@ pub(crate) fn background() -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn terminals() -> Result<()> {
+#[test]
+#[ignore = "long: needs podman"]
+fn podman_has_terminals() -> Result<()> {
     let podman = Podman::new()?;
     let script = "tty; read line; echo \"got $line\"; stty size; exit 5";
     let converse = |command: &Command| -> Result<()> {
@@ -83,7 +90,9 @@ pub(crate) fn terminals() -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn healthchecks() -> Result<()> {
+#[test]
+#[ignore = "long: needs podman"]
+fn podman_checks_health() -> Result<()> {
     let podman = Podman::new()?;
     let health = ["--health-cmd=test -e /tmp/well", "--health-interval=disable"];
     podman.says(run(&[&["--detach", "--name=one"], &health[..]].concat(), &["sleep", "600"]));
@@ -93,7 +102,9 @@ pub(crate) fn healthchecks() -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn pods() -> Result<()> {
+#[test]
+#[ignore = "long: needs podman"]
+fn podman_has_pods() -> Result<()> {
     let podman = Podman::new()?;
     podman.says(["pod", "create", "--network=none", "--name=pod"]);
     podman.says(["run", "--detach", "--pod=pod", "--name=one", IMAGE, "sleep", "600"]);
@@ -111,7 +122,9 @@ pub(crate) fn pods() -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn builds() -> Result<()> {
+#[test]
+#[ignore = "long: needs podman"]
+fn podman_builds() -> Result<()> {
     let podman = Podman::new()?;
     let context = podman.path().join("context");
     fs::create_dir(&context)?;
@@ -130,7 +143,9 @@ pub(crate) fn builds() -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn options() -> Result<()> {
+#[test]
+#[ignore = "long: needs podman"]
+fn podman_passes_options_on() -> Result<()> {
     let podman = Podman::new()?;
     let volume = podman.path().join("volume");
     fs::create_dir(&volume)?;
