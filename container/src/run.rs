@@ -44,10 +44,10 @@ impl Engine {
     pub fn run(&self, request: &RunRequest, explain: bool, output: &dyn PullOutput) -> Result<Ran, Error> {
         let mut trace = if explain { Trace::on("rbox") } else { Trace::off() };
         let terminal = if request.tty { Some(Terminal::of_caller()?) } else { None };
-        // First of all: it takes longest, and forks, which a process can only do before it has threads that pull.
         // An init that stays must be one that others can join (ptrace(2), "Ptrace access mode checking"): of a process that
         // has never been executed in the user namespace, the kernel asks for power over the one that it came from.
         let init = Init { always_executed: request.init, ..worker::INIT };
+        // First of all: it takes longest, and forks, which a process can only do before it has threads that pull.
         let launch = Launch::begin(&init, &NamespacePlan::new_container(), Some(&self.identity), &mut trace)?;
         let image = self.image_for(request, output)?;
         trace.mark("find the image");

@@ -15,6 +15,7 @@ use crate::{Error, Identity, Kind};
 
 /// The maps of one process on their way: the helpers take about a millisecond each, and run side by side while the
 /// caller does something else.
+#[derive(Default)]
 #[must_use = "the maps are there when `finish` has returned"]
 pub struct MapWriter {
     helpers: Vec<(&'static str, Child)>,
@@ -42,12 +43,12 @@ impl MapWriter {
                 write(pid, "setgroups", "deny")?;
                 write(pid, "gid_map", &maps.gid.to_string())?;
                 write(pid, "uid_map", &maps.uid.to_string())?;
-                Ok(Self { helpers: Vec::new(), messages: None })
+                Ok(Self::default())
             }
             Kind::Privileged => {
                 write(pid, "gid_map", &maps.gid.to_string())?;
                 write(pid, "uid_map", &maps.uid.to_string())?;
-                Ok(Self { helpers: Vec::new(), messages: None })
+                Ok(Self::default())
             }
         }
     }

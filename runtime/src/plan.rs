@@ -164,12 +164,6 @@ impl MountStep {
 }
 
 impl InitPlan {
-    /// Whether the capabilities are limited while there is time, and not at the end: what hooks of init execute must have
-    /// them all.
-    pub(crate) fn limits_early(&self) -> bool {
-        !self.enters && self.create_container.is_empty()
-    }
-
     /// Checks and reduces a spec. What this runtime does not do is refused by name, never passed over.
     pub fn new(spec: &Spec) -> Result<Self, Error> {
         let refuse = |field, why: &str| Err(Error::Refused { field, why: why.into() });
@@ -266,9 +260,13 @@ impl InitPlan {
             namespaces: namespaces.new,
         })
     }
-}
 
-impl InitPlan {
+    /// Whether the capabilities are limited while there is time, and not at the end: what hooks of init execute must have
+    /// them all.
+    pub(crate) fn limits_early(&self) -> bool {
+        !self.enters && self.create_container.is_empty()
+    }
+
     /// Takes over what only the root filesystem tells.
     pub(crate) fn find(&mut self, user: Option<User>, env: Vec<String>) {
         if let Some(user) = user {

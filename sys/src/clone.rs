@@ -107,7 +107,8 @@ fn fork(namespaces: Namespaces, flags: libc::c_int, exit_signal: libc::c_int) ->
     args.exit_signal = exit_signal as u64;
     // SAFETY: without CLONE_VM the child has its own copy of memory, as after fork(2), and runs on the same stack
     // addresses; there is one thread, so no lock is left held. That thread's number as glibc remembers it is the parent's
-    // still, which matters for robust and recursive mutexes of pthreads; there are none. The kernel writes `pidfd` before it returns.
+    // still, which matters for robust and recursive mutexes of pthreads; there are none. The kernel writes `pidfd` before
+    // it returns.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
     match pid {
         -1 => Err(io::Error::last_os_error()),

@@ -198,37 +198,43 @@ pub fn reset_pipe() {
 
 /// Blocks every signal, for [`wait`]. Faults of this process itself end it all the same.
 pub fn block_all() {
-    let mut all = MaybeUninit::uninit();
-    // SAFETY: sigfillset initialises the set that sigprocmask then reads.
-    unsafe {
-        libc::sigfillset(all.as_mut_ptr());
-        libc::sigprocmask(libc::SIG_SETMASK, all.as_ptr(), std::ptr::null_mut());
-    }
-}
-
-/// Waits for the next signal of those that are blocked ([`block_all`]), and takes it.
-pub fn wait() -> Signal {
-    let mut all = MaybeUninit::uninit();
-    // SAFETY: sigfillset initialises the set that sigwaitinfo then reads.
-    unsafe {
-        libc::sigfillset(all.as_mut_ptr());
-        loop {
-            // EINTR: it was stopped and continued.
-            if let number @ 1.. = libc::sigwaitinfo(all.as_ptr(), std::ptr::null_mut()) {
-                return Signal(number);
-            }
-        }
-    }
+    mask(&full());
 }
 
 /// Blocks no signal any more: a blocked one would stay so over execve(2).
 pub fn unblock_all() {
     let mut none = MaybeUninit::uninit();
-    // SAFETY: sigemptyset initialises the set that sigprocmask then reads.
-    unsafe {
+    // SAFETY: sigemptyset initialises the set.
+    mask(&unsafe {
         libc::sigemptyset(none.as_mut_ptr());
-        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+        none.assume_init()
+    });
+}
+
+/// Waits for the next signal of those that are blocked ([`block_all`]), and takes it.
+pub fn wait() -> Signal {
+    let all = full();
+    loop {
+        // EINTR, where there is no number: it was stopped and continued.
+        // SAFETY: reads a whole set, and tells nothing but the number.
+        if let number @ 1.. = unsafe { libc::sigwaitinfo(&raw const all, std::ptr::null_mut()) } {
+            return Signal(number);
+        }
     }
+}
+
+fn full() -> libc::sigset_t {
+    let mut all = MaybeUninit::uninit();
+    // SAFETY: sigfillset initialises the set.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        all.assume_init()
+    }
+}
+
+fn mask(blocked: &libc::sigset_t) {
+    // SAFETY: reads a whole set.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, blocked, std::ptr::null_mut()) };
 }
 
 #[cfg(test)]

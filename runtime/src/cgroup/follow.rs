@@ -1,12 +1,8 @@
 //! The cgroup of a container that has none of its own: the one that it was started in.
 
 use std::fs;
-use std::os::fd::AsFd;
 
-use rbox_sys::cgroup;
-
-use super::mount::{self, Mount};
-use super::write;
+use super::{Cgroup, mount};
 
 /// Moves the process `pid`, which is in this process's cgroup, to the container's process `first`, where the user may.
 ///
@@ -17,12 +13,7 @@ pub fn follow(pid: u32, first: u32) {
         let text = fs::read_to_string(format!("/proc/{of}/cgroup")).ok()?;
         mount::v2_path(&text).map(str::to_owned)
     };
-    let first = first.to_string();
-    if path(&first) == path("self") {
-        return;
-    }
-    let Ok(Mount { dir, place: Some(place) }) = Mount::find_with(&first) else { return };
-    if let Ok(there) = cgroup::open(dir.as_fd(), &place) {
-        let _ = write(there.as_fd(), "cgroup.procs", &pid.to_string());
+    if path(&first.to_string()) != path("self") {
+        let _ = Cgroup::of_process(first).and_then(|there| there.attach(pid));
     }
 }
