@@ -38,6 +38,7 @@ pub fn exec(root: Option<PathBuf>, request: &ExecRequest) -> Result<Exit, Error>
         &worker::JOIN,
         &NamespacePlan::of_container(first.pid, pidfd, &made_for_it),
         None,
+        None,
         &mut Trace::off(),
     )?;
     cgroup::follow(launch.pid(), first.pid);
@@ -70,7 +71,7 @@ pub fn exec(root: Option<PathBuf>, request: &ExecRequest) -> Result<Exit, Error>
     let supervised = if request.detach {
         Supervised::Left(running.take_console().map(Into::into), running)
     } else {
-        supervise_until(running, &signals, terminal, request.interactive, &request.detach_keys)?
+        supervise_until(running, &signals, terminal, request.interactive, &request.detach_keys, &mut || {})?
     };
     match supervised {
         Supervised::Ended(exit) => return Ok(exit),

@@ -26,6 +26,7 @@ mod request;
 mod root;
 mod run;
 mod security;
+mod siblings;
 mod supervise;
 mod user;
 pub mod worker;

@@ -22,6 +22,7 @@ use crate::pull::PullOutput;
 use crate::record::{Filter, Finished, Joining, Made, Record};
 use crate::request::{RunRequest, Volume};
 use crate::root::{OverlayRoot, Wanted};
+use crate::siblings::Siblings;
 use crate::supervise::{Terminal, supervise};
 use crate::{Engine, Error, names, worker};
 
@@ -48,7 +49,9 @@ impl Engine {
         // has never been executed in the user namespace, the kernel asks for power over the one that it came from.
         let init = Init { always_executed: request.init, ..worker::INIT };
         // First of all: it takes longest, and forks, which a process can only do before it has threads that pull.
-        let launch = Launch::begin(&init, &NamespacePlan::new_container(), Some(&self.identity), &mut trace)?;
+        let mut siblings = Siblings::find(self);
+        let launch =
+            Launch::begin(&init, &NamespacePlan::new_container(), Some(&self.identity), siblings.parent(), &mut trace)?;
         let image = self.image_for(request, output)?;
         trace.mark("find the image");
         let id = names::random_id().map_err(Error::io("get random bytes for", "the container's id"))?;
@@ -121,7 +124,7 @@ impl Engine {
                 // From here on it can be joined.
                 flock::lock(file, Mode::Exclusive).map_err(record_error(&directory))?;
             }
-            let exit = supervise(running, &signals, terminal, request.interactive)?;
+            let exit = supervise(running, &signals, terminal, request.interactive, &mut || siblings.invite())?;
             trace.mark("supervise the workload to its end");
             Ok((exit, planned))
         });

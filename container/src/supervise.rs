@@ -17,6 +17,9 @@ use crate::detach_keys::{DetachKeys, Watch};
 /// How long a workload may go on when the terminal that it was started from is gone.
 const GRACE_AFTER_HANGUP: Duration = Duration::from_secs(10);
 
+/// When a workload has lived this long, it is worth while to do something for those that may follow.
+const SETTLED_AFTER: Duration = Duration::from_millis(100);
+
 /// This many interrupts, and the workload is killed: pid 1 of a container ignores those that it has no handler for,
 /// and a person who presses Ctrl-C again and again means it.
 const INTERRUPTS_TO_KILL: u32 = 3;
@@ -61,29 +64,33 @@ pub(crate) enum Supervised {
     Left(Option<File>, Running),
 }
 
-/// Supervises a workload to its end. With a terminal, what is typed reaches it only if `interactive`.
+/// Supervises a workload to its end. With a terminal, what is typed reaches it only if `interactive`. `settled` is called
+/// when it has lived for a while.
 pub fn supervise(
     running: Running,
     signals: &SignalFd,
     terminal: Option<Terminal>,
     interactive: bool,
+    settled: &mut dyn FnMut(),
 ) -> Result<Exit, Error> {
-    match supervise_until(running, signals, terminal, interactive, &DetachKeys::NONE)? {
+    match supervise_until(running, signals, terminal, interactive, &DetachKeys::NONE, settled)? {
         Supervised::Ended(exit) => Ok(exit),
         Supervised::Left(..) => unreachable!("there are no keys to leave it by"),
     }
 }
 
 /// As [`supervise`], but where what is typed reaches the workload, `keys` leave it to itself.
-pub(crate) fn supervise_until(
+pub(crate) fn supervise_until<'a>(
     mut running: Running,
-    signals: &SignalFd,
+    signals: &'a SignalFd,
     terminal: Option<Terminal>,
     interactive: bool,
     keys: &DetachKeys,
+    settled: &'a mut dyn FnMut(),
 ) -> Result<Supervised, Error> {
     let console = running.take_console().zip(terminal);
-    let mut supervisor = Supervisor { running, signals, interrupts: 0, deadline: None };
+    let settled = Some((Instant::now() + SETTLED_AFTER, settled));
+    let mut supervisor = Supervisor { running, signals, interrupts: 0, deadline: None, settled };
     if let Some((master, terminal)) = console {
         let input = Input { buffer: Vec::new(), open: interactive, left: false, watch: Watch::for_keys(keys) };
         let left = supervisor.with_terminal(master, &terminal, input).map_err(Error::io("serve", "the terminal"))?;
@@ -101,6 +108,8 @@ struct Supervisor<'a> {
     interrupts: u32,
     /// When the workload is killed.
     deadline: Option<Instant>,
+    /// What is to be done once, and when.
+    settled: Option<(Instant, &'a mut dyn FnMut())>,
 }
 
 impl Supervisor<'_> {
@@ -114,7 +123,7 @@ impl Supervisor<'_> {
             if signalled {
                 self.hand_on_signals(true, || {})?;
             }
-            self.keep_deadline()?;
+            self.keep_time()?;
         }
     }
 
@@ -147,7 +156,7 @@ impl Supervisor<'_> {
                 // One buffer at a time: a workload that does not read keeps us from reading, not our memory growing.
                 (stdin.as_fd(), interest(input.open && input.buffer.is_empty(), Interest::Read)),
             ];
-            let [ended, signalled, printed, takes_input, typed] = poll::wait(waited, None)?;
+            let [ended, signalled, printed, takes_input, typed] = poll::wait(waited, self.remaining())?;
             if signalled {
                 self.hand_on_signals(false, || {
                     if let Some(size) = terminal.winsize() {
@@ -178,6 +187,7 @@ impl Supervisor<'_> {
                 }
                 return Ok(None);
             }
+            self.keep_time()?;
         }
     }
 
@@ -202,10 +212,14 @@ impl Supervisor<'_> {
     }
 
     fn remaining(&self) -> Option<Duration> {
-        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        let next = self.deadline.into_iter().chain(self.settled.as_ref().map(|(at, _)| *at)).min()?;
+        Some(next.saturating_duration_since(Instant::now()))
     }
 
-    fn keep_deadline(&mut self) -> io::Result<()> {
+    fn keep_time(&mut self) -> io::Result<()> {
+        if let Some((_, settled)) = self.settled.take_if(|(at, _)| Instant::now() >= *at) {
+            settled();
+        }
         if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             self.deadline = None;
             self.running.signal(Signal::KILL)?;

@@ -50,6 +50,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The namespace that others' are to be below cannot be made.
+    #[error("cannot {operation} the user namespace that containers are made below")]
+    Parent {
+        /// What was tried.
+        operation: &'static str,
+        /// Why.
+        source: io::Error,
+    },
     /// A worker could not be started or talked to.
     #[error("cannot {operation} a worker inside a user namespace")]
     Worker {

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use oci_spec::runtime::Spec;
-use rbox_rootless::{Identity, MapWriter};
+use rbox_rootless::{Identity, MapWriter, Parent};
 use rbox_sys::clone::{self, Child, Forked, Namespaces};
 use rbox_sys::poll::{self, Interest};
 use rbox_sys::socket::Channel;
@@ -85,32 +85,43 @@ pub struct Launch {
 
 impl Launch {
     /// Makes those of the namespaces that come first, joins those of others, and begins to map the ids of `identity`,
-    /// which belongs to a new user namespace.
+    /// which belongs to a new user namespace; below `parent` they are mapped at once.
     ///
     /// `init` knows the root filesystem.
     pub fn begin(
         init: &Init,
         namespaces: &NamespacePlan,
         identity: Option<&Identity>,
+        parent: Option<&Parent>,
         trace: &mut Trace,
     ) -> Result<Self, Error> {
-        let (ours, mut theirs) = Channel::pair().map_err(failed("make a channel to the container"))?;
+        let mut ends = Some(Channel::pair().map_err(failed("make a channel to the container"))?);
         let joins = namespaces.open()?;
         let outside = !joins.is_empty();
         let at_clone = if outside { Namespaces::NONE } else { namespaces.new.within(AT_CLONE) };
         let maps_of = identity.map(|identity| &identity.maps);
         let executed = init.always_executed || outside || !maps_of.is_some_and(own_exe::is_out_of_reach);
-        let mut child = match clone::fork_into(at_clone) {
-            Ok(Forked::Parent(child)) => child,
-            Ok(Forked::Child) => {
-                drop(ours);
-                let Err(failure) = entry::run(&mut theirs, init, &joins, executed);
-                // If nobody listens any more, nobody is left to tell.
-                let _ = Report::Failed(failure).send(&theirs, None);
-                std::process::exit(i32::from(Exit::RBOX_FAILED));
-            }
-            Err(error) => return Err(rbox_rootless::Error::Userns(error).into()),
+        let mut go_on = || {
+            let Some((ours, mut theirs)) = ends.take() else { return Exit::RBOX_FAILED };
+            drop(ours);
+            let Err(failure) = entry::run(&mut theirs, init, &joins, executed);
+            // If nobody listens any more, nobody is left to tell.
+            let _ = Report::Failed(failure).send(&theirs, None);
+            Exit::RBOX_FAILED
         };
+        // Whatever there is against the parent, the helpers do without it.
+        let below = maps_of.zip(parent.filter(|_| !outside));
+        let below = below.and_then(|(maps, parent)| parent.fork(maps, at_clone, &mut go_on).ok());
+        let mapped = below.is_some();
+        let mut child = match below {
+            Some(child) => child,
+            None => match clone::fork_into(at_clone) {
+                Ok(Forked::Parent(child)) => child,
+                Ok(Forked::Child) => std::process::exit(i32::from(go_on())),
+                Err(error) => return Err(rbox_rootless::Error::Userns(error).into()),
+            },
+        };
+        let Some((ours, theirs)) = ends else { unreachable!("only the child takes them") };
         drop(theirs);
         // As with all that is sent to a child that is gone: it has said why, and `start` hears that.
         let _ = Order::Begin.send(&ours, None);
@@ -119,8 +130,11 @@ impl Launch {
         }
         trace.mark("clone into new namespaces");
         let (first, cloned) = (FirstProcess::new(child), clock::monotonic());
-        let maps = identity.map(|identity| MapWriter::begin(identity, first.child().pid())).transpose()?;
-        trace.mark("start newuidmap and newgidmap");
+        let unmapped = identity.filter(|_| !mapped);
+        let maps = unmapped.map(|identity| MapWriter::begin(identity, first.child().pid())).transpose()?;
+        if unmapped.is_some() {
+            trace.mark("start newuidmap and newgidmap");
+        }
         let enters = namespaces.enters();
         Ok(Self { first, maps, channel: ours, enters, single_id: identity.is_some_and(Identity::is_single), cloned })
     }
@@ -158,8 +172,8 @@ impl Launch {
         send(Order::Plan, &plan, &channel).map_err(failed("write the plan"))?;
         if let Some(maps) = maps {
             maps.finish()?;
+            trace.mark("wait for newuidmap and newgidmap");
         }
-        trace.mark("wait for newuidmap and newgidmap");
         for (step, path) in plan.mounts.iter().filter_map(|step| Some((step, step.idmapped_source()?))) {
             let clone = idmapped_clone(step, path, pid);
             let clone = clone.map_err(|source| Error::IdMappedMount { path: path.to_owned(), source })?;

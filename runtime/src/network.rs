@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::thread::{self, JoinHandle};
 
 use rbox_sys::clone::{self, Namespaces};
-use rbox_sys::{netdev, sched};
+use rbox_sys::netdev;
 
 use crate::error::{During, Failure};
 
@@ -32,9 +32,6 @@ impl Network {
 }
 
 fn make() -> Result<File, Failure> {
-    // Where cores are few, what everything waits for comes first: the id maps. Where they are not, this changes
-    // nothing. That it is refused is no reason to fail.
-    let _ = sched::run_when_idle();
     clone::unshare(Namespaces::NET).during(|| "make the network namespace")?;
     netdev::loopback_up().during(|| "bring up the loopback device")?;
     File::open("/proc/thread-self/ns/net").during(|| "open the network namespace")

@@ -76,7 +76,7 @@ use crate::{
 /// ├─ container-names/<name>         symbolic link that says its id, in base64url: the container is there if this is
 /// ├─ volumes/<name>/
 /// ├─ unsettled/<boot id>/           empty files that name the blobs and layers not known to be on the disk
-/// ├─ locks/                         gc, index, blob.<hex>, layer.<map key>.<hex>
+/// ├─ locks/                         gc, index, blob.<hex>, layer.<map key>.<hex>, userns.<map key>
 /// └─ tmp/<lease>/                   lock, keep (what it wants), and what it makes; tmp/dead.* waits for deletion
 /// ```
 #[derive(Debug, Clone)]
@@ -120,6 +120,11 @@ impl Store {
     /// The directory that holds everything.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Where one process of the user offers others a user namespace with the ids of this [key](rbox_types::IdMaps::key).
+    pub fn userns_path(&self, map_key: &str) -> PathBuf {
+        self.path(format!("locks/userns.{map_key}"))
     }
 
     /// Whether `meta.json` is there, with a format that is ours.

@@ -5,14 +5,6 @@ use std::io;
 
 use crate::errno;
 
-/// Has the calling thread run only when a core has nothing else to do (SCHED_IDLE).
-pub fn run_when_idle() -> io::Result<()> {
-    // SAFETY: a sched_param of zeros is valid, and the only one that this policy takes.
-    let parameters: libc::sched_param = unsafe { std::mem::zeroed() };
-    // SAFETY: 0 is the calling thread; `parameters` lives until the call returns.
-    errno::check(unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) })
-}
-
 /// How a thread is scheduled: `struct sched_attr` of sched_setattr(2), as far as it has to do with that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]

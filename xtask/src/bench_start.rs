@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use rbox_tests::command::{exists, read};
+use rbox_tests::patience::until;
 use rbox_tests::registry::Registry;
 use rbox_tests::{alpine, host, subids};
 use serde_json::{Value, json};
@@ -66,11 +67,17 @@ pub(crate) fn measure(runs: usize) -> Result<()> {
         crun.arg(format!("bench-{number}"));
         crun
     }));
-    contenders.push(contender("bwrap --unshare-all", || {
-        let mut bwrap = Command::new("bwrap");
-        bwrap.args(["--unshare-all", "--bind"]).arg(&rootfs).args(["/", "--proc", "/proc", "--dev", "/dev", "true"]);
-        bwrap
-    }));
+    let of_bwrap = || {
+        contender("bwrap --unshare-all", || {
+            let mut bwrap = Command::new("bwrap");
+            bwrap
+                .args(["--unshare-all", "--bind"])
+                .arg(&rootfs)
+                .args(["/", "--proc", "/proc", "--dev", "/dev", "true"]);
+            bwrap
+        })
+    };
+    contenders.push(of_bwrap());
     let maps: &[&str] = if host::has_subordinate_ids() { &["ranges", "single"] } else { &["single"] };
     for map in maps {
         let (map, rootfs) = (*map, &rootfs);
@@ -81,6 +88,16 @@ pub(crate) fn measure(runs: usize) -> Result<()> {
         }));
     }
     compare(contenders, 5, runs)?;
+    println!("while another container runs, below whose supervisor's user namespace rbox makes the next ones:");
+    let mut other = rbox(&["run", "--rm", &image, "sleep", "86400"]).spawn()?;
+    let explained = || {
+        let output = rbox(&["run", "--rm", "--explain", &image, "true"]).output();
+        output.map_or_else(|error| error.to_string(), |output| String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    until(explained, |text| text.contains("clone into new namespaces") && !text.contains("newuidmap"));
+    compare(vec![of_rbox(), of_bwrap()], 5, runs)?;
+    other.kill()?;
+    other.wait()?;
     if exists("podman") {
         // Its sockets' names would not fit below a longer path, for which it waits twenty seconds each time.
         let short = tempfile::Builder::new().prefix("rbox-bench.").tempdir_in("/tmp")?;

@@ -132,7 +132,7 @@ impl States {
     ) -> Result<Running, Error> {
         let socket = Channel::listen(container.file.as_fd(), SOCKET)
             .map_err(Error::io("make the socket", container.directory.join(SOCKET)))?;
-        let launch = Launch::begin(&Init::OF_BUNDLE, namespaces, identity, &mut Trace::off())?;
+        let launch = Launch::begin(&Init::OF_BUNDLE, namespaces, identity, None, &mut Trace::off())?;
         // Before init makes a cgroup namespace, whose root this then is.
         home.take_in(launch.pid(), container)?;
         let words = root.words().map_err(Error::io("describe", &root.path))?;

@@ -45,7 +45,7 @@ impl Container {
         let namespaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
         let namespaces = NamespacePlan::of_process(first.pid, pidfd, &NamespacePlan::of(namespaces)?)?;
         scheduling::begin(&execution.process)?;
-        let launch = Launch::begin(&Init::OF_BUNDLE, &namespaces, None, &mut Trace::off())?;
+        let launch = Launch::begin(&Init::OF_BUNDLE, &namespaces, None, None, &mut Trace::off())?;
         if let Some(cgroup) = self.cgroup()? {
             cgroup.attach_beside(launch.pid(), first.pid)?;
         }

@@ -17,6 +17,6 @@ impl Foreground {
 
     /// Waits for the process's end; gives its exit status.
     pub(super) fn wait(&self, running: Running) -> Result<u8, Failure> {
-        Ok(supervise(running, &self.0, Some(Terminal::of_caller()?), true)?.status())
+        Ok(supervise(running, &self.0, Some(Terminal::of_caller()?), true, &mut || {})?.status())
     }
 }

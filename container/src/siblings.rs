@@ -1,0 +1,41 @@
+//! Containers that run at the same time make their user namespaces below one [`Parent`], and spare its helpers.
+
+use std::path::PathBuf;
+
+use rbox_rootless::{Identity, Kind, Offer, Parent};
+
+use crate::Engine;
+
+/// What a container's supervisor has of the others', and does for them.
+pub(crate) struct Siblings<'a> {
+    identity: &'a Identity,
+    path: PathBuf,
+    parent: Option<Parent>,
+    offer: Option<Offer>,
+}
+
+impl<'a> Siblings<'a> {
+    /// What the others offer.
+    pub(crate) fn find(engine: &'a Engine) -> Self {
+        let identity = &engine.identity;
+        let path = engine.store.userns_path(&identity.maps.key());
+        // Where no helper is needed, one system call is spared by another.
+        let parent = if identity.kind == Kind::Subid { Parent::find(&path) } else { None };
+        Self { identity, path, parent, offer: None }
+    }
+
+    /// Below which this container's user namespace can be made.
+    pub(crate) fn parent(&self) -> Option<&Parent> {
+        self.parent.as_ref()
+    }
+
+    /// Offers the others what spares them the helpers, unless somebody does so already. Nobody is told what fails: they
+    /// do without.
+    pub(crate) fn invite(&mut self) {
+        if self.identity.kind != Kind::Subid || self.offer.is_some() || Parent::is_offered(&self.path) {
+            return;
+        }
+        let parent = self.parent.take().or_else(|| Parent::make(self.identity).ok());
+        self.offer = parent.and_then(|parent| parent.offer(&self.path).ok().flatten());
+    }
+}

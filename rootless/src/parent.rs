@@ -1,0 +1,153 @@
+//! A user namespace that no process is in, for the user namespaces of containers to be made below.
+//!
+//! newuidmap(1) and newgidmap(1) take longer than all else of a start. Whoever is in a user namespace with a user's ids
+//! can map them further without these helpers. So a supervisor that has lived for a while makes such a namespace and
+//! offers it to the others of its user, for as long as it lives:
+//!
+//! ```text
+//! the user's namespace
+//! ├─ container             the first one: by newuidmap and newgidmap
+//! └─ parent                held open by that one's supervisor; empty
+//!    ├─ container          the next ones
+//!    └─ container
+//! ```
+//!
+//! No container is below another one, whose root would be the other's as well: a user namespace's creator has every
+//! capability in it only while being in its parent, and nothing of a container ever is (user_namespaces(7),
+//! "Capabilities").
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rbox_sys::below::fork_below;
+use rbox_sys::clone::{self, Child, Forked, Namespaces};
+use rbox_sys::flock::{self, Mode};
+use rbox_sys::process;
+use rbox_types::{IdMap, IdMaps};
+
+use crate::{Error, Identity, MapWriter};
+
+/// A user namespace with all ids of an identity and no process.
+#[derive(Debug)]
+pub struct Parent {
+    namespace: File,
+}
+
+/// Others of this user find the namespace while this lives.
+#[derive(Debug)]
+pub struct Offer {
+    _parent: Parent,
+    _lock: File,
+}
+
+impl Parent {
+    /// Makes one, with the helpers' help. Needs a process of one thread.
+    pub fn make(identity: &Identity) -> Result<Self, Error> {
+        let failed = |operation| move |source| Error::Parent { operation, source };
+        let (until, held) = io::pipe().map_err(failed("make a pipe for"))?;
+        let child = match clone::fork_into(Namespaces::USER).map_err(Error::Userns)? {
+            Forked::Parent(child) => child,
+            Forked::Child => {
+                drop(held);
+                // Until the pipe is closed, be it by the death of the other side.
+                let _ = (&until).read(&mut [0]);
+                process::exit_at_once(0)
+            }
+        };
+        let made = MapWriter::begin(identity, child.pid())
+            .and_then(MapWriter::finish)
+            .and_then(|()| File::open(format!("/proc/{}/ns/user", child.pid())).map_err(failed("open")));
+        drop(held);
+        child.wait().map_err(failed("leave"))?;
+        Ok(Self { namespace: made? })
+    }
+
+    /// The one that a living process offers at `path`. Whatever is not as it should be there: there is none.
+    pub fn find(path: &Path) -> Option<Self> {
+        let mut lock = File::open(path).ok()?;
+        if flock::try_lock(&lock, Mode::Shared).ok()? {
+            return None;
+        }
+        let mut text = String::new();
+        lock.read_to_string(&mut text).ok()?;
+        let mut words = text.split_whitespace();
+        let (pid, number): (u32, u32) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let inode: u64 = words.next()?.parse().ok()?;
+        let namespace = File::open(format!("/proc/{pid}/fd/{number}")).ok()?;
+        // Namespaces are numbered across all pid namespaces: it is the one that the holder of the lock has written down.
+        (namespace.metadata().ok()?.ino() == inode).then_some(Self { namespace })
+    }
+
+    /// Lets others find it at `path`; none where somebody offers one there already.
+    pub fn offer(self, path: &Path) -> io::Result<Option<Offer>> {
+        let Some(mut lock) = lock(path)? else { return Ok(None) };
+        let text =
+            format!("{} {} {}\n", std::process::id(), self.namespace.as_raw_fd(), self.namespace.metadata()?.ino());
+        lock.set_len(0)?;
+        lock.rewind()?;
+        lock.write_all(text.as_bytes())?;
+        Ok(Some(Offer { _parent: self, _lock: lock }))
+    }
+
+    /// Whether somebody offers one at `path`.
+    pub fn is_offered(path: &Path) -> bool {
+        File::open(path).is_ok_and(|lock| flock::try_lock(lock, Mode::Shared).is_ok_and(|free| !free))
+    }
+
+    /// Makes a child in new namespaces, a user namespace with the ids of `maps` among them; the child does `go_on`. Needs a
+    /// process of one thread.
+    pub fn fork(&self, maps: &IdMaps, new: Namespaces, go_on: impl FnOnce() -> u8) -> io::Result<Child> {
+        let [uid, gid] = [&maps.uid, &maps.gid].map(onto_itself);
+        fork_below(self.namespace.as_fd(), new, uid.as_bytes(), gid.as_bytes(), go_on)
+    }
+}
+
+/// The lock at `path`, unless somebody has it.
+fn lock(path: &Path) -> io::Result<Option<File>> {
+    let lock = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    Ok(flock::try_lock(&lock, Mode::Exclusive)?.then_some(lock))
+}
+
+/// The ids of `map`, each standing for itself. Range by range: the kernel takes none that lies across two of the parent's.
+fn onto_itself(map: &IdMap) -> String {
+    map.ranges().iter().map(|range| format!("{0} {0} {1}\n", range.inside, range.length)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_onto_itself_keeps_its_ranges() {
+        let range = |inside, outside, length| rbox_types::IdRange { inside, outside, length };
+        let map = IdMap::new(vec![range(0, 1000, 1), range(1, 100_000, 65_536)]).expect("valid");
+        assert_eq!(onto_itself(&map), "0 0 1\n1 1 65536\n");
+    }
+
+    #[test]
+    fn only_what_somebody_alive_offers_is_found() -> io::Result<()> {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("parent");
+        let own = || File::open("/proc/self/ns/user").map(|namespace| Parent { namespace });
+        assert!(Parent::find(&path).is_none() && !Parent::is_offered(&path), "there is no file");
+        let offer = own()?.offer(&path)?.expect("nobody else offers one");
+        assert!(Parent::is_offered(&path));
+        let found = Parent::find(&path).expect("offered");
+        assert_eq!(found.namespace.metadata()?.ino(), fs::metadata("/proc/self/ns/user")?.ino());
+        assert!(own()?.offer(&path)?.is_none(), "one is enough");
+        drop(offer);
+        assert!(Parent::find(&path).is_none() && !Parent::is_offered(&path), "the offer is gone, its text is not");
+
+        let mut lock = lock(&path)?.expect("nobody has it");
+        for text in ["", "1", "1 x 3", "0 0 0", &format!("{} 0 1\n", std::process::id())] {
+            lock.set_len(0)?;
+            lock.rewind()?;
+            lock.write_all(text.as_bytes())?;
+            assert!(Parent::find(&path).is_none(), "{text:?} is no offer");
+        }
+        Ok(())
+    }
+}
