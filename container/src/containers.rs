@@ -2,15 +2,17 @@
 
 use jiff::Timestamp;
 use rbox_store::ContainerEntry;
+use rbox_sys::signal::Signal;
 use rbox_types::{ContainerId, ContainerName, Exit};
 
 use crate::record::{Finished, Made, Record};
+use crate::restart::RestartPolicy;
 use crate::{Engine, Error};
 
 /// What a container is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContainerStatus {
-    /// Its supervisor is at work, and the workload has not begun.
+    /// It has not been started, or its workload has not begun yet.
     Created,
     /// The workload runs.
     Running {
@@ -18,6 +20,13 @@ pub enum ContainerStatus {
         since: Timestamp,
         /// Its process id.
         pid: u32,
+    },
+    /// It has ended, and its monitor is going to start it again.
+    Restarting {
+        /// When it ended.
+        at: Timestamp,
+        /// How.
+        exit: Exit,
     },
     /// It has ended.
     Exited {
@@ -49,6 +58,7 @@ impl ContainerStatus {
         match self {
             Self::Created => "created",
             Self::Running { .. } => "running",
+            Self::Restarting { .. } => "restarting",
             Self::Exited { .. } => "exited",
             Self::Dead => "dead",
         }
@@ -58,14 +68,14 @@ impl ContainerStatus {
     pub fn pid(&self) -> u32 {
         match self {
             Self::Running { pid, .. } => *pid,
-            Self::Created | Self::Exited { .. } | Self::Dead => 0,
+            Self::Created | Self::Restarting { .. } | Self::Exited { .. } | Self::Dead => 0,
         }
     }
 
     /// How it ended, as a shell shows it; 0 where it has not, or nobody saw it.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Exited { exit, .. } => exit.status(),
+            Self::Restarting { exit, .. } | Self::Exited { exit, .. } => exit.status(),
             Self::Created | Self::Running { .. } | Self::Dead => 0,
         }
     }
@@ -74,14 +84,14 @@ impl ContainerStatus {
     pub fn started_at(&self) -> Option<Timestamp> {
         match self {
             Self::Running { since, .. } => Some(*since),
-            Self::Created | Self::Exited { .. } | Self::Dead => None,
+            Self::Created | Self::Restarting { .. } | Self::Exited { .. } | Self::Dead => None,
         }
     }
 
     /// When it ended, where that is known.
     pub fn finished_at(&self) -> Option<Timestamp> {
         match self {
-            Self::Exited { at, .. } => Some(*at),
+            Self::Restarting { at, .. } | Self::Exited { at, .. } => Some(*at),
             Self::Created | Self::Running { .. } | Self::Dead => None,
         }
     }
@@ -108,9 +118,13 @@ impl Engine {
         let made = Made::read(&entry.path).map_err(read_error())?;
         let finished = Finished::read(&entry.path).map_err(read_error())?;
         let status = match (entry.running, &made, finished) {
-            (true, Some(made), _) => ContainerStatus::Running { since: made.created, pid: made.pid },
-            (true, None, _) => ContainerStatus::Created,
-            (false, _, Some(finished)) => ContainerStatus::Exited { at: finished.at, exit: finished.exit },
+            (true, Some(made), Some(finished)) if made.restart != RestartPolicy::No => ContainerStatus::Restarting { at: finished.at, exit: finished.exit },
+            (true, Some(made), None) if made.pid != 0 => {
+                ContainerStatus::Running { since: made.since(), pid: made.pid }
+            }
+            (_, _, Some(finished)) => ContainerStatus::Exited { at: finished.at, exit: finished.exit },
+            (true, _, None) => ContainerStatus::Created,
+            (false, Some(made), None) if made.pid == 0 => ContainerStatus::Created,
             (false, _, None) => ContainerStatus::Dead,
         };
         Ok(ContainerSummary { id: entry.id.clone(), name: entry.name.clone(), made, status })
@@ -120,7 +134,7 @@ impl Engine {
     pub fn remove_container(&self, name_or_id: &str, force: bool) -> Result<ContainerId, Error> {
         let entry = self.store.find_container(name_or_id)?;
         if force && entry.running {
-            self.kill(&entry)?;
+            self.end(&entry, Some(Signal::KILL), None)?;
         }
         let directory = match self.store.claim_container(&entry) {
             // A `--rm` container that has just been killed is removed by its own supervisor.
@@ -129,23 +143,5 @@ impl Engine {
         };
         directory.remove(&|path| self.remove_tree(path))?;
         Ok(entry.id)
-    }
-
-    /// Kills the workload and waits until its supervisor has written down the end.
-    fn kill(&self, entry: &ContainerEntry) -> Result<(), Error> {
-        let kill_error = || Error::io("kill the workload of", &entry.name);
-        if let Some(made) = Made::read(&entry.path).map_err(kill_error())?
-            && let Some(first) = made.first_process()
-            && let Some(handle) = first.open().map_err(kill_error())?
-        {
-            rbox_sys::clone::signal_pidfd(&handle, rbox_sys::signal::Signal::KILL).map_err(kill_error())?;
-        }
-        for _ in 0..500 {
-            match self.store.find_container(entry.id.as_str()) {
-                Ok(now) if now.running => std::thread::sleep(std::time::Duration::from_millis(10)),
-                _ => break,
-            }
-        }
-        Ok(())
     }
 }

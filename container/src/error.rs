@@ -28,6 +28,18 @@ pub enum Error {
     /// A container whose workload has not begun.
     #[error("container {0} is still being started")]
     Starting(ContainerName),
+    /// The monitor's reason why the container does not run.
+    #[error(transparent)]
+    Start(#[from] crate::monitor::StartFailure),
+    /// A container that was made and started at once.
+    #[error("container {0} ran in the foreground, and cannot be started again")]
+    NotStartable(ContainerName),
+    /// A container that runs in the foreground.
+    #[error("container {0} runs in the foreground of its caller, and nobody else can attach to it")]
+    InForeground(ContainerName),
+    /// A container that does not end.
+    #[error("container {0} has been killed, and its supervisor has not ended")]
+    StillRunning(ContainerName),
     /// `--explain-denied` where no filter is.
     #[error("cannot explain what is denied: the container has no seccomp profile, and so nothing is")]
     NothingDenies,
@@ -96,6 +108,7 @@ impl Error {
     pub fn status(&self) -> u8 {
         match self {
             Self::Runtime(error) => error.status(),
+            Self::Start(failure) => failure.status,
             _ => Exit::RBOX_FAILED,
         }
     }
@@ -108,6 +121,10 @@ impl Error {
             Self::Image(error) => error.hint(),
             Self::Runtime(error) => error.hint(),
             Self::Unpack { source, .. } => source.hint(),
+            Self::Start(failure) => failure.hint.clone(),
+            Self::NotStartable(_) | Self::InForeground(_) => {
+                Some("containers of run -d and of create have a monitor of their own".into())
+            }
             Self::Starting(_) => Some("try again when its command runs".into()),
             Self::NoImage(image) => Some(format!("rbox pull {image}")),
             Self::LayerGone(_) => Some("pull the image again".into()),

@@ -15,15 +15,25 @@ use crate::worker;
 ///
 /// Most trees hold only files of the caller's own, and go without the milliseconds that a worker costs.
 pub(crate) fn remove_tree(identity: &Identity, path: &Path) -> io::Result<()> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let parent = File::open(parent)?;
-    match rbox_overlay::remove_tree(parent.as_fd(), name.as_bytes()) {
+    match remove_own_tree(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let (parent, name) = place(path)?;
             let worker = Worker::start(identity, worker::REMOVE).map_err(io::Error::other)?;
-            rbox_overlay::worker::remove(worker.channel(), parent.as_fd(), name.as_bytes()).map_err(io::Error::other)
+            rbox_overlay::worker::remove(worker.channel(), parent.as_fd(), name).map_err(io::Error::other)
         }
         result => result,
     }
+}
+
+/// Removes a tree with files of the caller's own, as are those of a container for its root.
+pub(crate) fn remove_own_tree(path: &Path) -> io::Result<()> {
+    let (parent, name) = place(path)?;
+    rbox_overlay::remove_tree(parent.as_fd(), name)
+}
+
+fn place(path: &Path) -> io::Result<(File, &[u8])> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    Ok((File::open(parent)?, name.as_bytes()))
 }

@@ -12,12 +12,13 @@ use oci_spec::runtime::{
 };
 use rbox_runtime::DEFAULT_CAPABILITIES;
 use rbox_runtime::seccomp::{self, KernelVersion};
+use serde::{Deserialize, Serialize};
 
 use crate::request::{RunRequest, Volume};
 use crate::security::Security;
 
 /// What a run will do.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunPlan {
     /// For the runtime. Its user is root until the image's passwd has been asked for `user`.
     pub spec: Spec,

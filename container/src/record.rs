@@ -3,8 +3,11 @@
 //! ```text
 //! containers/<id>/
 //! ├─ lock                 the store's
-//! ├─ container.json       [`Made`]: written while it starts, never changed; locked while the workload runs
-//! ├─ exit.json            [`Finished`]
+//! ├─ container.json       [`Made`]: written while it starts, anew at each start; locked while the workload runs
+//! ├─ start.json           [`Startable`](crate::start::Startable): what its monitor needs, where it has one
+//! ├─ stopped              empty: somebody has stopped it, and it is not to be restarted
+//! ├─ exit.json            [`Finished`]; missing while the workload runs
+//! ├─ attach               the socket of its monitor
 //! └─ upper/ work/         the overlay's; upper holds what the workload wrote
 //! ```
 //!
@@ -13,26 +16,45 @@
 
 use std::io::{Read, Write};
 use std::path::Path;
+use std::time::Duration;
 use std::{fs, io};
 
 use jiff::Timestamp;
 use oci_spec::runtime::LinuxSeccomp;
 use rbox_runtime::ProcessId;
 use rbox_sys::flock::{self, Mode};
+use rbox_sys::signal::Signal;
 use rbox_types::{Digest, Exit, Reference};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::logs::LogOptions;
 use crate::plan::RunPlan;
+use crate::restart::RestartPolicy;
 use crate::security::SecurityWords;
 
-/// How it was made and started: a foreground container does both at once.
+/// How it was made, and when it was started last: a foreground container does both at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Made {
     /// When.
     pub created: Timestamp,
-    /// The first process's id; means something only while the container's lock is held.
+    /// When it was started last; none before its first start, and in the records of an rbox that did both at once.
+    #[serde(default)]
+    pub started: Option<Timestamp>,
+    /// The first process's id; means something only while the container's lock is held. 0 before the first start.
     pub pid: u32,
+    /// Its monitor, while it has one.
+    #[serde(default)]
+    pub(crate) monitor: Option<ProcessId>,
+    /// How often its monitor has started it again.
+    #[serde(default)]
+    pub restarts: u32,
+    /// When its monitor does so.
+    #[serde(default)]
+    pub restart: RestartPolicy,
+    /// Where what it prints goes, where it has a monitor.
+    #[serde(default)]
+    pub log: LogOptions,
     /// What whoever joins it must know; none in the records of an rbox that joined nothing.
     #[serde(default)]
     pub(crate) joining: Option<Joining>,
@@ -105,6 +127,28 @@ impl Joining {
 }
 
 impl Made {
+    /// Its workload is about to run as the process `pid`.
+    pub(crate) fn start(&mut self, pid: u32, filter: Filter) -> io::Result<()> {
+        self.joining = Some(Joining::new(ProcessId::of_child(pid)?, filter));
+        (self.pid, self.started) = (pid, Some(Timestamp::now()));
+        Ok(())
+    }
+
+    /// What asks the workload to end.
+    pub(crate) fn stop_signal(&self) -> Signal {
+        Signal::TERM
+    }
+
+    /// How long it may take to.
+    pub(crate) fn stop_timeout(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+
+    /// Since when it runs, where it does.
+    pub fn since(&self) -> Timestamp {
+        self.started.unwrap_or(self.created)
+    }
+
     /// The first process.
     pub(crate) fn first_process(&self) -> Option<ProcessId> {
         let joining = self.joining.as_ref()?;

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use rbox_types::{ContainerName, Platform, Reference};
 
 use crate::detach_keys::DetachKeys;
+use crate::logs::LogOptions;
+use crate::restart::RestartPolicy;
 use crate::security::Security;
 
 /// `rbox run`, taken apart.
@@ -39,6 +41,10 @@ pub struct RunRequest {
     pub tty: bool,
     /// The container is removed when it has ended.
     pub rm: bool,
+    /// Whether the workload is started again when it has ended.
+    pub restart: RestartPolicy,
+    /// Where what it prints goes, where nobody waits for it.
+    pub log: LogOptions,
     /// The container's first process is rbox's init, and the workload its child.
     pub init: bool,
     /// Nothing can be written to the root filesystem.
@@ -71,6 +77,8 @@ impl RunRequest {
             interactive: false,
             tty: false,
             rm: false,
+            restart: Default::default(),
+            log: Default::default(),
             init: false,
             read_only: false,
             volumes: Vec::new(),

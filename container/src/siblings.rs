@@ -1,6 +1,6 @@
 //! Containers that run at the same time make their user namespaces below one [`Parent`], and spare its helpers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rbox_rootless::{Identity, Kind, Offer, Parent};
 
@@ -27,6 +27,11 @@ impl<'a> Siblings<'a> {
     /// Below which this container's user namespace can be made.
     pub(crate) fn parent(&self) -> Option<&Parent> {
         self.parent.as_ref()
+    }
+
+    /// Where a namespace can be offered, if one with these ids spares anything.
+    pub(crate) fn offers(&self) -> Option<&Path> {
+        (self.identity.kind == Kind::Subid).then_some(&*self.path)
     }
 
     /// Offers the others what spares them the helpers, unless somebody does so already. Nobody is told what fails: they

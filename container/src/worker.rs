@@ -4,12 +4,14 @@ use rbox_rootless::worker;
 use rbox_runtime::{Init, init_main};
 use rbox_sys::socket::Channel;
 
-use crate::root;
+use crate::{monitor, root};
 
 /// A container's first process.
 pub(crate) const INIT: Init = Init { verb: "__init", open_root: root::open, always_executed: false };
 /// One that comes into a container, whose root filesystem is there.
 pub(crate) const JOIN: Init = Init { verb: "__init-join", open_root: root::there, always_executed: true };
+/// A detached container's monitor.
+pub(crate) const MONITOR: &str = "__monitor";
 /// Unpacks a layer.
 pub(crate) const UNPACK: &str = "__unpack";
 /// Removes a tree.
@@ -23,6 +25,7 @@ pub fn find(verb: &str) -> Option<Verb> {
         _ if verb == INIT.verb => Some(|arguments| init_main(arguments, &INIT)),
         _ if verb == JOIN.verb => Some(|arguments| init_main(arguments, &JOIN)),
         _ if verb == Init::OF_BUNDLE.verb => Some(|arguments| init_main(arguments, &Init::OF_BUNDLE)),
+        MONITOR => Some(|arguments| monitor::main(arguments)),
         UNPACK => Some(|_| serve(rbox_overlay::worker::main)),
         REMOVE => Some(|_| serve(rbox_overlay::worker::main_remove)),
         _ => None,

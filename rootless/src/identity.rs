@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rbox_sys::ids;
 use rbox_types::{IdMap, IdMaps, IdRange};
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::subid::{self, SubidRange};
@@ -22,7 +23,7 @@ pub enum Choice {
 }
 
 /// How the maps are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// By newuidmap and newgidmap.
     Subid,
@@ -33,7 +34,7 @@ pub enum Kind {
 }
 
 /// The ids of a user's containers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// Inside → outside.
     pub maps: IdMaps,
@@ -83,6 +84,13 @@ impl Identity {
         };
         let maps = IdMaps { uid: map(uids, "/proc/self/uid_map")?, gid: map(gids, "/proc/self/gid_map")? };
         Ok(Self { maps, kind: Kind::Privileged })
+    }
+
+    /// The same ids, for a process that is in a user namespace with them, and root there.
+    #[must_use]
+    pub fn inside(&self) -> Self {
+        let maps = IdMaps { uid: self.maps.uid.onto_itself(), gid: self.maps.gid.onto_itself() };
+        Self { maps, kind: Kind::Privileged }
     }
 
     /// Whether only one id is mapped, so that no file can belong to another.

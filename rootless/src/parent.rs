@@ -12,7 +12,7 @@
 //!    └─ container
 //! ```
 //!
-//! No container is below another one, whose root would be the other's as well: a user namespace's creator has every
+//! A monitor, which is in a user namespace of its own, offers that one. No container is below another one, whose root would be the other's as well: a user namespace's creator has every
 //! capability in it only while being in its parent, and nothing of a container ever is (user_namespaces(7),
 //! "Capabilities").
 
@@ -26,7 +26,7 @@ use rbox_sys::below::fork_below;
 use rbox_sys::clone::{self, Child, Forked, Namespaces};
 use rbox_sys::flock::{self, Mode};
 use rbox_sys::process;
-use rbox_types::{IdMap, IdMaps};
+use rbox_types::IdMaps;
 
 use crate::{Error, Identity, MapWriter};
 
@@ -65,6 +65,11 @@ impl Parent {
         Ok(Self { namespace: made? })
     }
 
+    /// The caller's own, of which it is the only process: a monitor's, which has all ids of its containers.
+    pub fn own() -> io::Result<Self> {
+        Ok(Self { namespace: File::open("/proc/self/ns/user")? })
+    }
+
     /// The one that a living process offers at `path`. Whatever is not as it should be there: there is none.
     pub fn find(path: &Path) -> Option<Self> {
         let mut lock = File::open(path).ok()?;
@@ -100,7 +105,7 @@ impl Parent {
     /// Makes a child in new namespaces, a user namespace with the ids of `maps` among them; the child does `go_on`. Needs a
     /// process of one thread.
     pub fn fork(&self, maps: &IdMaps, new: Namespaces, go_on: impl FnOnce() -> u8) -> io::Result<Child> {
-        let [uid, gid] = [&maps.uid, &maps.gid].map(onto_itself);
+        let [uid, gid] = [&maps.uid, &maps.gid].map(|map| map.onto_itself().to_string());
         fork_below(self.namespace.as_fd(), new, uid.as_bytes(), gid.as_bytes(), go_on)
     }
 }
@@ -111,33 +116,20 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
     Ok(flock::try_lock(&lock, Mode::Exclusive)?.then_some(lock))
 }
 
-/// The ids of `map`, each standing for itself. Range by range: the kernel takes none that lies across two of the parent's.
-fn onto_itself(map: &IdMap) -> String {
-    map.ranges().iter().map(|range| format!("{0} {0} {1}\n", range.inside, range.length)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_map_onto_itself_keeps_its_ranges() {
-        let range = |inside, outside, length| rbox_types::IdRange { inside, outside, length };
-        let map = IdMap::new(vec![range(0, 1000, 1), range(1, 100_000, 65_536)]).expect("valid");
-        assert_eq!(onto_itself(&map), "0 0 1\n1 1 65536\n");
-    }
-
-    #[test]
     fn only_what_somebody_alive_offers_is_found() -> io::Result<()> {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("parent");
-        let own = || File::open("/proc/self/ns/user").map(|namespace| Parent { namespace });
         assert!(Parent::find(&path).is_none() && !Parent::is_offered(&path), "there is no file");
-        let offer = own()?.offer(&path)?.expect("nobody else offers one");
+        let offer = Parent::own()?.offer(&path)?.expect("nobody else offers one");
         assert!(Parent::is_offered(&path));
         let found = Parent::find(&path).expect("offered");
         assert_eq!(found.namespace.metadata()?.ino(), fs::metadata("/proc/self/ns/user")?.ino());
-        assert!(own()?.offer(&path)?.is_none(), "one is enough");
+        assert!(Parent::own()?.offer(&path)?.is_none(), "one is enough");
         drop(offer);
         assert!(Parent::find(&path).is_none() && !Parent::is_offered(&path), "the offer is gone, its text is not");
 

@@ -128,6 +128,10 @@ impl Launch {
         if outside {
             child = joined_by(FirstProcess::new(child), &ours)?;
         }
+        if std::process::id() == 1 {
+            // Of a pid namespace of its own, as a monitor is, and /proc is the host's.
+            child = child.as_proc_numbers_it().map_err(failed("find the number of the container's process"))?;
+        }
         trace.mark("clone into new namespaces");
         let (first, cloned) = (FirstProcess::new(child), clock::monotonic());
         let unmapped = identity.filter(|_| !mapped);

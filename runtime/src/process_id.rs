@@ -23,6 +23,14 @@ impl ProcessId {
         Ok(Self { pid, started })
     }
 
+    /// This process, by the number that /proc has for it.
+    pub fn of_self() -> io::Result<Self> {
+        let pid = std::fs::read_link("/proc/self")?.to_str().and_then(|number| number.parse().ok());
+        let pid = pid.ok_or(io::ErrorKind::NotFound)?;
+        let started = process::began(pid)?.ok_or(io::ErrorKind::NotFound)?;
+        Ok(Self { pid, started })
+    }
+
     /// Whether it has not ended.
     pub fn lives(self) -> bool {
         process::began(self.pid).ok().flatten() == Some(self.started)

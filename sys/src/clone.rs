@@ -180,6 +180,15 @@ impl Child {
         self.pid
     }
 
+    /// The same child, with the number that /proc has for it. That of a caller in a pid namespace of its own may be of an
+    /// outer one.
+    pub fn as_proc_numbers_it(self) -> io::Result<Self> {
+        // As /proc numbers a process, so it does in what it says of a pidfd (proc_pid_fdinfo(5)).
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd()))?;
+        let number = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+        Ok(Self { pid: number.ok_or(io::ErrorKind::NotFound)?, ..self })
+    }
+
     /// Sends a signal; a child that has ended already is no error.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         signal_pidfd(&self.pidfd, signal)

@@ -27,3 +27,8 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
 pub fn duplicate(fd: impl AsFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
 }
+
+/// What cannot be read or written at once is then an error ("would block") and not waited for.
+pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
+    Ok(rustix::io::ioctl_fionbio(fd, true)?)
+}

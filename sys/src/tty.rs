@@ -14,6 +14,11 @@ pub fn is_terminal(fd: BorrowedFd<'_>) -> bool {
     rustix::termios::isatty(fd)
 }
 
+/// So many rows and columns.
+pub fn winsize(rows: u16, columns: u16) -> Winsize {
+    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
+}
+
 /// Rows and columns of a terminal.
 pub fn size(fd: BorrowedFd<'_>) -> io::Result<Winsize> {
     Ok(rustix::termios::tcgetwinsize(fd)?)

@@ -89,6 +89,13 @@ impl IdMap {
         &self.0
     }
 
+    /// The same ids, each standing for itself. Range by range: of a map below this one, the kernel takes no range that
+    /// lies across two of this one's.
+    #[must_use]
+    pub fn onto_itself(&self) -> Self {
+        Self(self.0.iter().map(|range| IdRange { outside: range.inside, ..*range }).collect())
+    }
+
     /// How many ids are mapped.
     pub fn count(&self) -> u64 {
         self.0.iter().map(|range| u64::from(range.length)).sum()
@@ -166,6 +173,12 @@ mod tests {
         assert_eq!(map.outside(65_537), None);
         assert_eq!(map.to_string(), "0 1000 1\n1 100000 65536\n");
         assert!(!map.is_single());
+    }
+
+    #[test]
+    fn a_map_onto_itself_keeps_its_ranges() {
+        let map = IdMap::new(vec![range(0, 1000, 1), range(1, 100_000, 65_536)]).expect("valid");
+        assert_eq!(map.onto_itself().to_string(), "0 0 1\n1 1 65536\n");
     }
 
     #[test]

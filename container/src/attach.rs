@@ -1,0 +1,217 @@
+//! Attached to a container: its monitor's clients, in a terminal or in a pipeline.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+
+use rbox_runtime::ProcessId;
+use rbox_store::ContainerEntry;
+use rbox_sys::clone::signal_pidfd;
+use rbox_sys::poll::{self, Interest};
+use rbox_sys::signal::{Signal, SignalFd};
+use rbox_sys::socket::Channel;
+use rbox_sys::tty::{self, Leave, RawMode};
+use rbox_types::Exit;
+
+use crate::attach_frames::{Frame, LONGEST};
+use crate::detach_keys::{DetachKeys, Watch};
+use crate::record::{Finished, Made, Record};
+use crate::start::ATTACH;
+use crate::supervise::Terminal;
+use crate::{Engine, Error};
+
+/// How one is attached.
+#[derive(Debug, Clone)]
+pub struct Attachment {
+    /// Standard input reaches the workload.
+    pub input: bool,
+    /// What the workload prints is printed: standard output, and standard error.
+    pub outputs: [bool; 2],
+    /// Signals are handed on to the workload.
+    pub signals: bool,
+    /// What a person types to leave it.
+    pub detach_keys: DetachKeys,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attached {
+    /// The workload has ended, with this status as a shell shows it.
+    Ended(u8),
+    /// It goes on by itself.
+    Left,
+}
+
+impl Engine {
+    /// Attaches to a container that runs, to its end or until it is left.
+    pub fn attach(&self, name_or_id: &str, attachment: &Attachment) -> Result<Attached, Error> {
+        let entry = self.store.find_container(name_or_id)?;
+        if !entry.running {
+            return Err(Error::NotRunning(entry.name));
+        }
+        Client::connect(&entry)?.serve(attachment)
+    }
+}
+
+/// Somebody who is attached.
+pub(crate) struct Client {
+    channel: Channel,
+    entry: ContainerEntry,
+}
+
+impl Client {
+    pub(crate) fn connect(entry: &ContainerEntry) -> Result<Self, Error> {
+        let failed = || Error::io("attach to", entry.name.as_str());
+        let directory = File::open(&entry.path).map_err(failed())?;
+        match Channel::connect(directory.as_fd(), ATTACH) {
+            Ok(channel) => Ok(Self { channel, entry: entry.clone() }),
+            // What runs in the foreground has its caller for a supervisor.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::InForeground(entry.name.clone())),
+            Err(error) => Err(failed()(error)),
+        }
+    }
+
+    pub(crate) fn serve(self, attachment: &Attachment) -> Result<Attached, Error> {
+        let failed = || Error::io("stay attached to", self.entry.name.as_str());
+        let made = Made::read(&self.entry.path).map_err(failed())?;
+        let tty = made.as_ref().is_some_and(|made| made.tty);
+        let signals = SignalFd::of_forwarded().map_err(failed())?;
+        let terminal = if tty { Some(Terminal::of_caller()?) } else { None };
+        let exit = self.exchange(attachment, &signals, terminal.as_ref()).map_err(failed())?;
+        Ok(match exit {
+            Heard::Left => Attached::Left,
+            Heard::Exit(status) => Attached::Ended(status),
+            // The monitor is gone, or had no time for the last word: what was written down counts.
+            Heard::Nothing => {
+                let finished = Finished::read(&self.entry.path).map_err(failed())?;
+                Attached::Ended(finished.map_or(Exit::RBOX_FAILED, |finished| finished.exit.status()))
+            }
+        })
+    }
+
+    fn exchange(
+        &self,
+        attachment: &Attachment,
+        signals: &SignalFd,
+        terminal: Option<&Terminal>,
+    ) -> io::Result<Heard> {
+        let (stdin, stdout) = (io::stdin(), io::stdout());
+        let _raw = match terminal {
+            Some(_) if attachment.input && tty::is_terminal(stdin.as_fd()) => {
+                Some(RawMode::enter(stdin.as_fd(), Leave::Everything)?)
+            }
+            Some(_) if tty::is_terminal(stdout.as_fd()) => Some(RawMode::enter(stdout.as_fd(), Leave::Output)?),
+            _ => None,
+        };
+        self.tell_size(terminal);
+        let mut watch = Watch::for_keys(&attachment.detach_keys);
+        let mut input = attachment.input;
+        loop {
+            let reading = if input { Interest::Read } else { Interest::None };
+            let waited = [
+                (self.channel.as_fd(), Interest::Read),
+                (signals.as_fd(), Interest::Read),
+                (stdin.as_fd(), reading),
+            ];
+            let [said, signalled, typed] = poll::wait(waited, None)?;
+            if said && let Some(heard) = self.print(attachment)? {
+                return Ok(heard);
+            }
+            if signalled && self.hand_on_signals(attachment, signals, terminal)? {
+                return Ok(Heard::Left);
+            }
+            if typed {
+                let mut bytes = vec![0; LONGEST];
+                let length = match stdin.lock().read(&mut bytes) {
+                    Ok(length) => length,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    // The terminal has hung up.
+                    Err(_) => 0,
+                };
+                bytes.truncate(length);
+                if length == 0 {
+                    input = false;
+                    self.type_in(&watch.take_held());
+                    self.tell(Frame::EndOfInput);
+                } else if watch.pass(&mut bytes) {
+                    self.type_in(&bytes);
+                    return Ok(Heard::Left);
+                } else {
+                    self.type_in(&bytes);
+                }
+            }
+        }
+    }
+
+    /// Prints what the monitor has sent; gives the end, where it was that.
+    fn print(&self, attachment: &Attachment) -> io::Result<Option<Heard>> {
+        let mut buffer = [0; 1 + LONGEST];
+        let (length, _) = self.channel.receive(&mut buffer)?;
+        if length == 0 {
+            return Ok(Some(Heard::Nothing));
+        }
+        match Frame::decode(&buffer[..length])? {
+            Frame::Output(bytes) if attachment.outputs[0] => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(bytes)?;
+                stdout.flush()?;
+            }
+            Frame::Error(bytes) if attachment.outputs[1] => io::stderr().write_all(bytes)?,
+            Frame::Exit(status) => return Ok(Some(Heard::Exit(status))),
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// Whether one is to leave: the terminal is gone.
+    fn hand_on_signals(
+        &self,
+        attachment: &Attachment,
+        signals: &SignalFd,
+        terminal: Option<&Terminal>,
+    ) -> io::Result<bool> {
+        while let Some(signal) = signals.read()? {
+            match signal {
+                Signal::WINCH => self.tell_size(terminal),
+                Signal::HUP => return Ok(true),
+                // As Docker and Podman do it: of a terminal, the workload has its own, which makes signals by itself.
+                _ if attachment.signals && terminal.is_none() => self.signal(signal)?,
+                // Nobody else takes it: as if it had not been caught.
+                Signal::INT | Signal::TERM | Signal::QUIT => return Ok(true),
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        let first = Made::read(&self.entry.path)?.and_then(|made| made.first_process());
+        match first.map(ProcessId::open).transpose()?.flatten() {
+            Some(first) => signal_pidfd(&first, signal),
+            None => Ok(()),
+        }
+    }
+
+    fn tell_size(&self, terminal: Option<&Terminal>) {
+        if let Some((rows @ 1.., columns)) = terminal.map(Terminal::size) {
+            self.tell(Frame::Size(rows, columns));
+        }
+    }
+
+    fn type_in(&self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.tell(Frame::Input(bytes));
+        }
+    }
+
+    /// A monitor that does not hear any more is found out by what it says.
+    fn tell(&self, frame: Frame<'_>) {
+        let _ = self.channel.send(&frame.encode(), &[]);
+    }
+}
+
+enum Heard {
+    Exit(u8),
+    Nothing,
+    Left,
+}

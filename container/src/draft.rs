@@ -1,0 +1,138 @@
+//! A container that is planned and not yet made: what starting it at once and making it for later have in common.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rbox_image::Image;
+use rbox_runtime::seccomp::KernelVersion;
+use rbox_store::{ContainerDir, ContainerRefs};
+use rbox_types::{ChainId, ContainerId, ContainerName};
+
+use crate::etc_files::etc_files;
+use crate::host_devices::host_devices;
+use crate::plan::{Host, RunPlan, plan};
+use crate::record::Made;
+use crate::request::{RunRequest, Volume};
+use crate::root::{OverlayRoot, Wanted};
+use crate::{Engine, Error, names};
+
+/// The overlay's own directory in a container's.
+pub(crate) const WORK: &str = "work";
+
+/// All that is known of a container before it has a directory.
+pub(crate) struct Draft {
+    pub(crate) id: ContainerId,
+    pub(crate) name: ContainerName,
+    pub(crate) planned: RunPlan,
+    hostname: String,
+    volumes: Vec<Volume>,
+    image: Image,
+    chain: Vec<ChainId>,
+}
+
+impl Draft {
+    /// Plans a container of `image`; `terminal` is the size of the one that it gets.
+    pub(crate) fn new(
+        engine: &Engine,
+        request: &RunRequest,
+        image: Image,
+        terminal: Option<(u16, u16)>,
+    ) -> Result<Self, Error> {
+        let id = names::random_id().map_err(Error::io("get random bytes for", "the container's id"))?;
+        let name = request.name.clone().unwrap_or_else(|| names::name_for(&id));
+        let hostname = request.hostname.clone().unwrap_or_else(|| id.short().to_owned());
+        let volumes = request.volumes.iter().map(absolute).collect::<Result<Vec<_>, _>>()?;
+        let devices = if request.security.privileged {
+            host_devices(Path::new("/dev")).map_err(Error::io("list the devices in", "/dev"))?
+        } else {
+            Vec::new()
+        };
+        let host = Host {
+            hostname: &hostname,
+            terminal,
+            many_ids: !engine.identity.is_single(),
+            foreign_root: engine.identity.foreign_root().is_some(),
+            volumes: &volumes,
+            kernel: KernelVersion::of_host(),
+            devices: &devices,
+        };
+        let planned = plan(image.config.config().as_ref(), request, &host)?;
+        if request.explain_denied && planned.spec.linux().as_ref().is_none_or(|linux| linux.seccomp().is_none()) {
+            return Err(Error::NothingDenies);
+        }
+        let chain = image.layers.iter().map(|layer| layer.chain_id).collect();
+        Ok(Self { id, name, planned, hostname, volumes, image, chain })
+    }
+
+    /// Makes its directory, which reserves its name.
+    pub(crate) fn make(&self, engine: &Engine) -> Result<ContainerDir, Error> {
+        let map_key = engine.identity.maps.key();
+        let refs = ContainerRefs { manifest: self.image.manifest, map_key, layers: self.chain.clone() };
+        Ok(engine.store.create_container(&self.id, &self.name, &refs)?)
+    }
+
+    /// The root filesystem, with the overlay's own directories made: container root is who writes there.
+    pub(crate) fn root(
+        &self,
+        engine: &Engine,
+        directory: &ContainerDir,
+        volatile: bool,
+    ) -> Result<OverlayRoot, Error> {
+        let key = engine.identity.maps.key();
+        let mut lowers = Vec::with_capacity(self.chain.len());
+        for id in self.chain.iter().rev() {
+            let layer = engine.store.layer(&key, *id)?.ok_or(Error::LayerGone(*id))?;
+            lowers.push(layer.fs());
+        }
+        let [upper, work] = ["upper", WORK].map(|name| directory.path().join(name));
+        for path in [&upper, &work] {
+            fs::create_dir(path).map_err(Error::io("create", path.display()))?;
+            if let Some((uid, gid)) = engine.identity.foreign_root() {
+                std::os::unix::fs::chown(path, Some(uid), Some(gid))
+                    .map_err(Error::io("change the owner of", path.display()))?;
+            }
+        }
+        let files = etc_files(&self.hostname, self.name.as_str());
+        Ok(OverlayRoot { lowers, upper, work, volatile, wanted: Wanted::of(&self.planned), files })
+    }
+
+    /// What is to be written down of it.
+    pub(crate) fn record(&self, request: &RunRequest) -> Made {
+        let process = self.planned.spec.process().clone().unwrap_or_default();
+        Made {
+            created: Timestamp::now(),
+            pid: 0,
+            started: None,
+            joining: None,
+            monitor: None,
+            restarts: 0,
+            restart: request.restart,
+            log: request.log.clone(),
+            image: request.image.clone(),
+            image_id: self.image.config_digest,
+            args: process.args().clone().unwrap_or_default(),
+            env: process.env().clone().unwrap_or_default(),
+            cwd: process.cwd().display().to_string(),
+            user: self.planned.user.clone(),
+            hostname: self.hostname.clone(),
+            tty: request.tty,
+            rm: request.rm,
+            init: request.init,
+            binds: self.volumes.iter().map(bind).collect(),
+            security: request.security.words(),
+        }
+    }
+}
+
+fn bind(volume: &Volume) -> (String, String, bool) {
+    (volume.source.display().to_string(), volume.destination.display().to_string(), volume.read_only)
+}
+
+/// Podman's rule: what is to be bound must be there. Docker makes a directory that then belongs to nobody expected.
+fn absolute(volume: &Volume) -> Result<Volume, Error> {
+    let found: io::Result<PathBuf> = fs::canonicalize(&volume.source);
+    let source = found.map_err(Error::io("find the volume", volume.source.display()))?;
+    Ok(Volume { source, ..volume.clone() })
+}

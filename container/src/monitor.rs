@@ -1,0 +1,240 @@
+//! The process that a detached container has: it starts the workload, keeps what that prints, serves those who are
+//! attached, writes down the end, and starts it again where that is wanted.
+//!
+//! ```text
+//! starter                    monitor                        workload
+//!   clone3(user, pid) ─────▶ pid 1 of a pid namespace
+//!   its ids, then ─────────▶ execve: nothing of the starter
+//!   what to do ────────────▶ is left
+//!        ◀──── listening ─── socket, log
+//!   attach, perhaps
+//!   go ────────────────────▶ runtime::Launch ─────────────▶ namespaces below the monitor's
+//!        ◀────── started ─── record                          execve
+//!                            log ‖ clients ◀──────────────── standard streams, or a terminal
+//!                            exit record                     end
+//! ```
+//!
+//! The monitor is the first process of a pid namespace, so that the kernel ends the container when the monitor is killed,
+//! whatever the workload has done to its own death signal (pid_namespaces(7)). It holds the container's lock for as long as
+//! it lives: who finds it free knows that nothing of the container runs. It has a session of its own, no terminal, and
+//! nothing of its starter's but the container's lock, so that it outlives terminal and login.
+//!
+//! It trusts nobody but who may open the store: the socket is in there. What a client or the workload does not take is
+//! waited for with a limit, and never piles up.
+
+mod clients;
+mod run;
+mod spawn;
+mod streams;
+mod words;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use jiff::Timestamp;
+use rbox_overlay::kernel::remove_volatile_mark;
+use rbox_rootless::Offer;
+use rbox_store::{ContainerDir, Store};
+use rbox_sys::poll::{self, Interest};
+use rbox_sys::signal::{Signal, SignalFd};
+use rbox_sys::socket::Channel;
+use rbox_sys::{dir, fd, process};
+use rbox_types::Exit;
+
+pub(crate) use self::spawn::Starting;
+pub use self::words::StartFailure;
+
+use self::clients::Clients;
+use self::words::{Heard, Setup, hear, say};
+use crate::Error;
+use crate::draft::WORK;
+use crate::logs::LogWriter;
+use crate::record::{Finished, Made, Record};
+use crate::restart::BackOff;
+use crate::start::{ATTACH, STOPPED, Startable};
+
+/// As lists of processes show it.
+const NAME: &std::ffi::CStr = c"rbox-monitor";
+
+/// What `rbox VERB CHANNEL LOCK` does; the arguments name descriptors that the starter handed on.
+pub(crate) fn main(mut arguments: impl Iterator<Item = String>) -> u8 {
+    let mut inherited = || arguments.next()?.parse().ok().and_then(|number| fd::inherited(number).ok());
+    let (Some(channel), Some(lock)) = (inherited().map(Channel::from), inherited()) else {
+        eprintln!("rbox: {} is for rbox itself", crate::worker::MONITOR);
+        return Exit::RBOX_FAILED;
+    };
+    let result = Monitor::begin(&channel, lock).and_then(|monitor| monitor.live(channel));
+    // Why it failed, its starter has heard, or there is nobody to hear it.
+    if result.is_ok() { 0 } else { Exit::RBOX_FAILED }
+}
+
+struct Monitor {
+    directory: ContainerDir,
+    setup: Setup,
+    startable: Startable,
+    made: Made,
+    signals: SignalFd,
+    clients: Clients,
+    log: LogWriter,
+    /// Its user namespace, for others to make theirs below.
+    offer: Option<Offer>,
+    back_off: BackOff,
+    /// What SIGTERM asked for: to stop, and not to begin again.
+    stopping: bool,
+}
+
+/// How a life of the workload went.
+struct Life {
+    exit: Exit,
+    length: Duration,
+}
+
+impl Monitor {
+    fn begin(channel: &Channel, lock: OwnedFd) -> Result<Self, ()> {
+        let begun = Self::prepare(channel, lock);
+        begun.map_err(|error| drop(say(channel, &Heard::Failed(failure(&error)))))
+    }
+
+    fn prepare(channel: &Channel, lock: OwnedFd) -> Result<Self, Error> {
+        let on_monitor = || Error::io("begin", "the monitor");
+        let _ = process::set_name(NAME);
+        // Who has the same user id inside some container shall not look at it. Not that this is all that keeps it from that.
+        process::set_undumpable().map_err(on_monitor())?;
+        let signals = SignalFd::of_forwarded().map_err(on_monitor())?;
+        let setup: Setup = match hear(channel).map_err(on_monitor())? {
+            Some(setup) => setup,
+            None => return Err(on_monitor()(io::ErrorKind::UnexpectedEof.into())),
+        };
+        let store = Store::open(&setup.root)?;
+        let directory = store.adopt_container(&setup.id, &setup.name, lock);
+        let path = directory.path();
+        let on_records = || Error::io("read the records in", path.display());
+        let missing = || Error::io("find the records in", path.display())(io::ErrorKind::NotFound.into());
+        let startable = Startable::read(path).map_err(on_records())?.ok_or_else(missing)?;
+        let mut made = Made::read(path).map_err(on_records())?.ok_or_else(missing)?;
+        made.monitor = Some(rbox_runtime::ProcessId::of_self().map_err(on_monitor())?);
+        made.restarts = 0;
+        let on_socket = || Error::io("listen at", path.join(ATTACH).display());
+        // The one of a monitor that was killed.
+        let _ = fs::remove_file(path.join(ATTACH));
+        let opened = dir::open(path).map_err(on_socket())?;
+        let socket = Channel::listen(std::os::fd::AsFd::as_fd(&opened), ATTACH).map_err(on_socket())?;
+        let clients = Clients::of(socket).map_err(on_socket())?;
+        let log = LogWriter::open(path, &made.log, Timestamp::now()).map_err(Error::io("open the log in", path.display()))?;
+        Ok(Self {
+            directory,
+            setup,
+            startable,
+            made,
+            signals,
+            clients,
+            log,
+            offer: None,
+            back_off: BackOff::default(),
+            stopping: false,
+        })
+    }
+
+    /// From the first start to the last end.
+    fn live(mut self, starter: Channel) -> Result<(), ()> {
+        let first = say(&starter, &Heard::Listening).and_then(|()| {
+            // A starter that is gone, and that is all the same.
+            let _ = starter.receive(&mut [0; 16]);
+            if self.setup.attached { self.clients.wait_for_one() } else { Ok(()) }
+        });
+        let mut starter = Some(starter);
+        let mut result = first.map_err(Error::io("hear from", "the starter"));
+        if result.is_ok() {
+            let _ = fs::remove_file(self.directory.path().join(STOPPED));
+        }
+        loop {
+            let began = Instant::now();
+            let ended = result.and_then(|()| self.run(&mut starter));
+            let failed = ended.as_ref().err().map(failure);
+            let exit = ended.unwrap_or_else(|error| Exit::Code(error.status()));
+            self.write_end(exit);
+            let life = Life { exit, length: began.elapsed() };
+            if let Some(failure) = failed
+                && let Some(starter) = starter.take()
+            {
+                // What never ran is not started again.
+                let _ = say(&starter, &Heard::Failed(failure));
+                self.end();
+                return Err(());
+            }
+            if !self.begins_again(&life) {
+                self.end();
+                return Ok(());
+            }
+            self.made.restarts += 1;
+            result = Ok(());
+        }
+    }
+
+    /// Waits until the workload is to be started once more; false if it is not.
+    fn begins_again(&mut self, life: &Life) -> bool {
+        let stopped = self.directory.path().join(STOPPED);
+        if !self.made.restart.restarts(life.exit, self.made.restarts) {
+            return false;
+        }
+        let until = Instant::now() + self.back_off.after(life.length);
+        loop {
+            // Who stops a container says so first, and then to the monitor.
+            if self.stopping || stopped.exists() {
+                return false;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            let mut waited = vec![(std::os::fd::AsFd::as_fd(&self.signals), Interest::Read)];
+            waited.extend(self.clients.interests(true));
+            let Ok(ready) = poll::wait_all(&waited, Some(left)) else {
+                thread::sleep(left);
+                continue;
+            };
+            while let Ok(Some(signal)) = self.signals.read() {
+                self.stopping |= signal == Signal::TERM;
+            }
+            self.clients.serve(&ready[1..], |_| {});
+        }
+    }
+
+    /// The end of a life, in the room that was kept for it.
+    fn write_end(&mut self, exit: Exit) {
+        // On a full disk there is room all the same; what else goes wrong, nobody is there to hear.
+        let _ = Finished { at: Timestamp::now(), exit }.write_reserved(self.directory.path());
+    }
+
+    /// The end of it all: the container goes, or stays for others to start.
+    fn end(self) {
+        let Self { directory, startable, .. } = self;
+        let _ = fs::remove_file(directory.path().join(ATTACH));
+        if startable.rm {
+            remove_volatile_mark(&directory.path().join(WORK));
+            // Here root of all its ids: nobody else need be asked. What cannot be removed, gc finds.
+            let _ = directory.remove(&crate::files::remove_own_tree);
+        }
+    }
+}
+
+fn failure(error: &Error) -> StartFailure {
+    StartFailure { message: with_causes(error), hint: error.hint(), status: error.status() }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Errors that wrap others often say the same again.
+        if !message.ends_with(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
+        cause = error.source();
+    }
+    message
+}

@@ -1,0 +1,200 @@
+//! One life of the workload, from its start to its end.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rbox_rootless::Parent;
+use rbox_runtime::trace::Trace;
+use rbox_runtime::{Failure, Launch, NamespacePlan, Running};
+use rbox_sys::flock::{self, Mode};
+use rbox_sys::poll::{self, Interest};
+use rbox_sys::signal::Signal;
+use rbox_sys::socket::Channel;
+use rbox_types::Exit;
+
+use super::Monitor;
+use super::streams::{Streams, put_null_in_place};
+use super::words::{Heard, say};
+use crate::Error;
+use crate::attach_frames::{Frame, LONGEST};
+use crate::logs::Stream;
+use crate::plan::console_size;
+use crate::record::{Filter, Finished, Record};
+use crate::start::EXIT;
+use crate::workload::{Start, workload};
+
+/// When a workload has lived this long, others may want to be its siblings.
+const SETTLED_AFTER: Duration = Duration::from_millis(100);
+
+impl Monitor {
+    /// Starts the workload, which `starter` hears, and stays with it to its end.
+    pub(super) fn run(&mut self, starter: &mut Option<Channel>) -> Result<Exit, Error> {
+        let io_error = |operation, on| Error::io(operation, on);
+        let startable = &mut self.startable;
+        let (tty, interactive) = (self.made.tty, startable.interactive);
+        if let (Some(process), Some(size)) = (startable.planned.spec.process_mut(), self.setup.size) {
+            process.set_console_size(console_size(size));
+        }
+        let pipes = if tty { None } else { Some(Streams::pipes(interactive)) };
+        let pipes = pipes.transpose().map_err(io_error("make the pipes of", "the workload"))?;
+        let (streams, theirs) = pipes.unzip();
+        if let Some(theirs) = theirs {
+            theirs.put_in_place().map_err(io_error("set the streams of", "the workload"))?;
+        }
+        let begun = self.launch();
+        put_null_in_place().map_err(io_error("leave the streams of", "the workload"))?;
+        let (mut running, record) = begun?;
+        // From here on it can be joined.
+        flock::lock(&record, Mode::Exclusive).map_err(io_error("lock the record of", "the container"))?;
+        if let Some(starter) = starter.take() {
+            let _ = say(&starter, &Heard::Started);
+        }
+        let mut streams = match (streams, running.take_console()) {
+            (Some(streams), _) => streams,
+            (None, Some(master)) => {
+                Streams::terminal(master, interactive).map_err(io_error("serve", "the terminal"))?
+            }
+            (None, None) => return Err(io_error("get", "the terminal")(std::io::ErrorKind::NotFound.into())),
+        };
+        self.serve(&running, &mut streams).map_err(io_error("supervise", "the workload"))?;
+        let exit = running.wait().map_err(io_error("wait for", "the workload"))?;
+        self.finish(&mut streams, exit);
+        Ok(exit)
+    }
+
+    fn launch(&mut self) -> Result<(Running, std::fs::File), Error> {
+        let Self { directory, setup, startable, made, .. } = self;
+        let path = directory.path().to_owned();
+        let launch = Launch::begin(
+            &startable.init(),
+            &NamespacePlan::new_container(),
+            Some(&setup.ids),
+            None,
+            &mut Trace::off(),
+        )?;
+        let mut record = None;
+        let mut before = |pid| {
+            let failed = |error: std::io::Error| Failure::new(format!("fill {}", path.display()), &error);
+            Finished::reserve(&path).map_err(failed)?;
+            // A workload that runs has no end yet.
+            let _ = std::fs::remove_file(path.join(EXIT));
+            made.start(pid, Filter::of(&startable.planned)).map_err(failed)?;
+            record = Some(made.write(&path).map_err(failed)?);
+            Ok(())
+        };
+        let root = startable.root.words().map_err(Error::io("describe", "the root filesystem"))?;
+        let start = Start {
+            planned: &startable.planned,
+            id: &setup.id,
+            bundle: directory.path(),
+            root: &root,
+            interactive: true,
+            reaper: startable.reaper,
+        };
+        let running = launch.start(workload(start, None, &mut before), &mut Trace::off())?;
+        let missing = || Error::io("write the record of", "the container")(std::io::ErrorKind::NotFound.into());
+        Ok((running, record.ok_or_else(missing)?))
+    }
+
+    /// To the workload's end, or until it is to be killed.
+    fn serve(&mut self, running: &Running, streams: &mut Streams) -> std::io::Result<()> {
+        let mut buffer = [0; LONGEST];
+        let mut settles = Some(Instant::now() + SETTLED_AFTER);
+        let mut killed_at: Option<Instant> = None;
+        loop {
+            let wants_output = self.clients.are_ready();
+            let mut waited =
+                vec![(running.as_fd(), Interest::Read), (self.signals.as_fd(), Interest::Read)];
+            waited.extend(streams.interests(wants_output));
+            let before_clients = waited.len();
+            waited.extend(self.clients.interests(streams.take_input()));
+            let now = Instant::now();
+            let next = settles.into_iter().chain(killed_at).map(|at| at.saturating_duration_since(now));
+            let ready = poll::wait_all(&waited, next.chain(self.clients.patience()).min())?;
+            drop(waited);
+            if wants_output {
+                self.take_output(streams, &mut buffer);
+            }
+            streams.write();
+            self.clients.serve(&ready[before_clients..], |frame| take_in(frame, streams, self.setup.attached));
+            if ready[1] {
+                while let Some(signal) = self.signals.read()? {
+                    // As the system ends, or whoever ends a login.
+                    if signal == Signal::TERM && !self.stopping {
+                        self.stopping = true;
+                        running.signal(self.made.stop_signal())?;
+                        killed_at = Some(Instant::now() + self.made.stop_timeout());
+                    }
+                }
+            }
+            if ready[0] {
+                return Ok(());
+            }
+            let now = Instant::now();
+            if killed_at.take_if(|at| now >= *at).is_some() {
+                running.signal(Signal::KILL)?;
+            }
+            if settles.take_if(|at| now >= *at).is_some() {
+                self.invite();
+            }
+        }
+    }
+
+    /// What it printed last is still in the pipes. Clients get it as long as they take it.
+    fn finish(&mut self, streams: &mut Streams, exit: Exit) {
+        let mut buffer = [0; LONGEST];
+        loop {
+            let more = self.clients.are_ready() && self.take_output(streams, &mut buffer);
+            if more {
+                continue;
+            }
+            if self.clients.are_ready() {
+                break;
+            }
+            let waited: Vec<_> = self.clients.interests(false).collect();
+            let Ok(ready) = poll::wait_all(&waited, self.clients.patience()) else { break };
+            drop(waited);
+            self.clients.serve(&ready, |_| {});
+        }
+        self.log.finish(Timestamp::now());
+        self.clients.tell(Frame::Exit(exit.status()));
+    }
+
+    /// Hands on what the workload has printed, once; says whether there was anything.
+    fn take_output(&mut self, streams: &mut Streams, buffer: &mut [u8]) -> bool {
+        let mut any = false;
+        for (which, stream) in [(0, Stream::Stdout), (1, Stream::Stderr)] {
+            // One frame at a time: a client that has not taken the first one gets no second.
+            if !self.clients.are_ready() {
+                return any;
+            }
+            let Some(bytes) = streams.read(which, buffer) else { continue };
+            any = true;
+            self.log.feed(stream, bytes, Timestamp::now());
+            self.clients.tell(if which == 0 { Frame::Output(bytes) } else { Frame::Error(bytes) });
+        }
+        any
+    }
+
+    fn invite(&mut self) {
+        if let Some(path) = &self.setup.offers
+            && self.offer.is_none()
+            && !Parent::is_offered(path)
+        {
+            // Nobody is told what fails: they do without.
+            self.offer = Parent::own().and_then(|own| own.offer(path)).ok().flatten();
+        }
+    }
+}
+
+/// `once`: the input ends with that of who is attached.
+fn take_in(frame: Frame<'_>, streams: &mut Streams, once: bool) {
+    match frame {
+        Frame::Input(bytes) => streams.type_in(bytes),
+        Frame::EndOfInput if once => streams.end_input(),
+        Frame::Size(rows, columns) => streams.resize(rows, columns),
+        // Nothing that a client could say.
+        Frame::EndOfInput | Frame::Output(_) | Frame::Error(_) | Frame::Exit(_) => {}
+    }
+}

@@ -1,0 +1,127 @@
+//! The starter's side: it makes a process that is the first one of a pid namespace, which then becomes the monitor.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rbox_rootless::{Kind, MapWriter};
+use rbox_store::ContainerDir;
+use rbox_sys::clone::{self, Forked, Namespaces};
+use rbox_sys::socket::Channel;
+use rbox_sys::{exec, fd, process, signal, tty};
+use rbox_types::Exit;
+
+use crate::monitor::words::{Heard, MAPPED, Setup, StartFailure, hear, say};
+use crate::siblings::Siblings;
+use crate::{Engine, Error, worker};
+
+/// A container whose monitor is there and has not yet said that it runs.
+#[must_use = "the container is forgotten, but started all the same"]
+pub(crate) struct Starting(Channel);
+
+impl Starting {
+    /// Has a monitor start the container, whose owner it becomes. With `attached`, somebody attaches before. `size` is that
+    /// of the terminal, where the workload gets one.
+    pub(crate) fn begin(
+        engine: &Engine,
+        directory: ContainerDir,
+        attached: bool,
+        size: Option<(u16, u16)>,
+    ) -> Result<Self, Error> {
+        let failed = |operation| Error::io(operation, format!("the monitor of {}", directory.name().as_str()));
+        let siblings = Siblings::find(engine);
+        let identity = &engine.identity;
+        // Root has the right by itself, and files that nobody whom it maps may read.
+        let as_root = identity.kind == Kind::Privileged;
+        let setup = Setup {
+            root: engine.store.root().to_owned(),
+            id: directory.id().clone(),
+            name: directory.name().clone(),
+            ids: if as_root { identity.clone() } else { identity.inside() },
+            offers: siblings.offers().map(Path::to_owned),
+            attached,
+            size,
+        };
+        let mut ends = Some(Channel::pair().map_err(failed("make a channel to"))?);
+        let lock = directory.into_lock();
+        let mut go_on = || {
+            let Some((ours, theirs)) = ends.take() else { return Exit::RBOX_FAILED };
+            drop(ours);
+            let Err(error) = become_monitor(&theirs, &lock);
+            let message = format!("cannot execute the monitor: {error}");
+            let _ = say(&theirs, &Heard::Failed(StartFailure { message, hint: None, status: Exit::RBOX_FAILED }));
+            Exit::RBOX_FAILED
+        };
+        let kinds = if as_root { Namespaces::PID } else { Namespaces::PID.and(Namespaces::USER) };
+        let below = siblings.parent().and_then(|parent| parent.fork(&identity.maps, kinds, &mut go_on).ok());
+        if below.is_none() {
+            let child = match clone::fork_into(kinds).map_err(rbox_rootless::Error::Userns)? {
+                Forked::Parent(child) => child,
+                Forked::Child => process::exit_at_once(go_on()),
+            };
+            if !as_root {
+                MapWriter::begin(identity, child.pid())?.finish()?;
+            }
+        }
+        let Some((ours, theirs)) = ends else { unreachable!("only the child takes them") };
+        drop(theirs);
+        // One that is gone has said why, or is found to have said nothing.
+        let _ = ours.send(MAPPED, &[]);
+        let _ = say(&ours, &setup);
+        Ok(Self(ours))
+    }
+
+    /// Waits until one can attach.
+    pub(crate) fn listening(&self) -> Result<(), Error> {
+        match hear(&self.0) {
+            Ok(Some(Heard::Listening)) => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Has it start the workload, and waits until that runs.
+    pub(crate) fn started(self) -> Result<(), Error> {
+        let _ = self.0.send(GO, &[]);
+        match hear(&self.0) {
+            Ok(Some(Heard::Started)) => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+}
+
+/// The word to a monitor that listens.
+pub(super) const GO: &[u8] = b"go";
+
+fn unexpected(heard: io::Result<Option<Heard>>) -> Error {
+    match heard {
+        Ok(Some(Heard::Failed(failure))) => Error::Start(failure),
+        Ok(_) => Error::io("hear from", "the monitor, which has ended")(io::ErrorKind::UnexpectedEof.into()),
+        Err(error) => Error::io("hear from", "the monitor")(error),
+    }
+}
+
+/// From the fork to the execution of the monitor, which so begins without what its starter has in memory.
+fn become_monitor(channel: &Channel, lock: &OwnedFd) -> io::Result<Infallible> {
+    let mut word = [0; MAPPED.len()];
+    if channel.receive(&mut word)?.0 != MAPPED.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    // Of nothing that its caller has: terminal, directory, descriptors, variables, signals.
+    process::new_session()?;
+    process::change_directory(Path::new("/"))?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    (0..3).try_for_each(|stream| tty::replace_stdio(null.as_fd(), stream))?;
+    process::close_on_exec_from(3)?;
+    signal::unblock_all();
+    signal::reset_inherited();
+    let mut words = vec!["rbox".to_owned(), worker::MONITOR.to_owned()];
+    for descriptor in [channel.as_fd(), lock.as_fd()] {
+        fd::keep_over_exec(descriptor)?;
+        words.push(descriptor.as_raw_fd().to_string());
+    }
+    let argv: Vec<CString> = words.into_iter().filter_map(|word| CString::new(word).ok()).collect();
+    Err(exec::execve(c"/proc/self/exe", &argv, &[]))
+}

@@ -1,0 +1,125 @@
+//! `--restart`: whether a workload that has ended is started again, and when.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use rbox_types::Exit;
+use serde::{Deserialize, Serialize};
+
+/// When a container's monitor starts the workload again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    /// Never.
+    #[default]
+    No,
+    /// When it has failed, at most so many times in a row; without end if that is not said.
+    OnFailure(Option<u32>),
+    /// Whenever it has ended, unless somebody has stopped it; after a boot all the same.
+    Always,
+    /// Whenever it has ended, unless somebody has stopped it; after a boot only if nobody had.
+    UnlessStopped,
+}
+
+impl RestartPolicy {
+    /// Whether a workload that has ended like this, `restarts` starts after the first one, is started again.
+    pub fn restarts(self, exit: Exit, restarts: u32) -> bool {
+        match self {
+            Self::No => false,
+            Self::OnFailure(limit) => exit != Exit::Code(0) && limit.is_none_or(|limit| restarts < limit),
+            Self::Always | Self::UnlessStopped => true,
+        }
+    }
+}
+
+/// Docker's and Podman's words.
+impl FromStr for RestartPolicy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "no" => Ok(Self::No),
+            None if text == "on-failure" => Ok(Self::OnFailure(None)),
+            None if text == "always" => Ok(Self::Always),
+            None if text == "unless-stopped" => Ok(Self::UnlessStopped),
+            Some(("on-failure", limit)) => match limit.parse() {
+                // Docker's: 0 is no limit.
+                Ok(0) => Ok(Self::OnFailure(None)),
+                Ok(limit) => Ok(Self::OnFailure(Some(limit))),
+                Err(_) => Err(format!("{limit:?} is not a number of restarts")),
+            },
+            _ => Err("expected no, on-failure[:MAX], always or unless-stopped".into()),
+        }
+    }
+}
+
+/// As it is typed.
+impl fmt::Display for RestartPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::No => f.write_str("no"),
+            Self::OnFailure(None) => f.write_str("on-failure"),
+            Self::OnFailure(Some(limit)) => write!(f, "on-failure:{limit}"),
+            Self::Always => f.write_str("always"),
+            Self::UnlessStopped => f.write_str("unless-stopped"),
+        }
+    }
+}
+
+/// How long to wait before the next start: Docker's 100 ms, twice as long each time up to a minute, and from the beginning
+/// once a workload has lived for ten seconds.
+#[derive(Debug, Default)]
+pub(crate) struct BackOff {
+    in_a_row: u32,
+}
+
+impl BackOff {
+    const FIRST: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_secs(60);
+    const GOOD_LIFE: Duration = Duration::from_secs(10);
+
+    /// After a life of this length.
+    pub(crate) fn after(&mut self, life: Duration) -> Duration {
+        if life >= Self::GOOD_LIFE {
+            self.in_a_row = 0;
+        }
+        let delay = Self::FIRST.saturating_mul(1 << self.in_a_row.min(16)).min(Self::LONGEST);
+        self.in_a_row += 1;
+        delay
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words() {
+        for text in ["no", "on-failure", "on-failure:3", "always", "unless-stopped"] {
+            assert_eq!(text.parse::<RestartPolicy>().expect("valid").to_string(), text);
+        }
+        for bad in ["", "yes", "on-failure:", "on-failure:-1", "always:3"] {
+            assert!(bad.parse::<RestartPolicy>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn what_is_started_again() {
+        let of = |policy: &str, exit, restarts| policy.parse::<RestartPolicy>().expect("valid").restarts(exit, restarts);
+        assert!(!of("no", Exit::Code(1), 0));
+        assert!(of("on-failure", Exit::Code(1), 1000) && !of("on-failure", Exit::Code(0), 0));
+        assert!(of("on-failure:2", Exit::Signal(9), 1) && !of("on-failure:2", Exit::Signal(9), 2));
+        assert!(of("always", Exit::Code(0), 7) && of("unless-stopped", Exit::Code(0), 7));
+    }
+
+    #[test]
+    fn each_wait_is_longer_until_a_life_was_good() {
+        let mut back_off = BackOff::default();
+        let short = Duration::from_secs(1);
+        let waits: Vec<u128> = (0..12).map(|_| back_off.after(short).as_millis()).collect();
+        assert_eq!(waits[..4], [100, 200, 400, 800]);
+        assert_eq!(waits[11], 60_000);
+        assert_eq!(back_off.after(BackOff::GOOD_LIFE).as_millis(), 100);
+    }
+}

@@ -1,0 +1,135 @@
+//! Containers that are made now and started later, or again: by a monitor of their own.
+
+use rbox_runtime::Init;
+use rbox_store::{ContainerDir, ContainerEntry};
+use rbox_types::ContainerId;
+use serde::{Deserialize, Serialize};
+
+use crate::attach::{Attached, Attachment};
+use crate::draft::Draft;
+use crate::monitor::Starting;
+use crate::plan::RunPlan;
+use crate::pull::PullOutput;
+use crate::record::{Finished, Made, Record};
+use crate::request::RunRequest;
+use crate::root::OverlayRoot;
+use crate::supervise::Terminal;
+use crate::{Engine, Error, worker};
+
+/// The monitor's socket in a container's directory.
+pub(crate) const ATTACH: &str = "attach";
+/// The mark that somebody has stopped the container.
+pub(crate) const STOPPED: &str = "stopped";
+/// The record of an end.
+pub(crate) const EXIT: &str = Finished::FILE;
+
+/// What a monitor needs to start the container.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Startable {
+    pub(crate) planned: RunPlan,
+    pub(crate) root: OverlayRoot,
+    /// The workload has a standard input.
+    pub(crate) interactive: bool,
+    /// Init stays as the first process.
+    pub(crate) reaper: bool,
+    /// The container goes away at its end.
+    pub(crate) rm: bool,
+}
+
+impl Record for Startable {
+    const FILE: &'static str = "start.json";
+}
+
+impl Startable {
+    /// An init that stays must be one that others can join.
+    pub(crate) fn init(&self) -> Init {
+        Init { always_executed: self.reaper, ..worker::INIT }
+    }
+}
+
+impl Engine {
+    /// Makes a container that can be started. Gives its id.
+    pub fn create(&self, request: &RunRequest, output: &dyn PullOutput) -> Result<ContainerId, Error> {
+        Ok(self.make(request, output)?.id().clone())
+    }
+
+    /// Runs a container by a monitor of its own; gives its id when the workload runs.
+    pub fn run_detached(&self, request: &RunRequest, output: &dyn PullOutput) -> Result<ContainerId, Error> {
+        let directory = self.make(request, output)?;
+        let id = directory.id().clone();
+        self.begin(directory, false)?.started()?;
+        Ok(id)
+    }
+
+    /// Starts a container that does not run; gives its id when it does.
+    pub fn start(&self, name_or_id: &str) -> Result<ContainerId, Error> {
+        let (entry, directory) = self.startable(name_or_id)?;
+        if let Some(directory) = directory {
+            self.begin(directory, false)?.started()?;
+        }
+        Ok(entry.id)
+    }
+
+    /// Starts a container that does not run, and stays attached to it to its end, or until it is left.
+    pub fn start_attached(&self, name_or_id: &str, attachment: &Attachment) -> Result<Attached, Error> {
+        let (entry, directory) = self.startable(name_or_id)?;
+        let Some(directory) = directory else { return self.attach(name_or_id, attachment) };
+        let starting = self.begin(directory, true)?;
+        starting.listening()?;
+        let client = crate::attach::Client::connect(&entry)?;
+        starting.started()?;
+        client.serve(attachment)
+    }
+
+    /// The container, and its directory if it does not run.
+    fn startable(&self, name_or_id: &str) -> Result<(ContainerEntry, Option<ContainerDir>), Error> {
+        let entry = self.store.find_container(name_or_id)?;
+        if entry.running {
+            return Ok((entry, None));
+        }
+        let directory = self.store.claim_container(&entry)?;
+        Ok((entry, Some(directory)))
+    }
+
+    fn begin(&self, directory: ContainerDir, attached: bool) -> Result<Starting, Error> {
+        let read_error = || Error::io("read the records in", directory.path().display());
+        let made = Made::read(directory.path()).map_err(read_error())?;
+        if Startable::read(directory.path()).map_err(read_error())?.is_none() {
+            return Err(Error::NotStartable(directory.name().clone()));
+        }
+        let tty = made.is_some_and(|made| made.tty);
+        let size = if tty && attached { Some(Terminal::of_caller()?.size()) } else { None };
+        let starting = Starting::begin(self, directory, attached, size)?;
+        if !attached {
+            starting.listening()?;
+        }
+        Ok(starting)
+    }
+
+    fn make(&self, request: &RunRequest, output: &dyn PullOutput) -> Result<ContainerDir, Error> {
+        let image = self.image_for(request, output)?;
+        let draft = Draft::new(self, request, image, request.tty.then_some((0, 0)))?;
+        let directory = draft.make(self)?;
+        let filled = self.fill(request, &draft, &directory);
+        if let Err(error) = filled {
+            // The first failure is the one to tell; gc removes what this leaves.
+            let _ = directory.remove(&|path| self.remove_tree(path));
+            return Err(error);
+        }
+        Ok(directory)
+    }
+
+    fn fill(&self, request: &RunRequest, draft: &Draft, directory: &ContainerDir) -> Result<(), Error> {
+        let failed = || Error::io("write the records in", directory.path().display());
+        let startable = Startable {
+            planned: draft.planned.clone(),
+            root: draft.root(self, directory, request.rm)?,
+            interactive: request.interactive,
+            reaper: request.init,
+            rm: request.rm,
+        };
+        startable.write(directory.path()).map_err(failed())?;
+        draft.record(request).write(directory.path()).map_err(failed())?;
+        Ok(())
+    }
+}

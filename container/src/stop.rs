@@ -1,0 +1,92 @@
+//! Ending what runs: first by the signal that it wants, then by the one that nobody can ignore.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use rbox_store::ContainerEntry;
+use rbox_sys::clone::signal_pidfd;
+use rbox_sys::poll::{self, Interest};
+use rbox_sys::signal::Signal;
+use rbox_types::ContainerId;
+
+use crate::record::{Made, Record};
+use crate::start::STOPPED;
+use crate::{Engine, Error};
+
+/// How long a supervisor may take to write down the end, and to remove what it is to remove.
+const SUPERVISOR: Duration = Duration::from_secs(30);
+
+impl Engine {
+    /// Has a container end, and waits for that: its own stop signal, and after `timeout`, or its own one, SIGKILL. None of
+    /// those that do not run. It is not started again by its policy. Gives its id.
+    pub fn stop(&self, name_or_id: &str, signal: Option<Signal>, timeout: Option<Duration>) -> Result<ContainerId, Error> {
+        let entry = self.store.find_container(name_or_id)?;
+        if entry.running {
+            self.end(&entry, signal, timeout)?;
+        }
+        Ok(entry.id)
+    }
+
+    /// Stops a container where it runs, and starts it; one that ran in the foreground cannot be started again.
+    pub fn restart(&self, name_or_id: &str, signal: Option<Signal>, timeout: Option<Duration>) -> Result<ContainerId, Error> {
+        let id = self.stop(name_or_id, signal, timeout)?;
+        self.start(id.as_str())
+    }
+
+    /// As [`stop`](Self::stop), of one that runs.
+    pub(crate) fn end(&self, entry: &ContainerEntry, signal: Option<Signal>, timeout: Option<Duration>) -> Result<(), Error> {
+        let failed = || Error::io("stop", entry.name.as_str());
+        // Before its end, so that its monitor sees why.
+        mark_stopped(entry)?;
+        let made = Made::read(&entry.path).map_err(failed())?;
+        let first = made.as_ref().and_then(Made::first_process);
+        let process = first.map(|first| first.open()).transpose().map_err(failed())?.flatten();
+        if let (Some(made), Some(process)) = (&made, &process) {
+            signal_pidfd(process, signal.unwrap_or_else(|| made.stop_signal())).map_err(failed())?;
+            if !ended_within(process, timeout.unwrap_or_else(|| made.stop_timeout())).map_err(failed())? {
+                signal_pidfd(process, Signal::KILL).map_err(failed())?;
+            }
+        }
+        if let Some(monitor) = made.and_then(|made| made.monitor) {
+            // It may be waiting to start the workload again.
+            if let Some(monitor) = monitor.open().map_err(failed())? {
+                signal_pidfd(&monitor, Signal::TERM).map_err(failed())?;
+            }
+        }
+        self.wait_for_supervisor(entry)
+    }
+
+    /// Until the container's supervisor has written down the end.
+    pub(crate) fn wait_for_supervisor(&self, entry: &ContainerEntry) -> Result<(), Error> {
+        let until = Instant::now() + SUPERVISOR;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match self.store.find_container(entry.id.as_str()) {
+                Ok(now) if now.running => {}
+                // It has been removed, as it was to be.
+                _ => return Ok(()),
+            }
+            if Instant::now() >= until {
+                return Err(Error::StillRunning(entry.name.clone()));
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Says that somebody wants the container to end: its monitor does not start it again then.
+pub(crate) fn mark_stopped(entry: &ContainerEntry) -> Result<(), Error> {
+    // Neither needs room, nor fails for want of it in a way that should keep a container from being stopped.
+    let mark = entry.path.join(STOPPED);
+    match fs::File::create(&mark) {
+        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => Ok(()),
+        result => result.map(drop).map_err(Error::io("create", mark.display())),
+    }
+}
+
+fn ended_within(process: &OwnedFd, timeout: Duration) -> std::io::Result<bool> {
+    let [ended] = poll::wait([(process.as_fd(), Interest::Read)], Some(timeout))?;
+    Ok(ended)
+}

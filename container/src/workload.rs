@@ -1,0 +1,52 @@
+//! A planned container as the runtime takes it.
+
+use std::path::Path;
+
+use rbox_runtime::seccomp::Refusals;
+use rbox_runtime::{Failure, Streams, Subject, Workload};
+use rbox_types::ContainerId;
+
+use crate::plan::RunPlan;
+
+/// What there is to start.
+pub(crate) struct Start<'a> {
+    pub(crate) planned: &'a RunPlan,
+    pub(crate) id: &'a ContainerId,
+    pub(crate) bundle: &'a Path,
+    /// The words of its root filesystem.
+    pub(crate) root: &'a [u8],
+    /// This process's standard input reaches the workload.
+    pub(crate) interactive: bool,
+    pub(crate) reaper: bool,
+}
+
+/// The first process of a container; `before` is what is to be done before it runs.
+pub(crate) fn workload<'a>(
+    start: Start<'a>,
+    refusals: Option<&'a mut dyn FnMut(Refusals)>,
+    before: &'a mut dyn FnMut(u32) -> Result<(), Failure>,
+) -> Workload<'a> {
+    let Start { planned, id, bundle, root, interactive, reaper } = start;
+    Workload {
+        spec: &planned.spec,
+        built_in_filter: planned.built_in_filter,
+        streams: if interactive { Streams::Inherit } else { Streams::NoInput },
+        reaper,
+        preserved: 0,
+        no_pivot: false,
+        place: None,
+        new_keyring: true,
+        root,
+        subject: Subject {
+            oci_version: planned.spec.version().clone(),
+            id: id.to_string(),
+            bundle: bundle.to_owned(),
+            ..Subject::default()
+        },
+        beside: None,
+        outlives: false,
+        held: None,
+        refusals,
+        before,
+    }
+}
