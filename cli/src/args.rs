@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, FromArgMatches, Parser, Subcommand};
 use rbox_rootless::Choice;
 
-use crate::commands::{audit, exec, gc, images, info, inspect, oci, ps, pull, rm, rmi, run};
+use crate::commands::{audit, events, exec, gc, images, info, inspect, logs, oci, ps, pull, rm, rmi, run};
 
 /// Run containers without root, without a daemon.
 #[derive(Debug, Parser)]
@@ -85,6 +85,8 @@ verbs! {
     "run" => Run(run::Run),
     /// Run one more command in a container that runs
     "exec" => Exec(exec::Exec),
+    /// Show what containers have printed
+    "logs" => Logs(logs::Logs),
     /// List containers
     "ps" | "list" => Ps(ps::Ps),
     /// List images
@@ -93,6 +95,8 @@ verbs! {
     "rm" => Rm(rm::Rm),
     /// Remove images
     "rmi" => Rmi(rmi::Rmi),
+    /// Show what happens to containers and images
+    "events" => Events(events::Events),
     /// Show all that is known of containers or images
     "inspect" => Inspect(inspect::Inspect),
     /// Show what a container may do and see, and how that differs from Docker's default

@@ -3,11 +3,13 @@
 pub(crate) mod audit;
 mod denied;
 mod environment;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod gc;
 pub(crate) mod images;
 pub(crate) mod info;
 pub(crate) mod inspect;
+pub(crate) mod logs;
 pub(crate) mod oci;
 pub(crate) mod ps;
 pub(crate) mod pull;
@@ -32,6 +34,8 @@ pub(crate) fn act(args: Args) -> Result<u8, Failure> {
         Command::Images(images) => images.act(&engine()?)?,
         Command::Rm(rm) => return rm.act(&engine()?),
         Command::Rmi(rmi) => return rmi.act(&engine()?),
+        Command::Logs(logs) => return logs.act(&engine()?),
+        Command::Events(events) => events.act(&engine()?)?,
         Command::Inspect(inspect) => return inspect.act(&engine()?),
         Command::Audit(audit) => audit.act(&engine()?)?,
         Command::Gc(gc) => return gc.act(&engine()?),

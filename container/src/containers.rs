@@ -7,7 +7,7 @@ use rbox_types::{ContainerId, ContainerName, Exit};
 
 use crate::record::{Finished, Made, Record};
 use crate::restart::RestartPolicy;
-use crate::{Engine, Error};
+use crate::{Engine, Error, events};
 
 /// What a container is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +141,9 @@ impl Engine {
             Err(rbox_store::Error::NoContainer(_)) if force => return Ok(entry.id),
             directory => directory?,
         };
+        let image = Made::read(&entry.path).ok().flatten().map(|made| made.image);
         directory.remove(&|path| self.remove_tree(path))?;
+        events::note(&self.store, &events::of_container("remove", &entry.id, &entry.name, image.as_ref()));
         Ok(entry.id)
     }
 }

@@ -109,7 +109,7 @@ impl Draft {
             monitor: None,
             restarts: 0,
             restart: request.restart,
-            log: request.log.clone(),
+            log: None,
             image: request.image.clone(),
             image_id: self.image.config_digest,
             args: process.args().clone().unwrap_or_default(),

@@ -4,6 +4,8 @@ use std::{fmt, io};
 
 use rbox_types::{ChainId, ContainerName, DiffId, Exit, Reference};
 
+use crate::logs::Driver;
+
 /// A failure of the engine.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -40,6 +42,17 @@ pub enum Error {
     /// A container that does not end.
     #[error("container {0} has been killed, and its supervisor has not ended")]
     StillRunning(ContainerName),
+    /// A container whose output went to its caller.
+    #[error("container {0} has no log: it ran in the foreground, and what it printed went to whoever ran it")]
+    NoLog(ContainerName),
+    /// A container whose log is not kept.
+    #[error("container {container}: configured logging driver does not support reading (it is {driver})")]
+    UnreadableLog {
+        /// The container.
+        container: ContainerName,
+        /// The driver.
+        driver: Driver,
+    },
     /// `--explain-denied` where no filter is.
     #[error("cannot explain what is denied: the container has no seccomp profile, and so nothing is")]
     NothingDenies,

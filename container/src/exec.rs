@@ -17,12 +17,13 @@ use crate::record::Made;
 use crate::request::ExecRequest;
 use crate::root::Wanted;
 use crate::supervise::{Supervised, Terminal, supervise_until};
-use crate::{Error, held, worker};
+use crate::{Error, events, held, worker};
 
 /// Runs a process in a container of the store at `root`, or of this user's own, and waits for its end. One that is left to
 /// itself has ended well as far as its caller is concerned.
 pub fn exec(root: Option<PathBuf>, request: &ExecRequest) -> Result<Exit, Error> {
-    let entry = open_store(root)?.find_container(&request.container)?;
+    let store = open_store(root)?;
+    let entry = store.find_container(&request.container)?;
     let on = || entry.name.as_str();
     let not_running = || Error::NotRunning(entry.name.clone());
     if !entry.running {
@@ -68,13 +69,18 @@ pub fn exec(root: Option<PathBuf>, request: &ExecRequest) -> Result<Exit, Error>
         before: &mut |_| Ok(()),
     };
     let mut running = launch.start(workload, &mut Trace::off())?;
+    let happened = |action| events::of_container(action, &entry.id, &entry.name, Some(&made.image));
+    events::note(&store, &happened("exec_start"));
     let supervised = if request.detach {
         Supervised::Left(running.take_console().map(Into::into), running)
     } else {
         supervise_until(running, &signals, terminal, request.interactive, &request.detach_keys, &mut || {})?
     };
     match supervised {
-        Supervised::Ended(exit) => return Ok(exit),
+        Supervised::Ended(exit) => {
+            events::note(&store, &happened("exec_died").with("exitCode", exit.status()));
+            return Ok(exit);
+        }
         Supervised::Left(None, running) => _ = running.release(),
         Supervised::Left(Some(master), running) => {
             held::hold(&master, running).map_err(Error::io("go on holding", "the terminal"))?;

@@ -7,7 +7,7 @@ use rbox_types::{Digest, Platform, Reference};
 
 use crate::pull::{PullOutput, PullRequest};
 use crate::request::{PullPolicy, RunRequest};
-use crate::{Engine, Error};
+use crate::{Engine, Error, events};
 
 /// An image in a list.
 #[derive(Debug, Clone)]
@@ -164,6 +164,10 @@ impl Engine {
             self.remove_container(container.id.as_str(), false)?;
         }
         self.store.untag(&record.reference)?;
+        events::note(&self.store, &events::of_image("untag", &image.config_digest, &record.reference));
+        if others == 1 {
+            events::note(&self.store, &events::of_image("remove", &image.config_digest, &record.reference));
+        }
         Ok(Unnamed { reference: record.reference, id: image.config_digest, collected: self.gc()? })
     }
 

@@ -122,7 +122,9 @@ impl Monitor {
         let opened = dir::open(path).map_err(on_socket())?;
         let socket = Channel::listen(std::os::fd::AsFd::as_fd(&opened), ATTACH).map_err(on_socket())?;
         let clients = Clients::of(socket).map_err(on_socket())?;
-        let log = LogWriter::open(path, &made.log, Timestamp::now()).map_err(Error::io("open the log in", path.display()))?;
+        let options = made.log.clone().unwrap_or_default();
+        let log = LogWriter::open(path, &options, Timestamp::now());
+        let log = log.map_err(Error::io("open the log in", path.display()))?;
         Ok(Self {
             directory,
             setup,

@@ -20,7 +20,7 @@ use rbox_rootless::worker::Worker;
 use rbox_store::{Descriptor, ImageRecord, LayerRecord, Lease, Staged, StagedBlob, StagedLayer};
 use rbox_types::{Digest, Platform, Reference};
 
-use crate::{Engine, Error, worker};
+use crate::{Engine, Error, events, worker};
 
 /// What to pull.
 #[derive(Debug, Clone)]
@@ -101,6 +101,7 @@ impl Engine {
             pulled_at: Timestamp::now(),
         };
         lease.name(&record)?;
+        events::note(&self.store, &events::of_image("pull", &loaded.config_digest, &request.reference));
         Ok(Pulled { digest: record.index.unwrap_or(record.manifest.digest), image: loaded })
     }
 

@@ -8,6 +8,7 @@
 //! ├─ stopped              empty: somebody has stopped it, and it is not to be restarted
 //! ├─ exit.json            [`Finished`]; missing while the workload runs
 //! ├─ attach               the socket of its monitor
+//! ├─ log log.1 …          what it printed ([`logs`](crate::logs))
 //! └─ upper/ work/         the overlay's; upper holds what the workload wrote
 //! ```
 //!
@@ -52,9 +53,6 @@ pub struct Made {
     /// When its monitor does so.
     #[serde(default)]
     pub restart: RestartPolicy,
-    /// Where what it prints goes, where it has a monitor.
-    #[serde(default)]
-    pub log: LogOptions,
     /// What whoever joins it must know; none in the records of an rbox that joined nothing.
     #[serde(default)]
     pub(crate) joining: Option<Joining>,
@@ -84,6 +82,9 @@ pub struct Made {
     /// What was said about security.
     #[serde(default)]
     pub security: SecurityWords,
+    /// Where what it prints goes; none where that is the caller.
+    #[serde(default)]
+    pub log: Option<LogOptions>,
 }
 
 /// What one more process in a container shares with the first one, besides what was asked for.

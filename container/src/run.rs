@@ -21,7 +21,7 @@ use crate::request::RunRequest;
 use crate::siblings::Siblings;
 use crate::supervise::{Terminal, supervise};
 use crate::workload::{Start, workload};
-use crate::{Engine, Error, worker};
+use crate::{Engine, Error, events, worker};
 
 /// A run that has ended.
 #[derive(Debug)]
@@ -82,12 +82,19 @@ impl Engine {
                 // From here on it can be joined.
                 flock::lock(file, Mode::Exclusive).map_err(record_error(&directory))?;
             }
+            // Here and not earlier: while the workload begins there is time.
+            let happened = |action| events::of_container(action, &draft.id, &draft.name, Some(&request.image));
+            events::note(&self.store, &[happened("create"), happened("start")]);
             let exit = supervise(running, &signals, terminal, request.interactive, &mut || siblings.invite())?;
             trace.mark("supervise the workload to its end");
             Ok(exit)
         };
         let ran: Result<Exit, Error> = attempt();
+        let died = events::of_container("die", &draft.id, &draft.name, Some(&request.image));
+        let died = died.with("exitCode", ran.as_ref().map_or_else(Error::status, |exit| exit.status()));
+        let removed = events::of_container("remove", &draft.id, &draft.name, Some(&request.image));
         self.finish(request, directory, ran.as_ref().copied().map_err(Error::status))?;
+        events::note(&self.store, if request.rm { &[died, removed] } else { std::slice::from_ref(&died) });
         trace.mark(if request.rm { "remove the container" } else { "record the end" });
         let exit = ran?;
         let denied = request.explain_denied.then(|| watch.finish(&request.security, KernelVersion::of_host()));

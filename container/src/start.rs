@@ -129,7 +129,8 @@ impl Engine {
             rm: request.rm,
         };
         startable.write(directory.path()).map_err(failed())?;
-        draft.record(request).write(directory.path()).map_err(failed())?;
+        let record = Made { log: Some(request.log.clone()), ..draft.record(request) };
+        record.write(directory.path()).map_err(failed())?;
         Ok(())
     }
 }

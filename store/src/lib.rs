@@ -24,14 +24,18 @@ mod blobs;
 mod containers;
 mod durability;
 mod error;
+mod events;
 mod files;
 mod gc;
+mod generations;
 mod index;
 mod layers;
 mod lease;
+mod lines;
 mod locks;
 mod manifest;
 mod names;
+mod waiter;
 
 use std::{
     ffi::OsString,
@@ -47,10 +51,14 @@ pub use blobs::StagedBlob;
 pub use containers::{ContainerDir, ContainerEntry, ContainerRefs};
 pub use durability::Suspects;
 pub use error::Error;
+pub use events::{Event, EventKind, EventReader, Events, EventsFrom};
 pub use gc::Collected;
+pub use generations::Generations;
 pub use layers::{Layer, LayerRecord, StagedLayer};
 pub use lease::{Lease, Staged};
+pub use lines::Lines;
 pub use names::{Descriptor, ImageRecord};
+pub use waiter::Waiter;
 
 use crate::{
     error::{IoContext, Result},
@@ -75,6 +83,7 @@ use crate::{
 /// │  └─ …                           whatever the container's owner keeps there
 /// ├─ container-names/<name>         symbolic link that says its id, in base64url: the container is there if this is
 /// ├─ volumes/<name>/
+/// ├─ events  events.1 …             what has happened, a line of JSON each ([`Events`])
 /// ├─ unsettled/<boot id>/           empty files that name the blobs and layers not known to be on the disk
 /// ├─ locks/                         gc, index, blob.<hex>, layer.<map key>.<hex>, userns.<map key>
 /// └─ tmp/<lease>/                   lock, keep (what it wants), and what it makes; tmp/dead.* waits for deletion
@@ -164,6 +173,7 @@ impl Store {
                     | "locks"
                     | "lost+found"
             );
+            let ours = ours || events::is_journal(&entry);
             if !ours && !DIRECTORIES.contains(&entry.as_str()) {
                 return Err(Error::NotAStore { root: root.clone(), entry });
             }

@@ -19,6 +19,7 @@ pub mod fd;
 pub mod flock;
 pub mod ids;
 pub mod in_root;
+pub mod inotify;
 pub mod ioprio;
 pub mod keyring;
 pub mod listener;

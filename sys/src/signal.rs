@@ -196,6 +196,13 @@ pub fn reset_pipe() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
+/// Has a write that goes beyond the largest size for files (RLIMIT_FSIZE) fail with EFBIG, instead of SIGXFSZ ending this
+/// process.
+pub fn ignore_file_size_limit() {
+    // SAFETY: installs no handler.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// Blocks every signal, for [`wait`]. Faults of this process itself end it all the same.
 pub fn block_all() {
     mask(&full());
