@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(offset(Some("UTC"), "East"), 0);
         assert_eq!(offset(Some("East"), "none"), 7200);
         assert_eq!(offset(Some(":East"), "none"), 7200);
-        assert_eq!(offset(Some("X-3"), "none"), 10800);
+        assert_eq!(offset(Some("XXX-3"), "none"), 10800);
         assert_eq!(offset(Some("No/Such"), "East"), 0);
     }
 }

@@ -111,7 +111,8 @@ fn what_has_no_log_says_so() -> Result<()> {
 #[test]
 fn following_goes_on_over_new_files_and_ends_with_the_container() -> Result<()> {
     let fixture = Fixture::new()?;
-    let mut container = fixture.rbox.start(["run", "--name", "c", &fixture.image, "sh", "-c", "echo up; exec sleep 600"]);
+    let mut container =
+        fixture.rbox.start(["run", "--name", "c", &fixture.image, "sh", "-c", "echo up; exec sleep 600"]);
     container.expect("up\n");
     let directory = fixture.record("c", json!({ "driver": "json-file", "max_file": 3 }))?;
     let append = |text: &str| -> Result<()> {

@@ -102,11 +102,7 @@ impl Logs {
             }
             Ok(())
         };
-        if self.follow {
-            reader.follow(&mut || engine.has_ended(log), &mut give)
-        } else {
-            reader.all(false, &mut give)
-        }
+        if self.follow { reader.follow(&mut || engine.has_ended(log), &mut give) } else { reader.all(false, &mut give) }
     }
 }
 
@@ -138,7 +134,9 @@ impl<'a> Output<'a> {
         let open = &mut self.open[entry.stream as usize];
         if !std::mem::replace(open, !entry.ends) {
             self.bytes.extend_from_slice(self.prefix.as_bytes());
-            if self.timestamps && let Some(time) = entry.time() {
+            if self.timestamps
+                && let Some(time) = entry.time()
+            {
                 write!(self.bytes, "{time:.9} ")?;
             }
         }

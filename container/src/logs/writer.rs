@@ -166,7 +166,8 @@ impl Log {
         if end == 0 {
             return;
         }
-        let held_off = self.lost > 0 && (now < self.again_at && self.again_at.duration_since(now) <= PAUSE || !self.note_loss(now));
+        let held_off = self.lost > 0
+            && (now < self.again_at && self.again_at.duration_since(now) <= PAUSE || !self.note_loss(now));
         let out = std::mem::take(&mut self.out);
         let kept = if held_off { 0 } else { self.write(&out[..end], now) };
         if kept == end && end == out.len() {
