@@ -7,7 +7,9 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, FromArgMatches, Parser, Subcommand};
 use rbox_rootless::Choice;
 
-use crate::commands::{audit, events, exec, gc, images, info, inspect, logs, oci, ps, pull, rm, rmi, run};
+use crate::commands::{
+    attach, audit, events, exec, gc, images, info, inspect, logs, oci, ps, pull, rm, rmi, run, start, stop,
+};
 
 /// Run containers without root, without a daemon.
 #[derive(Debug, Parser)]
@@ -87,6 +89,14 @@ verbs! {
     "exec" => Exec(exec::Exec),
     /// Show what containers have printed
     "logs" => Logs(logs::Logs),
+    /// Start containers that do not run
+    "start" => Start(start::Start),
+    /// Have containers end, and wait for that
+    "stop" => Stop(stop::Stop),
+    /// Stop containers where they run, and start them
+    "restart" => Restart(stop::Restart),
+    /// Show what a container that runs prints, and let it have standard input
+    "attach" => Attach(attach::Attach),
     /// List containers
     "ps" | "list" => Ps(ps::Ps),
     /// List images

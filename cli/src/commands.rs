@@ -1,5 +1,6 @@
 //! One file a command: its flags and what it does.
 
+pub(crate) mod attach;
 pub(crate) mod audit;
 mod denied;
 mod environment;
@@ -16,6 +17,8 @@ pub(crate) mod pull;
 pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
+pub(crate) mod start;
+pub(crate) mod stop;
 
 use rbox_container::Engine;
 
@@ -29,6 +32,10 @@ pub(crate) fn act(args: Args) -> Result<u8, Failure> {
     match args.command {
         Command::Run(run) => return run.act(&engine()?),
         Command::Exec(exec) => return exec.act(global.root),
+        Command::Start(start) => return start.act(&engine()?),
+        Command::Stop(stop) => return stop.act(&engine()?),
+        Command::Restart(restart) => return restart.act(&engine()?),
+        Command::Attach(attach) => return attach.act(&engine()?),
         Command::Pull(pull) => pull.act(&engine()?)?,
         Command::Ps(ps) => ps.act(&engine()?)?,
         Command::Images(images) => images.act(&engine()?)?,

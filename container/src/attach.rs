@@ -89,12 +89,7 @@ impl Client {
         })
     }
 
-    fn exchange(
-        &self,
-        attachment: &Attachment,
-        signals: &SignalFd,
-        terminal: Option<&Terminal>,
-    ) -> io::Result<Heard> {
+    fn exchange(&self, attachment: &Attachment, signals: &SignalFd, terminal: Option<&Terminal>) -> io::Result<Heard> {
         let (stdin, stdout) = (io::stdin(), io::stdout());
         let _raw = match terminal {
             Some(_) if attachment.input && tty::is_terminal(stdin.as_fd()) => {
@@ -108,11 +103,8 @@ impl Client {
         let mut input = attachment.input;
         loop {
             let reading = if input { Interest::Read } else { Interest::None };
-            let waited = [
-                (self.channel.as_fd(), Interest::Read),
-                (signals.as_fd(), Interest::Read),
-                (stdin.as_fd(), reading),
-            ];
+            let waited =
+                [(self.channel.as_fd(), Interest::Read), (signals.as_fd(), Interest::Read), (stdin.as_fd(), reading)];
             let [said, signalled, typed] = poll::wait(waited, None)?;
             if said && let Some(heard) = self.print(attachment)? {
                 return Ok(heard);

@@ -118,7 +118,9 @@ impl Engine {
         let made = Made::read(&entry.path).map_err(read_error())?;
         let finished = Finished::read(&entry.path).map_err(read_error())?;
         let status = match (entry.running, &made, finished) {
-            (true, Some(made), Some(finished)) if made.restart != RestartPolicy::No => ContainerStatus::Restarting { at: finished.at, exit: finished.exit },
+            (true, Some(made), Some(finished)) if made.restart != RestartPolicy::No => {
+                ContainerStatus::Restarting { at: finished.at, exit: finished.exit }
+            }
             (true, Some(made), None) if made.pid != 0 => {
                 ContainerStatus::Running { since: made.since(), pid: made.pid }
             }
@@ -143,7 +145,7 @@ impl Engine {
         };
         let image = Made::read(&entry.path).ok().flatten().map(|made| made.image);
         directory.remove(&|path| self.remove_tree(path))?;
-        events::note(&self.store, &events::of_container("remove", &entry.id, &entry.name, image.as_ref()));
+        events::note(&self.store, &[events::of_container("remove", &entry.id, &entry.name, image.as_ref())]);
         Ok(entry.id)
     }
 }

@@ -74,12 +74,7 @@ impl Draft {
     }
 
     /// The root filesystem, with the overlay's own directories made: container root is who writes there.
-    pub(crate) fn root(
-        &self,
-        engine: &Engine,
-        directory: &ContainerDir,
-        volatile: bool,
-    ) -> Result<OverlayRoot, Error> {
+    pub(crate) fn root(&self, engine: &Engine, directory: &ContainerDir, volatile: bool) -> Result<OverlayRoot, Error> {
         let key = engine.identity.maps.key();
         let mut lowers = Vec::with_capacity(self.chain.len());
         for id in self.chain.iter().rev() {

@@ -167,9 +167,9 @@ pub(crate) fn of_image(action: &str, id: &Digest, name: &Reference) -> Event {
     Event::new(Timestamp::now(), EventKind::Image, action, id.hex(), name.to_string())
 }
 
-/// Writes an event down, if that can be done.
-pub(crate) fn note(store: &Store, event: &Event) {
-    let _ = store.events().append(event);
+/// Writes down what has happened, if that can be done.
+pub(crate) fn note(store: &Store, events: &[Event]) {
+    let _ = store.events().append(events);
 }
 
 #[cfg(test)]

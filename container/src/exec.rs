@@ -70,7 +70,7 @@ pub fn exec(root: Option<PathBuf>, request: &ExecRequest) -> Result<Exit, Error>
     };
     let mut running = launch.start(workload, &mut Trace::off())?;
     let happened = |action| events::of_container(action, &entry.id, &entry.name, Some(&made.image));
-    events::note(&store, &happened("exec_start"));
+    events::note(&store, &[happened("exec_start")]);
     let supervised = if request.detach {
         Supervised::Left(running.take_console().map(Into::into), running)
     } else {
@@ -78,7 +78,7 @@ pub fn exec(root: Option<PathBuf>, request: &ExecRequest) -> Result<Exit, Error>
     };
     match supervised {
         Supervised::Ended(exit) => {
-            events::note(&store, &happened("exec_died").with("exitCode", exit.status()));
+            events::note(&store, &[happened("exec_died").with("exitCode", exit.status())]);
             return Ok(exit);
         }
         Supervised::Left(None, running) => _ = running.release(),

@@ -164,9 +164,9 @@ impl Engine {
             self.remove_container(container.id.as_str(), false)?;
         }
         self.store.untag(&record.reference)?;
-        events::note(&self.store, &events::of_image("untag", &image.config_digest, &record.reference));
+        events::note(&self.store, &[events::of_image("untag", &image.config_digest, &record.reference)]);
         if others == 1 {
-            events::note(&self.store, &events::of_image("remove", &image.config_digest, &record.reference));
+            events::note(&self.store, &[events::of_image("remove", &image.config_digest, &record.reference)]);
         }
         Ok(Unnamed { reference: record.reference, id: image.config_digest, collected: self.gc()? })
     }

@@ -55,6 +55,7 @@ pub use monitor::StartFailure;
 pub use plan::{PlanError, RunPlan, console_size};
 pub use pull::{LayerState, PullOutput, PullRequest, Pulled};
 pub use rbox_store::Collected;
+pub use rbox_sys::signal::Signal;
 pub use request::{ExecRequest, PullPolicy, RunRequest, Tmpfs, Volume};
 pub use restart::RestartPolicy;
 pub use run::Ran;

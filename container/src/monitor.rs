@@ -116,7 +116,7 @@ impl Monitor {
         let mut made = Made::read(path).map_err(on_records())?.ok_or_else(missing)?;
         made.monitor = Some(rbox_runtime::ProcessId::of_self().map_err(on_monitor())?);
         made.restarts = 0;
-        let on_socket = || Error::io("listen at", path.join(ATTACH).display());
+        let on_socket = || Error::io("listen in", path.display());
         // The one of a monitor that was killed.
         let _ = fs::remove_file(path.join(ATTACH));
         let opened = dir::open(path).map_err(on_socket())?;

@@ -101,7 +101,7 @@ impl Engine {
             pulled_at: Timestamp::now(),
         };
         lease.name(&record)?;
-        events::note(&self.store, &events::of_image("pull", &loaded.config_digest, &request.reference));
+        events::note(&self.store, &[events::of_image("pull", &loaded.config_digest, &request.reference)]);
         Ok(Pulled { digest: record.index.unwrap_or(record.manifest.digest), image: loaded })
     }
 

@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn what_is_started_again() {
-        let of = |policy: &str, exit, restarts| policy.parse::<RestartPolicy>().expect("valid").restarts(exit, restarts);
+        let of =
+            |policy: &str, exit, restarts| policy.parse::<RestartPolicy>().expect("valid").restarts(exit, restarts);
         assert!(!of("no", Exit::Code(1), 0));
         assert!(of("on-failure", Exit::Code(1), 1000) && !of("on-failure", Exit::Code(0), 0));
         assert!(of("on-failure:2", Exit::Signal(9), 1) && !of("on-failure:2", Exit::Signal(9), 2));

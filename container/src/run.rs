@@ -54,7 +54,7 @@ impl Engine {
         let directory = draft.make(self)?;
         let mut watch = Watch::default();
         let mut hear = |refusals| watch.begin(refusals);
-        let mut attempt = || {
+        let attempt = || {
             let root = draft.root(self, &directory, request.rm)?;
             trace.mark("make the container's directory");
             let mut record_file = None;
@@ -92,9 +92,9 @@ impl Engine {
         let ran: Result<Exit, Error> = attempt();
         let died = events::of_container("die", &draft.id, &draft.name, Some(&request.image));
         let died = died.with("exitCode", ran.as_ref().map_or_else(Error::status, |exit| exit.status()));
-        let removed = events::of_container("remove", &draft.id, &draft.name, Some(&request.image));
+        let happened = [died, events::of_container("remove", &draft.id, &draft.name, Some(&request.image))];
         self.finish(request, directory, ran.as_ref().copied().map_err(Error::status))?;
-        events::note(&self.store, if request.rm { &[died, removed] } else { std::slice::from_ref(&died) });
+        events::note(&self.store, &happened[..if request.rm { 2 } else { 1 }]);
         trace.mark(if request.rm { "remove the container" } else { "record the end" });
         let exit = ran?;
         let denied = request.explain_denied.then(|| watch.finish(&request.security, KernelVersion::of_host()));

@@ -20,7 +20,12 @@ const SUPERVISOR: Duration = Duration::from_secs(30);
 impl Engine {
     /// Has a container end, and waits for that: its own stop signal, and after `timeout`, or its own one, SIGKILL. None of
     /// those that do not run. It is not started again by its policy. Gives its id.
-    pub fn stop(&self, name_or_id: &str, signal: Option<Signal>, timeout: Option<Duration>) -> Result<ContainerId, Error> {
+    pub fn stop(
+        &self,
+        name_or_id: &str,
+        signal: Option<Signal>,
+        timeout: Option<Duration>,
+    ) -> Result<ContainerId, Error> {
         let entry = self.store.find_container(name_or_id)?;
         if entry.running {
             self.end(&entry, signal, timeout)?;
@@ -29,13 +34,29 @@ impl Engine {
     }
 
     /// Stops a container where it runs, and starts it; one that ran in the foreground cannot be started again.
-    pub fn restart(&self, name_or_id: &str, signal: Option<Signal>, timeout: Option<Duration>) -> Result<ContainerId, Error> {
+    pub fn restart(
+        &self,
+        name_or_id: &str,
+        signal: Option<Signal>,
+        timeout: Option<Duration>,
+    ) -> Result<ContainerId, Error> {
         let id = self.stop(name_or_id, signal, timeout)?;
         self.start(id.as_str())
     }
 
+    /// The ids of those that run.
+    pub fn running(&self) -> Result<Vec<String>, Error> {
+        let running = self.store.containers()?.into_iter().filter(|entry| entry.running);
+        Ok(running.map(|entry| entry.id.to_string()).collect())
+    }
+
     /// As [`stop`](Self::stop), of one that runs.
-    pub(crate) fn end(&self, entry: &ContainerEntry, signal: Option<Signal>, timeout: Option<Duration>) -> Result<(), Error> {
+    pub(crate) fn end(
+        &self,
+        entry: &ContainerEntry,
+        signal: Option<Signal>,
+        timeout: Option<Duration>,
+    ) -> Result<(), Error> {
         let failed = || Error::io("stop", entry.name.as_str());
         // Before its end, so that its monitor sees why.
         mark_stopped(entry)?;
@@ -87,6 +108,8 @@ pub(crate) fn mark_stopped(entry: &ContainerEntry) -> Result<(), Error> {
 }
 
 fn ended_within(process: &OwnedFd, timeout: Duration) -> std::io::Result<bool> {
-    let [ended] = poll::wait([(process.as_fd(), Interest::Read)], Some(timeout))?;
+    // Longer than anybody waits is for ever.
+    let limit = Some(timeout).filter(|timeout| *timeout < Duration::from_secs(u32::MAX.into()));
+    let [ended] = poll::wait([(process.as_fd(), Interest::Read)], limit)?;
     Ok(ended)
 }

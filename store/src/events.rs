@@ -147,10 +147,10 @@ pub(crate) fn is_journal(name: &str) -> bool {
 }
 
 impl Events {
-    /// Writes down an event.
-    pub fn append(&self, event: &Event) -> Result<()> {
+    /// Writes down what has happened, in this order.
+    pub fn append(&self, events: &[Event]) -> Result<()> {
         let path = self.files.newest();
-        let line = line_of(event).at("write to", &path)?;
+        let lines = events.iter().map(line_of).collect::<io::Result<Vec<_>>>().at("write to", &path)?.concat();
         let began = Instant::now();
         loop {
             let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path).at("open", &path)?;
@@ -165,8 +165,8 @@ impl Events {
                 continue;
             }
             // One call: what of it has no room stays a broken line.
-            let written = (&file).write(&line).at("write to", &path)?;
-            if written < line.len() {
+            let written = (&file).write(&lines).at("write to", &path)?;
+            if written < lines.len() {
                 return Err(io::ErrorKind::StorageFull.into()).at("write to", &path);
             }
             if file.metadata().at("look at", &path)?.len() > self.file_size {
@@ -259,9 +259,9 @@ mod tests {
         let mut from_start = events.read(EventsFrom::Beginning).expect("nothing is there");
         let mut image = event(1).with("exitCode", 3).with("a label", "a\nb\u{1b}");
         image.image = Some("docker.io/library/alpine:3".into());
-        events.append(&event(0)).expect("append");
+        events.append(&[event(0)]).expect("append");
         let mut from_now = events.read(EventsFrom::Now).expect("read");
-        events.append(&image).expect("append");
+        events.append(std::slice::from_ref(&image)).expect("append");
         assert_eq!(all(&mut from_start), [event(0), image.clone()]);
         assert_eq!(all(&mut from_now), [image]);
         assert_eq!(all(&mut from_now), []);
@@ -280,7 +280,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let events = journal(directory.path(), FILE_SIZE);
         let path = directory.path().join("events");
-        events.append(&event(0)).expect("append");
+        events.append(&[event(0)]).expect("append");
         let whole = fs::read(&path).expect("read");
         for length in 1..whole.len() {
             for rest in [&b""[..], b"\0\0\0\0"] {
@@ -288,7 +288,7 @@ mod tests {
                 torn.extend_from_slice(&whole[..length]);
                 torn.extend_from_slice(rest);
                 fs::write(&path, torn).expect("write");
-                events.append(&event(2)).expect("append");
+                events.append(&[event(2)]).expect("append");
                 let mut read = all(&mut events.read(EventsFrom::Beginning).expect("read"));
                 // It was whole but for the line feed.
                 read.dedup();
@@ -301,7 +301,7 @@ mod tests {
     fn attributes_that_are_too_long_are_left_out() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let events = journal(directory.path(), FILE_SIZE);
-        events.append(&event(0).with("label", "x".repeat(LONGEST))).expect("append");
+        events.append(&[event(0).with("label", "x".repeat(LONGEST))]).expect("append");
         assert_eq!(all(&mut events.read(EventsFrom::Beginning).expect("read")), [event(0)]);
     }
 
@@ -310,7 +310,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let events = Events { files: Generations::new(directory.path(), NAME, 3), file_size: 1000 };
         for number in 0..100 {
-            events.append(&event(number)).expect("append");
+            events.append(&[event(number)]).expect("append");
         }
         let read = all(&mut events.read(EventsFrom::Beginning).expect("read"));
         assert!(read.len() < 40 && read.last() == Some(&event(99)), "{}", read.len());
@@ -354,7 +354,7 @@ mod tests {
                             if alone && !first {
                                 together.wait();
                             }
-                            events.append(&event(number).with("writer", writer)).expect("append");
+                            events.append(&[event(number).with("writer", writer)]).expect("append");
                             if alone && first {
                                 together.wait();
                             }

@@ -20,6 +20,8 @@ impl Signal {
     pub const KILL: Self = Self(libc::SIGKILL);
     /// Asks to end.
     pub const TERM: Self = Self(libc::SIGTERM);
+    /// Ctrl-\.
+    pub const QUIT: Self = Self(libc::SIGQUIT);
     /// The terminal's size changed.
     pub const WINCH: Self = Self(libc::SIGWINCH);
 

@@ -24,7 +24,7 @@ fn needs_helpers(rbox: &Rbox, image: &str) -> bool {
 }
 
 #[test]
-fn only_the_first_one_needs_the_helpers() -> Result<()> {
+fn siblings_need_no_helpers() -> Result<()> {
     let (rbox, image) = Rbox::with_small_image()?;
     assert!(needs_helpers(&rbox, &image));
     let first = stays(&rbox, &image, "first");
@@ -42,7 +42,7 @@ fn only_the_first_one_needs_the_helpers() -> Result<()> {
 
 /// Of the supervisor's death by kill(2) nothing is left that a later start would stumble over.
 #[test]
-fn who_was_offered_ids_keeps_them() -> Result<()> {
+fn siblings_keep_their_ids() -> Result<()> {
     let (rbox, image) = Rbox::with_small_image()?;
     let first = stays(&rbox, &image, "first");
     until(|| needs_helpers(&rbox, &image), |needs| !needs);
@@ -58,7 +58,7 @@ fn who_was_offered_ids_keeps_them() -> Result<()> {
 
 /// Root in a user namespace has every capability in those below it (user_namespaces(7)).
 #[test]
-fn no_container_is_below_another() -> Result<()> {
+fn siblings_are_not_below_each_other() -> Result<()> {
     let (rbox, image) = Rbox::with_small_image()?;
     let _first = stays(&rbox, &image, "first");
     until(|| needs_helpers(&rbox, &image), |needs| !needs);

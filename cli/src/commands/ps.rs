@@ -71,6 +71,9 @@ fn status(status: &ContainerStatus) -> String {
             let seconds = jiff::Timestamp::now().as_second() - since.as_second();
             format!("Up {}", output::duration(seconds))
         }
+        ContainerStatus::Restarting { at, exit } => {
+            format!("Restarting ({}) {}", exit.status(), output::ago(*at))
+        }
         ContainerStatus::Exited { at, exit } => format!("Exited ({}) {}", exit.status(), output::ago(*at)),
         ContainerStatus::Dead => "Dead".into(),
     }

@@ -3,11 +3,16 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use rbox_container::{Engine, Granted, PullPolicy, RunRequest, Security, SecurityOption, Tmpfs, Volume};
+use rbox_container::logs::{Driver, LogOptions};
+use rbox_container::{
+    Attachment, DetachKeys, Engine, Granted, PullPolicy, RestartPolicy, RunRequest, Security, SecurityOption, Tmpfs,
+    Volume,
+};
 use rbox_types::{ContainerName, InvalidReference, Platform, Reference};
 
 use crate::commands::denied;
 use crate::commands::environment::Environment;
+use crate::commands::start::status;
 use crate::failure::Failure;
 
 #[derive(Debug, Args)]
@@ -19,6 +24,22 @@ pub(crate) struct Run {
     /// Let standard input reach the command
     #[arg(short, long)]
     interactive: bool,
+
+    /// Leave it to a monitor of its own, and print its id
+    #[arg(short, long, conflicts_with_all = ["explain", "explain_denied"])]
+    detach: bool,
+
+    /// Start it again when it has ended: no, on-failure[:MAX], always or unless-stopped
+    #[arg(long, value_name = "POLICY", default_value = "no", conflicts_with_all = ["explain", "explain_denied"])]
+    restart: RestartPolicy,
+
+    /// Where what a container with a monitor prints goes: k8s-file, json-file or none
+    #[arg(long, value_name = "DRIVER", default_value = "k8s-file", value_parser = parse_driver)]
+    log_driver: Driver,
+
+    /// max-size=SIZE, max-file=COUNT
+    #[arg(long, value_name = "NAME=VALUE")]
+    log_opt: Vec<String>,
 
     /// Remove the container when it has ended
     #[arg(long)]
@@ -114,8 +135,26 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
-        let explain = self.explain;
+        let (explain, detach) = (self.explain, self.detach);
         let request = self.request()?;
+        if request.rm && request.restart != RestartPolicy::No {
+            return Err(Failure::new("--rm and --restart contradict each other"));
+        }
+        if detach {
+            let id = crate::progress::with_output(false, |output| engine.run_detached(&request, output))?;
+            println!("{id}");
+            return Ok(0);
+        }
+        if request.restart != RestartPolicy::No {
+            let id = crate::progress::with_output(false, |output| engine.create(&request, output))?;
+            let attachment = Attachment {
+                input: request.interactive,
+                outputs: [true; 2],
+                signals: true,
+                detach_keys: DetachKeys::default(),
+            };
+            return Ok(status(engine.start_attached(id.as_str(), &attachment)?));
+        }
         let ran = crate::progress::with_output(false, |output| engine.run(&request, explain, output))?;
         if let Some((plan, steps)) = ran.explained {
             explain_steps(&plan, &steps)?;
@@ -155,6 +194,9 @@ impl Run {
             interactive: self.interactive,
             tty: self.tty,
             rm: self.rm,
+            restart: self.restart,
+            log: LogOptions::parse(self.log_driver, self.log_opt.iter().map(String::as_str))
+                .map_err(|error| Failure::new(error.to_string()))?,
             init: self.init,
             read_only: self.read_only,
             volumes: self.volume,
@@ -162,6 +204,15 @@ impl Run {
             security,
             explain_denied: self.explain_denied,
         })
+    }
+}
+
+/// Passing output through is for who waits for it.
+fn parse_driver(text: &str) -> Result<Driver, String> {
+    match text.parse() {
+        Ok(Driver::Passthrough) => Err("it is not there yet; json-file, k8s-file and none are".into()),
+        Ok(driver) => Ok(driver),
+        Err(error) => Err(format!("{error}")),
     }
 }
 

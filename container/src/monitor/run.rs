@@ -104,8 +104,7 @@ impl Monitor {
         let mut killed_at: Option<Instant> = None;
         loop {
             let wants_output = self.clients.are_ready();
-            let mut waited =
-                vec![(running.as_fd(), Interest::Read), (self.signals.as_fd(), Interest::Read)];
+            let mut waited = vec![(running.as_fd(), Interest::Read), (self.signals.as_fd(), Interest::Read)];
             waited.extend(streams.interests(wants_output));
             let before_clients = waited.len();
             waited.extend(self.clients.interests(streams.take_input()));

@@ -70,7 +70,9 @@ impl Streams {
     pub(super) fn read<'a>(&mut self, which: usize, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
         let length = match self.outputs[which].as_mut()?.read(buffer) {
             Ok(length @ 1..) => length,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return None,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return None;
+            }
             // EIO: the last process that had the terminal open is gone.
             Ok(0) | Err(_) => {
                 self.outputs[which] = None;

@@ -1,0 +1,83 @@
+//! `rbox stop` and `rbox restart`
+
+use std::time::Duration;
+
+use clap::Args;
+use rbox_container::{Engine, Signal};
+use rbox_types::ContainerId;
+
+use crate::commands::each;
+use crate::failure::Failure;
+
+#[derive(Debug, Args)]
+pub(crate) struct Stop {
+    #[command(flatten)]
+    how: How,
+
+    /// All that run
+    #[arg(short, long)]
+    all: bool,
+
+    /// A container that is not there is no failure
+    #[arg(short, long)]
+    ignore: bool,
+
+    /// Names, or the beginnings of ids
+    #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restart {
+    #[command(flatten)]
+    how: How,
+
+    /// Names, or the beginnings of ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct How {
+    /// Seconds until it is killed; -1 for never [default: the container's own, or 10]
+    #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS", allow_negative_numbers = true)]
+    time: Option<i64>,
+
+    /// The signal that asks it to end [default: the container's own, or SIGTERM]
+    #[arg(short, long, value_name = "SIGNAL", value_parser = parse_signal)]
+    signal: Option<Signal>,
+}
+
+impl Stop {
+    pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
+        let containers = if self.all { engine.running()? } else { self.containers };
+        each(containers, |container| match self.how.act(|signal, time| engine.stop(container, signal, time)) {
+            Err(error) if self.ignore && error.is_not_found() => Ok(()),
+            result => result.map(|_| println!("{container}")).map_err(Into::into),
+        })
+    }
+}
+
+impl Restart {
+    pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
+        each(self.containers, |container| {
+            self.how.act(|signal, time| engine.restart(container, signal, time))?;
+            Ok(println!("{container}"))
+        })
+    }
+}
+
+impl How {
+    fn act(
+        &self,
+        act: impl FnOnce(Option<Signal>, Option<Duration>) -> Result<ContainerId, rbox_container::Error>,
+    ) -> Result<ContainerId, rbox_container::Error> {
+        // What is not negative fits; what is negative is never.
+        let time = self.time.map(|seconds| u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs));
+        act(self.signal, time)
+    }
+}
+
+fn parse_signal(text: &str) -> Result<Signal, String> {
+    Signal::parse(text).ok_or_else(|| "no such signal".into())
+}
