@@ -10,6 +10,7 @@ pub mod bundle;
 pub mod command;
 pub mod containerd;
 pub mod debian;
+pub mod detached;
 pub mod elf;
 pub mod fake;
 pub mod fixture;

@@ -75,6 +75,12 @@ impl Running {
         }
     }
 
+    /// Whether this text has come by now, after all that was waited for before; it still can be waited for.
+    pub fn has_printed(&mut self, text: &str) -> bool {
+        self.printed.extend(self.output.try_iter().flatten());
+        self.printed.windows(text.len()).any(|window| window == text.as_bytes())
+    }
+
     /// Sends a signal, by name, to the program (not to its process group).
     pub fn signal(&self, name: &str) -> Result<()> {
         processes::signal(self.child.id(), name)

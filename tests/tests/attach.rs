@@ -1,0 +1,133 @@
+//! `rbox attach` and `rbox start -a`: what a detached container prints, and what it reads.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use anyhow::Result;
+use rbox_tests::detached::Detached;
+use rbox_tests::patience::until;
+use rbox_tests::rbox::Rbox;
+use rbox_tests::terminal::Terminal;
+
+/// It prints `begin` when it may, so that who is attached by then misses nothing.
+const WAITS: &str = "until test -e /go; do sleep 0.05; done; ";
+
+#[test]
+fn several_see_the_same_and_its_status() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let script = format!("{WAITS} echo out; echo err >&2; until test -e /end; do sleep 0.05; done; exit 9");
+    let _container = Detached::start(&rbox, &image, "box", &[], &script);
+    let mut clients: Vec<_> = (0..3).map(|_| rbox.start(["attach", "--no-stdin", "box"])).collect();
+    // There is no sign of being attached but what comes through.
+    let attached = || rbox.run(["exec", "box", "sh", "-c", "echo ping > /proc/1/fd/1"]);
+    for client in &mut clients {
+        until(
+            || {
+                attached();
+                client.has_printed("ping")
+            },
+            |seen| *seen,
+        );
+    }
+    rbox.run(["exec", "box", "touch", "/go"]).success();
+    for client in &mut clients {
+        client.expect("out\n");
+    }
+    rbox.run(["exec", "box", "touch", "/end"]).success();
+    for client in &mut clients {
+        assert_eq!(client.wait(), 9);
+    }
+    Ok(())
+}
+
+#[test]
+fn start_attached_misses_nothing() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let container = Detached::start(&rbox, &image, "box", &["-i"], "cat; echo end >&2; exit 5");
+    rbox.run(["stop", "-t", "0", "box"]).success();
+    let outcome = rbox.run_with_input(["start", "-a", "-i", "box"], b"in and out\n").exits(5);
+    assert_eq!((&*outcome.stdout, &*outcome.stderr), ("in and out\n", "end\n"));
+    assert_eq!(container.logs(), "in and out\n", "and the log has it too");
+    Ok(())
+}
+
+#[test]
+fn much_goes_through_whole() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let _container = Detached::start(&rbox, &image, "box", &["--log-driver", "none", "-i"], "read x; cat");
+    rbox.run(["stop", "-t", "0", "box"]).success();
+    let mut input = b"go\n".to_vec();
+    input.extend((0..8_000_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes()));
+    let mut command = rbox.command(["start", "-ai", "box"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut stdin = child.stdin.take().expect("piped");
+    let (sent, output) = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let sent = stdin.write_all(&input);
+            drop(stdin);
+            sent
+        });
+        (child.wait_with_output(), sender.join().expect("it does not panic"))
+    });
+    let (sent, output) = (output, sent?);
+    sent?;
+    assert!(output.status.success());
+    assert!(output.stdout == input[3..], "{} bytes of {}", output.stdout.len(), input.len() - 3);
+    Ok(())
+}
+
+#[test]
+fn one_leaves_a_terminal_and_comes_back() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let container = Detached::start(&rbox, &image, "box", &["-it", "-e", "PS1=ready> "], "exec sh");
+    let attach = || Terminal::start(&rbox.command(["attach", "box"]), 30, 100);
+    let mut first = attach()?;
+    first.send("echo $((40 + 2))\r")?;
+    first.expect("42");
+    first.send("until stty size | grep '^30 100$'; do sleep 0.1; done\r")?;
+    first.expect("30 100");
+    assert_ne!(first.modes()?, first.modes_at_start(), "raw while one is attached");
+    first.send("kept=$((40 + 3))\r\x10\x11")?;
+    assert_eq!(first.wait(), 0);
+    assert_eq!(first.modes()?, first.modes_at_start());
+    assert_eq!(container.status(), "running");
+
+    let mut second = attach()?;
+    second.send("echo =$kept=\r")?;
+    second.expect("=43=");
+    second.resize(12, 34)?;
+    second.send("until stty size | grep '^12 34$'; do sleep 0.1; done\r")?;
+    second.expect("12 34");
+    second.send("exit 6\r")?;
+    assert_eq!(second.wait(), 6);
+    until(|| container.status(), |status| status == "exited");
+    Ok(())
+}
+
+#[test]
+fn a_client_that_is_killed_or_reads_nothing_harms_nobody() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let script = format!("{WAITS} seq 1 200000; echo the end");
+    let container = Detached::start(&rbox, &image, "box", &[], &script);
+    let killed = rbox.start(["attach", "--no-stdin", "box"]);
+    let mut stopped = rbox.start(["attach", "--no-stdin", "box"]);
+    stopped.signal("STOP")?;
+    killed.kill();
+    rbox.run(["exec", "box", "touch", "/go"]).success();
+    until(|| container.status(), |status| status == "exited");
+    assert!(container.logs().ends_with("200000\nthe end\n"));
+    stopped.signal("KILL")?;
+    stopped.wait();
+    Ok(())
+}
+
+#[test]
+fn who_has_no_monitor_cannot_be_attached_to() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let mut running = rbox.start(["run", "--rm", "--name", "box", &image, "sh", "-c", "echo ready; exec sleep 1000"]);
+    running.expect("ready");
+    let outcome = rbox.run(["attach", "box"]).exits(125);
+    assert!(outcome.stderr.contains("foreground") && outcome.stderr.contains("hint:"), "{}", outcome.stderr);
+    rbox.run(["attach", "nobody"]).exits(125);
+    Ok(())
+}
