@@ -99,7 +99,9 @@ impl Client {
             _ => None,
         };
         self.tell_size(terminal);
-        let mut watch = Watch::for_keys(&attachment.detach_keys);
+        // What comes from a file or a pipe, nobody types.
+        let typed_keys = if terminal.is_some() { &attachment.detach_keys } else { &DetachKeys::NONE };
+        let mut watch = Watch::for_keys(typed_keys);
         let mut input = attachment.input;
         loop {
             let reading = if input { Interest::Read } else { Interest::None };

@@ -161,9 +161,9 @@ impl Monitor {
             if let Some(failure) = failed
                 && let Some(starter) = starter.take()
             {
-                // What never ran is not started again.
-                let _ = say(&starter, &Heard::Failed(failure));
+                // What never ran is not started again. It is told when all is done: the next command finds nobody at work.
                 self.end();
+                let _ = say(&starter, &Heard::Failed(failure));
                 return Err(());
             }
             if !self.begins_again(&life) {

@@ -36,7 +36,7 @@ fn what_does_not_start_says_why() -> Result<()> {
         assert!(outcome.stderr.contains(command) && outcome.stdout.is_empty(), "{outcome:?}");
         rbox.run(["rm", "box"]).success();
         rbox.run(["run", "-d", "--rm", "--name", "box", &image, command]).exits(status);
-        rbox.run(["rm", "box"]).exits(1);
+        rbox.run(["rm", "box"]).exits(125);
     }
     Ok(())
 }
@@ -68,7 +68,7 @@ fn stop_asks_and_then_kills() -> Result<()> {
     rbox.run(["stop", "-t", "0", "stubborn"]).success();
     assert_eq!(stubborn.inspect(&["State", "ExitCode"]), 137);
     rbox.run(["stop", "stubborn"]).success();
-    rbox.run(["stop", "nobody"]).exits(1);
+    rbox.run(["stop", "nobody"]).exits(125);
     Ok(())
 }
 
