@@ -7,7 +7,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     thread,
@@ -16,7 +16,7 @@ use std::{
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
-use rbox_sys::flock;
+use rbox_sys::{at, flock};
 use rbox_types::{ChainId, ContainerId, ContainerName, Digest};
 use serde::{Deserialize, Serialize};
 
@@ -123,6 +123,16 @@ impl Store {
         self.entry(name, id)?.ok_or_else(none)
     }
 
+    /// Waits until a container has no owner any more: until it has ended, and what its owner wrote down of that is there.
+    /// Its directory may be gone then.
+    pub fn wait_for_owner(&self, entry: &ContainerEntry) -> Result<()> {
+        let path = entry.path.join(LOCK);
+        match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            file => flock::lock(file.at("open", &path)?, Mode::Shared).at("lock", &path),
+        }
+    }
+
     /// Becomes the owner of a container that has none: to start it again, or to remove it.
     pub fn claim_container(&self, entry: &ContainerEntry) -> Result<ContainerDir> {
         let none = || Error::NoContainer(entry.id.to_string());
@@ -151,13 +161,33 @@ impl Store {
         })
     }
 
+    /// Gives a container another name. Its owner, if it has one, need not know.
+    pub fn rename_container(&self, entry: &ContainerEntry, name: &ContainerName) -> Result<()> {
+        // A collection reads all names, and must not miss one that is just being changed.
+        let _gc = self.gc_lock(Mode::Shared)?;
+        let _index = self.index_lock()?;
+        let links = self.path("container-names");
+        let directory = File::open(&links).at("open", &links)?;
+        loop {
+            if self.named(&entry.name)?.as_ref() != Some(&entry.id) {
+                return Err(Error::NoContainer(entry.name.to_string()));
+            }
+            let [from, to] = [&entry.name, name].map(|name| name.as_str().as_bytes());
+            match at::rename_new(directory.as_fd(), from, to) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.free_if_stale(name)?,
+                result => return result.at("rename", &self.container_name_path(entry.name.as_str())),
+            }
+        }
+    }
+
     /// Takes over a container whose lock descriptor was handed down from the process that made it
     /// (see [`ContainerDir::into_lock`]).
     pub fn adopt_container(&self, id: &ContainerId, name: &ContainerName, lock: OwnedFd) -> ContainerDir {
         ContainerDir { store: self.clone(), id: id.clone(), name: name.clone(), path: self.container_path(id), lock }
     }
 
-    pub(crate) fn container_path(&self, id: &ContainerId) -> PathBuf {
+    /// The directory of a container, whether it is there or not.
+    pub fn container_path(&self, id: &ContainerId) -> PathBuf {
         self.path("containers").join(id.as_str())
     }
 
@@ -196,16 +226,23 @@ impl Store {
         // Taken, or left by a container whose directory somebody removed by hand. One at a time decides which.
         let _lock = self.index_lock()?;
         loop {
-            if let Some(other) = self.named(name)? {
-                if files::exists(&self.container_path(&other))? {
-                    return Err(Error::NameTaken { name: name.clone(), id: other });
-                }
-                files::remove(&link)?;
-            }
+            self.free_if_stale(name)?;
             match std::os::unix::fs::symlink(target_of(id), &link) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 result => return result.at("create", &link),
             }
+        }
+    }
+
+    /// Frees a name that a container has left which is not there any more; refuses one that is taken. The caller holds
+    /// the lock of the index.
+    fn free_if_stale(&self, name: &ContainerName) -> Result<()> {
+        match self.named(name)? {
+            Some(other) if files::exists(&self.container_path(&other))? => {
+                Err(Error::NameTaken { name: name.clone(), id: other })
+            }
+            Some(_) => files::remove(&self.container_name_path(name.as_str())),
+            None => Ok(()),
         }
     }
 
@@ -257,8 +294,7 @@ pub(crate) fn inspect(directory: &Path) -> Result<Option<(ContainerRefs, bool)>>
         file => file.at("read", &path)?,
     };
     let running = !flock::try_lock(&file, Mode::Shared).at("lock", &path)?;
-    let mut json = Vec::new();
-    file.read_to_end(&mut json).at("read", &path)?;
+    let json = files::read_small(&mut file).at("read", &path)?;
     Ok(serde_json::from_slice(&json).ok().map(|refs| (refs, running)))
 }
 
@@ -289,6 +325,9 @@ impl ContainerDir {
     pub fn remove(self, remove_tree: &dyn Fn(&Path) -> io::Result<()>) -> Result<()> {
         if self.store.named(&self.name)?.as_ref() == Some(&self.id) {
             files::remove(&self.store.container_name_path(self.name.as_str()))?;
+        } else if let Some((name, _)) = self.store.container_names()?.into_iter().find(|(_, id)| *id == self.id) {
+            // Renamed since this became its owner.
+            files::remove(&self.store.container_name_path(name.as_str()))?;
         }
         // Where it is: without a name it is garbage already.
         self.store.delete(&self.path, remove_tree)

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::Path,
 };
@@ -67,6 +67,28 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         content => content.at("read", path).map(Some),
+    }
+}
+
+/// What is in a regular file that is mostly small, with as few system calls as can be: lists read thousands.
+pub fn read_small(file: &mut fs::File) -> io::Result<Vec<u8>> {
+    const MOSTLY: usize = 4096;
+    let mut bytes = vec![0; MOSTLY];
+    let mut length = 0;
+    loop {
+        match file.read(&mut bytes[length..]) {
+            Ok(read) => {
+                length += read;
+                // A regular file gives less than is asked for only at its end.
+                if length < bytes.len() {
+                    bytes.truncate(length);
+                    return Ok(bytes);
+                }
+                bytes.resize(length * 2, 0);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 

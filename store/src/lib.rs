@@ -52,6 +52,7 @@ pub use containers::{ContainerDir, ContainerEntry, ContainerRefs};
 pub use durability::Suspects;
 pub use error::Error;
 pub use events::{Event, EventKind, EventReader, Events, EventsFrom};
+pub use files::read_small;
 pub use gc::Collected;
 pub use generations::Generations;
 pub use layers::{Layer, LayerRecord, StagedLayer};

@@ -128,3 +128,44 @@ fn a_failed_removal_frees_the_name() {
     assert_eq!(store.gc(&remove_tree).expect("gc").failures.len(), 0);
     assert!(common::tree(&store.root().join("tmp")).is_empty());
 }
+
+#[test]
+fn another_name() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let store = common::store(directory.path());
+    let refs = refs(&store);
+    let owner = store.create_container(&container_id(1), &container_name("one"), &refs).expect("create");
+    store.create_container(&container_id(2), &container_name("two"), &refs).expect("create");
+    let entry = store.find_container("one").expect("there");
+    for taken in ["one", "two"] {
+        let error = store.rename_container(&entry, &container_name(taken)).expect_err("taken");
+        assert!(matches!(&error, Error::NameTaken { .. }), "{error:?}");
+    }
+    store.rename_container(&entry, &container_name("three")).expect("rename");
+    assert!(matches!(store.find_container("one"), Err(Error::NoContainer(_))));
+    assert_eq!(store.find_container("three").expect("there").id, container_id(1));
+    assert!(matches!(store.rename_container(&entry, &container_name("four")), Err(Error::NoContainer(_))));
+    // A name that a container has left which somebody removed by hand.
+    fs::remove_dir_all(store.find_container("two").expect("there").path).expect("removed");
+    let entry = store.find_container("three").expect("there");
+    store.rename_container(&entry, &container_name("two")).expect("rename");
+    // The owner knows only the name that it gave.
+    owner.remove(&remove_tree).expect("remove");
+    assert!(store.containers().expect("listed").is_empty());
+    assert_eq!(fs::read_dir(directory.path().join("store/container-names")).expect("there").count(), 0);
+}
+
+#[test]
+fn the_end_of_an_owner_is_waited_for() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let store = common::store(directory.path());
+    let owner = store.create_container(&container_id(1), &container_name("c"), &refs(&store)).expect("create");
+    let entry = store.find_container("c").expect("there");
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| store.wait_for_owner(&entry).map(|()| entry.path.exists()));
+        // Written down before the owner goes, and with it the directory.
+        owner.remove(&remove_tree).expect("remove");
+        assert!(!waits.join().expect("no panic").expect("waited"));
+    });
+    store.wait_for_owner(&entry).expect("there is nobody to wait for");
+}

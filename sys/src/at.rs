@@ -104,6 +104,20 @@ pub fn replace_file(dir: BorrowedFd<'_>, name: &str, mode: u32, bytes: &[u8]) ->
     Ok(rustix::fs::renameat(dir, &*new, dir, name)?)
 }
 
+/// Gives a file another name in the same directory, which nothing may have yet.
+///
+/// At once, if the filesystem can (RENAME_NOREPLACE, renameat2(2)); NFS and others give a symbolic link both names for a
+/// moment.
+pub fn rename_new(dir: BorrowedFd<'_>, from: &[u8], to: &[u8]) -> io::Result<()> {
+    match rustix::fs::renameat_with(dir, from, dir, to, rustix::fs::RenameFlags::NOREPLACE) {
+        Err(rustix::io::Errno::INVAL) => {
+            make_symlink(&read_link(dir, from)?, dir, to)?;
+            unlink(dir, from)
+        }
+        result => Ok(result?),
+    }
+}
+
 /// Opens a file for reading. Anything but a regular file would block or act, and is refused.
 pub fn open_file(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
