@@ -1,4 +1,4 @@
-//! Removing what containers and layers leave: files of ids that are not ours.
+//! Removing and measuring what containers and layers leave: files of ids that are not ours.
 
 use std::fs::File;
 use std::io;
@@ -18,8 +18,20 @@ pub(crate) fn remove_tree(identity: &Identity, path: &Path) -> io::Result<()> {
     match remove_own_tree(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             let (parent, name) = place(path)?;
-            let worker = Worker::start(identity, worker::REMOVE).map_err(io::Error::other)?;
+            let worker = Worker::start(identity, worker::TREE).map_err(io::Error::other)?;
             rbox_overlay::worker::remove(worker.channel(), parent.as_fd(), name).map_err(io::Error::other)
+        }
+        result => result,
+    }
+}
+
+/// The bytes of all files in a directory, whoever owns them within the id map.
+pub(crate) fn tree_size(identity: &Identity, path: &Path) -> std::io::Result<u64> {
+    let dir = File::open(path)?;
+    match rbox_overlay::tree_size(dir.as_fd()) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let worker = Worker::start(identity, worker::TREE).map_err(io::Error::other)?;
+            rbox_overlay::worker::measure(worker.channel(), dir.as_fd()).map_err(io::Error::other)
         }
         result => result,
     }

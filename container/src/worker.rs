@@ -14,8 +14,8 @@ pub(crate) const JOIN: Init = Init { verb: "__init-join", open_root: root::there
 pub(crate) const MONITOR: &str = "__monitor";
 /// Unpacks a layer.
 pub(crate) const UNPACK: &str = "__unpack";
-/// Removes a tree.
-pub(crate) const REMOVE: &str = "__remove";
+/// Removes or measures a tree.
+pub(crate) const TREE: &str = "__tree";
 
 type Verb = fn(std::iter::Skip<std::env::Args>) -> u8;
 
@@ -27,7 +27,7 @@ pub fn find(verb: &str) -> Option<Verb> {
         _ if verb == Init::OF_BUNDLE.verb => Some(|arguments| init_main(arguments, &Init::OF_BUNDLE)),
         MONITOR => Some(|arguments| monitor::main(arguments)),
         UNPACK => Some(|_| serve(rbox_overlay::worker::main)),
-        REMOVE => Some(|_| serve(rbox_overlay::worker::main_remove)),
+        TREE => Some(|_| serve(rbox_overlay::worker::main_once)),
         _ => None,
     }
 }

@@ -12,6 +12,7 @@
 
 mod error;
 pub mod kernel;
+mod measure;
 mod path;
 pub mod probe;
 mod remove;
@@ -21,6 +22,7 @@ mod unpack;
 pub mod worker;
 
 pub use error::{Error, Problem};
+pub use measure::tree_size;
 pub use path::PathProblem;
 pub use remove::remove_tree;
 pub use settle::settle;

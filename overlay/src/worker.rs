@@ -26,10 +26,10 @@ use std::thread;
 use rbox_sys::socket::Channel;
 use rbox_sys::{caps, process};
 
-use crate::{Error, Options, remove_tree, settle, unpack};
+use crate::{Error, Options, remove_tree, settle, tree_size, unpack};
 
 use growing::Growing;
-pub use protocol::{Client, Job, remove};
+pub use protocol::{Client, Job, measure, remove};
 use protocol::{Reply, Request};
 
 /// The worker's main function: serves one [`Client`], then gives the process's exit code. The process has one thread
@@ -45,23 +45,23 @@ pub fn main(channel: Channel) -> u8 {
     }
 }
 
-/// The main function of a worker that serves one [`remove`].
-pub fn main_remove(channel: Channel) -> u8 {
+/// The main function of a worker that serves one [`remove`] or one [`measure`].
+pub fn main_once(channel: Channel) -> u8 {
     if harden().is_err() {
         return 1;
     }
-    u8::from(serve_remove(&channel).is_err())
+    u8::from(serve_once(&channel).is_err())
 }
 
-fn serve_remove(channel: &Channel) -> io::Result<()> {
+fn serve_once(channel: &Channel) -> io::Result<()> {
     let (request, fds) = protocol::receive(channel)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    let (Request::Remove { name }, Ok([dir])) = (request, <[OwnedFd; 1]>::try_from(fds)) else {
-        return Err(io::ErrorKind::InvalidData.into());
+    let Ok([dir]) = <[OwnedFd; 1]>::try_from(fds) else { return Err(io::ErrorKind::InvalidData.into()) };
+    let done = match request {
+        Request::Remove { name } => remove_tree(dir.as_fd(), &name).map(|()| Reply::Done),
+        Request::Measure => tree_size(dir.as_fd()).map(|bytes| Reply::Measured { bytes }),
+        _ => return Err(io::ErrorKind::InvalidData.into()),
     };
-    let reply = match remove_tree(dir.as_fd(), &name) {
-        Ok(()) => Reply::Done,
-        Err(error) => Reply::Failed { message: error.to_string(), hint: None },
-    };
+    let reply = done.unwrap_or_else(|error| Reply::Failed { message: error.to_string(), hint: None });
     protocol::reply(channel, &reply)
 }
 
@@ -101,7 +101,7 @@ fn serve(channel: &Channel, abort: impl Fn()) -> io::Result<()> {
                         let _ = to_settle.send(std::mem::take(&mut layers));
                     }
                 }
-                Ok(Some((Request::Begin(_) | Request::Remove { .. }, _))) => {
+                Ok(Some((Request::Begin(_) | Request::Remove { .. } | Request::Measure, _))) => {
                     break Err(io::ErrorKind::InvalidData.into());
                 }
                 Ok(None) => break Ok(()),

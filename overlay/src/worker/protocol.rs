@@ -108,7 +108,16 @@ pub fn remove(channel: &Channel, dir: BorrowedFd<'_>, name: &[u8]) -> Result<(),
     send(channel, &Request::Remove { name: name.to_vec() }, &[dir]).map_err(talking)?;
     match answer(channel)? {
         Reply::Done => Ok(()),
-        Reply::Unpacked(_) | Reply::Failed { .. } => Err(talking(io::ErrorKind::InvalidData.into())),
+        _ => Err(talking(io::ErrorKind::InvalidData.into())),
+    }
+}
+
+/// Has a worker measure all that is in `dir`; gives bytes, as [`tree_size`](crate::tree_size) counts them.
+pub fn measure(channel: &Channel, dir: BorrowedFd<'_>) -> Result<u64, Error> {
+    send(channel, &Request::Measure, &[dir]).map_err(talking)?;
+    match answer(channel)? {
+        Reply::Measured { bytes } => Ok(bytes),
+        _ => Err(talking(io::ErrorKind::InvalidData.into())),
     }
 }
 
@@ -134,6 +143,8 @@ pub(super) enum Request {
     Remove {
         name: Vec<u8>,
     },
+    /// With the descriptor of a directory.
+    Measure,
 }
 
 /// The worker's words.
@@ -142,6 +153,7 @@ pub(super) enum Request {
 pub(super) enum Reply {
     Unpacked(Report),
     Done,
+    Measured { bytes: u64 },
     Failed { message: String, hint: Option<String> },
 }
 

@@ -207,7 +207,7 @@ fn removing() {
     std::fs::create_dir_all(place.dir.path().join("a/b")).expect("mkdir");
     let (ours, theirs) = Channel::pair().expect("a socketpair");
     thread::scope(|scope| {
-        scope.spawn(|| serve_remove(&theirs));
+        scope.spawn(|| serve_once(&theirs));
         remove(&ours, place.root.as_fd(), b"a").expect("removed");
     });
     assert!(!place.dir.path().join("a").exists());
