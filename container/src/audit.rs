@@ -180,7 +180,7 @@ impl Ids {
 impl Engine {
     /// Looks at a container of this name or id, else at an image.
     pub fn audit(&self, name: &str) -> Result<Audit, Error> {
-        match self.container(name) {
+        match self.find_container(name) {
             Ok(container) => self.audit_container(container),
             Err(Error::Store(rbox_store::Error::NoContainer(_))) => match self.audit_image(name) {
                 Err(Error::NoSuchImage(name)) => Err(Error::Nothing(name)),
@@ -196,7 +196,7 @@ impl Engine {
         let posture = process::posture(pid);
         // The number is the workload's as long as its supervisor holds the lock: what was read is of the workload if
         // that is so still.
-        if self.container(container.id.as_str())?.status != container.status {
+        if self.find_container(container.id.as_str())?.status != container.status {
             return Err(not_running());
         }
         let mut posture = posture.map_err(Error::io("look at the workload of", &container.name))?;

@@ -1,12 +1,18 @@
 //! Containers as others see them, and their removal.
 
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
 use jiff::Timestamp;
 use rbox_store::ContainerEntry;
+use rbox_sys::clone::signal_pidfd;
 use rbox_sys::signal::Signal;
 use rbox_types::{ContainerId, ContainerName, Exit};
 
+use crate::list::ContainerQuery;
 use crate::record::{Finished, Made, Record};
 use crate::restart::RestartPolicy;
+use crate::stop::mark_stopped;
 use crate::{Engine, Error, events};
 
 /// What a container is doing.
@@ -100,23 +106,21 @@ impl ContainerStatus {
 impl Engine {
     /// All containers, the newest first.
     pub fn containers(&self) -> Result<Vec<ContainerSummary>, Error> {
-        let mut all = Vec::new();
-        for entry in self.store.containers()? {
-            all.push(self.summary(&entry)?);
-        }
-        all.sort_by_key(|container| std::cmp::Reverse(container.made.as_ref().map(|made| made.created)));
-        Ok(all)
+        self.list_containers(&ContainerQuery { all: true, ..ContainerQuery::default() })
     }
 
     /// One container by its name or the beginning of its id.
-    pub(crate) fn container(&self, name_or_id: &str) -> Result<ContainerSummary, Error> {
+    pub fn find_container(&self, name_or_id: &str) -> Result<ContainerSummary, Error> {
         self.summary(&self.store.find_container(name_or_id)?)
     }
 
-    fn summary(&self, entry: &ContainerEntry) -> Result<ContainerSummary, Error> {
+    pub(crate) fn summary(&self, entry: &ContainerEntry) -> Result<ContainerSummary, Error> {
         let read_error = || Error::io("read the records in", entry.path.display());
         let made = Made::read(&entry.path).map_err(read_error())?;
-        let finished = Finished::read(&entry.path).map_err(read_error())?;
+        // One that runs has none, but where its monitor is about to start it again.
+        let may_be_over = !entry.running || made.as_ref().is_some_and(|made| made.restart != RestartPolicy::No);
+        let finished =
+            if may_be_over { Finished::read(&entry.path).map_err(read_error())? } else { None };
         let status = match (entry.running, &made, finished) {
             (true, Some(made), Some(finished)) if made.restart != RestartPolicy::No => {
                 ContainerStatus::Restarting { at: finished.at, exit: finished.exit }
@@ -132,15 +136,19 @@ impl Engine {
         Ok(ContainerSummary { id: entry.id.clone(), name: entry.name.clone(), made, status })
     }
 
-    /// Removes a container that is not running; with `force`, kills it first. Gives its id.
-    pub fn remove_container(&self, name_or_id: &str, force: bool) -> Result<ContainerId, Error> {
+    /// Removes a container that is not running. Where that is `forced`, one that runs is asked to end first, and killed if
+    /// it has not within this time. Gives its id.
+    pub fn remove_container(&self, name_or_id: &str, forced: Option<Duration>) -> Result<ContainerId, Error> {
         let entry = self.store.find_container(name_or_id)?;
-        if force && entry.running {
-            self.end(&entry, Some(Signal::KILL), None)?;
+        if let Some(grace) = forced
+            && entry.running
+        {
+            let signal = grace.is_zero().then_some(Signal::KILL);
+            self.end(&entry, signal, Some(grace))?;
         }
         let directory = match self.store.claim_container(&entry) {
             // A `--rm` container that has just been killed is removed by its own supervisor.
-            Err(rbox_store::Error::NoContainer(_)) if force => return Ok(entry.id),
+            Err(rbox_store::Error::NoContainer(_)) if forced.is_some() => return Ok(entry.id),
             directory => directory?,
         };
         let image = Made::read(&entry.path).ok().flatten().map(|made| made.image);
@@ -148,4 +156,35 @@ impl Engine {
         events::note(&self.store, &[events::of_container("remove", &entry.id, &entry.name, image.as_ref())]);
         Ok(entry.id)
     }
+
+    /// Gives a container another name.
+    pub fn rename_container(&self, name_or_id: &str, name: &ContainerName) -> Result<(), Error> {
+        Ok(self.store.rename_container(&self.store.find_container(name_or_id)?, name)?)
+    }
+
+    /// Sends a signal to the first process of a container that runs. Gives its id.
+    pub fn signal_container(&self, name_or_id: &str, signal: Signal) -> Result<ContainerId, Error> {
+        let entry = self.store.find_container(name_or_id)?;
+        let (made, handle) = first_process(&entry)?;
+        if signal == Signal::KILL || signal == made.stop_signal() {
+            mark_stopped(&entry)?;
+        }
+        let killed = events::of_container("kill", &entry.id, &entry.name, Some(&made.image));
+        events::note(&self.store, &[killed.with("signal", signal.number())]);
+        signal_pidfd(&handle, signal).map_err(Error::io("signal the workload of", &entry.name))?;
+        Ok(entry.id)
+    }
+}
+
+/// The record of a container whose workload runs, and a descriptor of its first process.
+pub(crate) fn first_process(entry: &ContainerEntry) -> Result<(Made, OwnedFd), Error> {
+    let not_running = || Error::NotRunning(entry.name.clone());
+    if !entry.running {
+        return Err(not_running());
+    }
+    let record = Made::read_begun(&entry.path).map_err(Error::io("read the records in", entry.path.display()))?;
+    let Some((made, true)) = record else { return Err(Error::Starting(entry.name.clone())) };
+    let first = made.first_process().ok_or_else(not_running)?;
+    let handle = first.open().map_err(Error::io("find the first process of", &entry.name))?;
+    Ok((made, handle.ok_or_else(not_running)?))
 }

@@ -105,6 +105,7 @@ impl Draft {
             restarts: 0,
             restart: request.restart,
             log: None,
+            labels: Default::default(),
             image: request.image.clone(),
             image_id: self.image.config_digest,
             args: process.args().clone().unwrap_or_default(),

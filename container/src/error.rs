@@ -73,6 +73,9 @@ pub enum Error {
         /// How many begin so.
         count: usize,
     },
+    /// A list is asked for by what nothing can be like.
+    #[error(transparent)]
+    Filter(#[from] crate::list::FilterError),
     /// Neither container nor image.
     #[error("no container and no image {0:?} is here")]
     Nothing(String),

@@ -11,9 +11,9 @@ use rbox_runtime::{Launch, NamespacePlan, Streams, Subject, Workload, cgroup};
 use rbox_sys::signal::SignalFd;
 use rbox_types::Exit;
 
+use crate::containers::first_process;
 use crate::engine::open_store;
 use crate::plan::{exec::plan, namespaces};
-use crate::record::Made;
 use crate::request::ExecRequest;
 use crate::root::Wanted;
 use crate::supervise::{Supervised, Terminal, supervise_until};
@@ -25,14 +25,10 @@ pub fn exec(root: Option<PathBuf>, request: &ExecRequest) -> Result<Exit, Error>
     let store = open_store(root)?;
     let entry = store.find_container(&request.container)?;
     let on = || entry.name.as_str();
-    let not_running = || Error::NotRunning(entry.name.clone());
-    if !entry.running {
-        return Err(not_running());
-    }
-    let record = Made::read_begun(&entry.path).map_err(Error::io("read the records in", entry.path.display()))?;
-    let Some((made, true)) = record else { return Err(Error::Starting(entry.name.clone())) };
-    let (Some(first), Some(joining)) = (made.first_process(), &made.joining) else { return Err(not_running()) };
-    let pidfd = first.open().map_err(Error::io("find the first process of", on()))?.ok_or_else(not_running)?;
+    let (made, pidfd) = first_process(&entry)?;
+    let (Some(first), Some(joining)) = (made.first_process(), &made.joining) else {
+        return Err(Error::NotRunning(entry.name));
+    };
 
     let made_for_it = NamespacePlan::of(&namespaces())?;
     let launch = Launch::begin(
@@ -44,7 +40,8 @@ pub fn exec(root: Option<PathBuf>, request: &ExecRequest) -> Result<Exit, Error>
     )?;
     cgroup::follow(launch.pid(), first.pid);
     let terminal = if request.tty { Some(Terminal::of_caller()?) } else { None };
-    let security = made.security.parse().map_err(io::Error::other).map_err(Error::io("read the record of", on()))?;
+    let security =
+        made.security.parse().map_err(io::Error::other).map_err(Error::io("read the record of", &entry.name))?;
     let plan = plan(&made, &joining.filter, security, request, terminal.as_ref().map(Terminal::size))?;
     let signals = SignalFd::of_forwarded().map_err(Error::io("block", "signals"))?;
     let workload = Workload {

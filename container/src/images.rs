@@ -1,5 +1,7 @@
 //! Images that are here: finding, listing, removing.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use rbox_image::{Image, LARGEST_DOCUMENT};
 use rbox_store::{Collected, ImageRecord};
@@ -18,6 +20,8 @@ pub struct ImageSummary {
     pub id: Digest,
     /// What the registry answered for the name: an index's digest, or the manifest's.
     pub digest: Digest,
+    /// The manifest of one platform.
+    pub(crate) manifest: Digest,
     /// What it was built for.
     pub platform: Platform,
     /// When it was built, if it says.
@@ -26,6 +30,8 @@ pub struct ImageSummary {
     pub packed_size: u64,
     /// The sum of its layers' files in bytes, if they are unpacked.
     pub size: Option<u64>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A name that is gone.
@@ -115,12 +121,7 @@ impl Engine {
         }
     }
 
-    /// All images that have a name.
-    pub fn images(&self) -> Result<Vec<ImageSummary>, Error> {
-        self.store.images()?.into_iter().map(|record| self.image_summary(&record)).collect()
-    }
-
-    fn image_summary(&self, record: &ImageRecord) -> Result<ImageSummary, Error> {
+    pub(crate) fn image_summary(&self, record: &ImageRecord) -> Result<ImageSummary, Error> {
         let image = self.load(record)?;
         let size = self.unpacked_size(&image)?;
         Ok(ImageSummary {
@@ -128,7 +129,9 @@ impl Engine {
             id: image.config_digest,
             digest: record.index.unwrap_or(record.manifest.digest),
             platform: record.platform.clone(),
-            created: image.config.created().as_ref().and_then(|time| time.parse().ok()),
+            manifest: image.manifest,
+            created: created(&image),
+            labels: labels(&image),
             packed_size: image.layers.iter().map(|layer| layer.size).sum(),
             size,
         })
@@ -161,7 +164,7 @@ impl Engine {
             if container.running || !force {
                 return Err(Error::InUse { image: record.reference.into(), container: container.name.to_string() });
             }
-            self.remove_container(container.id.as_str(), false)?;
+            self.remove_container(container.id.as_str(), None)?;
         }
         self.store.untag(&record.reference)?;
         events::note(&self.store, &[events::of_image("untag", &image.config_digest, &record.reference)]);
@@ -175,4 +178,14 @@ impl Engine {
     pub fn gc(&self) -> Result<Collected, Error> {
         Ok(self.store.gc(&|path| self.remove_tree(path))?)
     }
+}
+
+/// When it was built, if it says.
+pub(crate) fn created(image: &Image) -> Option<Timestamp> {
+    image.config.created().as_ref().and_then(|time| time.parse().ok())
+}
+
+fn labels(image: &Image) -> BTreeMap<String, String> {
+    let labels = image.config.config().as_ref().and_then(|config| config.labels().clone());
+    labels.into_iter().flatten().collect()
 }

@@ -5,17 +5,54 @@ use serde_json::{Value, json};
 use crate::containers::{ContainerStatus, ContainerSummary};
 use crate::{Engine, Error};
 
+/// What is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A container, or else an image.
+    Any,
+    /// A container.
+    Container,
+    /// An image.
+    Image,
+}
+
 impl Engine {
-    /// A container of this name or id, else an image.
-    pub fn inspect(&self, name: &str) -> Result<Value, Error> {
-        match self.container(name) {
-            Ok(container) => Ok(self.inspect_container(&container)),
-            Err(Error::Store(rbox_store::Error::NoContainer(_))) => match self.inspect_image(name) {
+    /// All that is known of what has this name or id; of containers with `sizes`, too, which takes a look at each of their
+    /// files.
+    pub fn inspect(&self, name: &str, kind: Kind, sizes: bool) -> Result<Value, Error> {
+        if kind == Kind::Image {
+            return self.inspect_image(name);
+        }
+        match self.find_container(name) {
+            Ok(container) => {
+                let mut document = self.inspect_container(&container);
+                if sizes {
+                    self.add_sizes(&container, &mut document)?;
+                }
+                Ok(document)
+            }
+            Err(Error::Store(rbox_store::Error::NoContainer(_))) if kind == Kind::Any => match self.inspect_image(name)
+            {
                 Err(Error::NoSuchImage(name)) => Err(Error::Nothing(name)),
                 result => result,
             },
             Err(error) => Err(error),
         }
+    }
+
+    /// Bytes that the container has written, and all that it sees.
+    fn add_sizes(&self, container: &ContainerSummary, document: &mut Value) -> Result<(), Error> {
+        let written = self.written_size(container)?;
+        let refs = self.store.find_container(container.id.as_str())?.refs;
+        let mut all = written;
+        for chain in refs.layers {
+            if let Some(layer) = self.store.layer(&refs.map_key, chain)? {
+                all += layer.record()?.size;
+            }
+        }
+        document["SizeRw"] = written.into();
+        document["SizeRootFs"] = all.into();
+        Ok(())
     }
 
     fn inspect_container(&self, container: &ContainerSummary) -> Value {
@@ -51,7 +88,10 @@ impl Engine {
                 "User": made.user,
                 "Tty": made.tty,
                 "Env": made.env,
+                "Cmd": made.args,
+                "Image": made.image,
                 "WorkingDir": made.cwd,
+                "Labels": made.labels(),
             })),
             "HostConfig": {
                 "Init": made.is_some_and(|made| made.init),

@@ -7,6 +7,7 @@
 //! ├─ start.json           [`Startable`](crate::start::Startable): what its monitor needs, where it has one
 //! ├─ stopped              empty: somebody has stopped it, and it is not to be restarted
 //! ├─ exit.json            [`Finished`]; missing while the workload runs
+//! ├─ waiters.json         made by those who wait for a container's end; [`Finished`], if the container goes away then
 //! ├─ attach               the socket of its monitor
 //! ├─ log log.1 …          what it printed ([`logs`](crate::logs))
 //! └─ upper/ work/         the overlay's; upper holds what the workload wrote
@@ -15,7 +16,8 @@
 //! Each file is written whole beside its place and renamed. The last one's room is taken before the start, so that a
 //! disk which the workload has filled does not lose how it ended.
 
-use std::io::{Read, Write};
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 use std::{fs, io};
@@ -23,6 +25,7 @@ use std::{fs, io};
 use jiff::Timestamp;
 use oci_spec::runtime::LinuxSeccomp;
 use rbox_runtime::ProcessId;
+use rbox_store::read_small;
 use rbox_sys::flock::{self, Mode};
 use rbox_sys::signal::Signal;
 use rbox_types::{Digest, Exit, Reference};
@@ -85,6 +88,9 @@ pub struct Made {
     /// Where what it prints goes; none where that is the caller.
     #[serde(default)]
     pub log: Option<LogOptions>,
+    /// What people and programs noted on it.
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// What one more process in a container shares with the first one, besides what was asked for.
@@ -128,6 +134,11 @@ impl Joining {
 }
 
 impl Made {
+    /// What people and programs noted on it.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
+    }
+
     /// Its workload is about to run as the process `pid`.
     pub(crate) fn start(&mut self, pid: u32, filter: Filter) -> io::Result<()> {
         self.joining = Some(Joining::new(ProcessId::of_child(pid)?, filter));
@@ -164,8 +175,7 @@ impl Made {
             file => file?,
         };
         let begun = !flock::try_lock(&file, Mode::Shared)?;
-        let mut text = Vec::new();
-        file.read_to_end(&mut text)?;
+        let text = read_small(&mut file)?;
         Ok(serde_json::from_slice(&text).ok().map(|made| (made, begun)))
     }
 }
@@ -177,6 +187,31 @@ pub(crate) struct Finished {
     pub at: Timestamp,
     /// The workload's end, or rbox's own status where it never began.
     pub exit: Exit,
+}
+
+impl Finished {
+    /// Where those who wait for the end of a container that goes away with it want to be told: they have it open.
+    const FOR_WAITERS: &'static str = "waiters.json";
+
+    /// Tells those who wait, if any do. Their file goes with the container.
+    pub(crate) fn tell_waiters(&self, directory: &Path) -> io::Result<()> {
+        match fs::OpenOptions::new().write(true).open(directory.join(Self::FOR_WAITERS)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            file => file?.write_all(&serde_json::to_vec(self)?),
+        }
+    }
+
+    /// The file in which the end of a container can be read even when the container is gone.
+    pub(crate) fn wait_in(directory: &Path) -> io::Result<fs::File> {
+        let path = directory.join(Self::FOR_WAITERS);
+        fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+    }
+
+    /// Removes that file of a container that has stayed, and whose end is where everybody looks for it.
+    pub(crate) fn forget_waiters(directory: &Path) {
+        // One that is left does no harm.
+        let _ = fs::remove_file(directory.join(Self::FOR_WAITERS));
+    }
 }
 
 /// Bytes, more than any exit record has.
@@ -212,8 +247,8 @@ pub(crate) trait Record: Serialize + DeserializeOwned {
 
     /// None where it is missing, or was cut short when the power failed.
     fn read(directory: &Path) -> io::Result<Option<Self>> {
-        match fs::read(directory.join(Self::FILE)) {
-            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+        match fs::File::open(directory.join(Self::FILE)) {
+            Ok(mut file) => Ok(serde_json::from_slice(&read_small(&mut file)?).ok()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

@@ -103,12 +103,14 @@ impl Engine {
 
     /// The container's end is recorded, or the container removed, however the run went.
     fn finish(&self, request: &RunRequest, directory: ContainerDir, ended: Result<Exit, u8>) -> Result<(), Error> {
+        let exit = ended.unwrap_or_else(Exit::Code);
         // As in Docker, what never started stays only if the user keeps containers.
         if request.rm {
+            // A disk that is full is no reason to keep it.
+            let _ = Finished { at: Timestamp::now(), exit }.tell_waiters(directory.path());
             remove_volatile_mark(&directory.path().join(WORK));
             return Ok(directory.remove(&|path| self.remove_tree(path))?);
         }
-        let exit = ended.unwrap_or_else(Exit::Code);
         Finished { at: Timestamp::now(), exit }.write_reserved(directory.path()).map_err(record_error(&directory))
     }
 }

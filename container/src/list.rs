@@ -1,0 +1,391 @@
+//! Which containers are meant: filters, and the order of a list.
+
+use jiff::{SignedDuration, Timestamp};
+use rbox_types::{Digest, Reference};
+
+use crate::containers::{ContainerStatus, ContainerSummary};
+use crate::record::Made;
+use crate::{Engine, Error};
+
+/// Why a filter is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FilterError {
+    /// It is no `KEY=VALUE`.
+    #[error("the filter {0:?} is not KEY=VALUE")]
+    Form(String),
+    /// There is no such key.
+    #[error("there is no filter {key:?} for {of}; there are: {known}")]
+    Key {
+        /// As given.
+        key: String,
+        /// Of what.
+        of: &'static str,
+        /// All keys.
+        known: String,
+    },
+    /// The value means nothing for this key.
+    #[error("{value:?} is nothing to filter by with {key}: {expected}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// As given.
+        value: String,
+        /// What can be given.
+        expected: &'static str,
+    },
+}
+
+/// What a container must be like: of one key any of its values, and of labels all.
+#[derive(Debug, Clone, Default)]
+pub struct ContainerFilters {
+    ids: Vec<String>,
+    names: Vec<Pattern>,
+    statuses: Vec<&'static str>,
+    exit_codes: Vec<u8>,
+    ancestors: Vec<String>,
+    before: Vec<String>,
+    since: Vec<String>,
+    until: Vec<Timestamp>,
+    volumes: Vec<String>,
+    networks: Vec<String>,
+    labels: Labels,
+}
+
+/// How a list is ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ContainerOrder {
+    /// The newest first.
+    #[default]
+    Created,
+    /// The one that began last first.
+    RunningFor,
+    /// By id.
+    Id,
+    /// By name.
+    Names,
+    /// By the image's name.
+    Image,
+    /// By the words that are executed.
+    Command,
+    /// By what they are doing.
+    Status,
+}
+
+/// Which containers are listed.
+#[derive(Debug, Clone, Default)]
+pub struct ContainerQuery {
+    /// Those, too, that do not run.
+    pub all: bool,
+    /// Only this many of the newest, whatever they are doing.
+    pub last: Option<usize>,
+    /// What they are like.
+    pub filters: ContainerFilters,
+    /// Their order.
+    pub order: ContainerOrder,
+}
+
+const KEYS: &str = "ancestor before exited id label name network since status until volume";
+
+impl ContainerFilters {
+    /// Adds one filter: `KEY=VALUE`.
+    pub fn add(&mut self, filter: &str) -> Result<(), FilterError> {
+        let (key, value) = key_and_value(filter)?;
+        let wrong = |key, expected| FilterError::Value { key, value: value.to_owned(), expected };
+        match key {
+            "id" => self.ids.push(value.to_owned()),
+            "name" => self.names.push(Pattern::parse(value).ok_or_else(|| wrong("name", Pattern::EXPECTED))?),
+            "status" => self.statuses.push(match value {
+                "created" => "created",
+                "running" => "running",
+                "exited" | "stopped" => "exited",
+                "dead" => "dead",
+                _ => return Err(wrong("status", "a container is created, running, exited or dead")),
+            }),
+            "exited" => {
+                let code = value.parse().map_err(|_| wrong("exited", "an exit status is a number from 0 to 255"))?;
+                self.exit_codes.push(code);
+            }
+            "ancestor" => self.ancestors.push(value.to_owned()),
+            "before" => self.before.push(value.to_owned()),
+            "since" => self.since.push(value.to_owned()),
+            "until" => self.until.push(until(value)?),
+            "volume" => self.volumes.push(value.to_owned()),
+            "network" => self.networks.push(value.to_owned()),
+            "label" => self.labels.with.push(value.to_owned()),
+            "label!" => self.labels.without.push(value.to_owned()),
+            _ => return Err(unknown(key, "containers", KEYS)),
+        }
+        Ok(())
+    }
+
+    /// Those of a pruning, which has fewer.
+    pub fn for_pruning(filters: &[String]) -> Result<Self, FilterError> {
+        let mut all = Self::default();
+        for filter in filters {
+            let (key, _) = key_and_value(filter)?;
+            if !matches!(key, "until" | "label" | "label!") {
+                return Err(unknown(key, "what is removed", "label until"));
+            }
+            all.add(filter)?;
+        }
+        Ok(all)
+    }
+}
+
+/// Labels that are wanted, and that are not.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Labels {
+    /// `KEY` or `KEY=VALUE`.
+    pub(crate) with: Vec<String>,
+    pub(crate) without: Vec<String>,
+}
+
+impl Labels {
+    pub(crate) fn match_those<'a>(&self, get: impl Fn(&str) -> Option<&'a String>) -> bool {
+        let has = |wanted: &String| match wanted.split_once('=') {
+            Some((key, value)) => get(key).is_some_and(|there| there == value),
+            None => get(wanted).is_some(),
+        };
+        self.with.iter().all(has) && !self.without.iter().any(has)
+    }
+}
+
+/// Filters whose words have been looked up.
+struct Resolved<'a> {
+    filters: &'a ContainerFilters,
+    ancestors: Vec<(Option<Reference>, Option<Digest>)>,
+    before: Vec<Timestamp>,
+    since: Vec<Timestamp>,
+}
+
+impl Engine {
+    /// The containers that are asked for.
+    pub fn list_containers(&self, query: &ContainerQuery) -> Result<Vec<ContainerSummary>, Error> {
+        let filters = self.resolve(&query.filters)?;
+        // Docker's rule: who asks for a status wants those that have it.
+        let all = query.all || query.last.is_some() || !query.filters.statuses.is_empty();
+        let mut listed = Vec::new();
+        for entry in self.store.containers()? {
+            // Before anything is read of it.
+            if all || entry.running {
+                listed.push(self.summary(&entry)?);
+            }
+        }
+        listed.retain(|container| {
+            (all || matches!(container.status, ContainerStatus::Running { .. })) && filters.matches(container)
+        });
+        sort(&mut listed, ContainerOrder::Created);
+        listed.truncate(query.last.unwrap_or(usize::MAX));
+        sort(&mut listed, query.order);
+        Ok(listed)
+    }
+
+    fn resolve<'a>(&self, filters: &'a ContainerFilters) -> Result<Resolved<'a>, Error> {
+        let times = |names: &[String]| {
+            let created =
+                |name: &String| Ok(self.find_container(name)?.made.map_or(Timestamp::MIN, |made| made.created));
+            names.iter().map(created).collect::<Result<Vec<_>, Error>>()
+        };
+        let ancestor = |text: &String| match self.find_image(text) {
+            Ok((record, image)) => Ok((Some(record.reference), Some(image.config_digest))),
+            // Its name may be gone, and containers of it be there.
+            Err(Error::NoSuchImage(_)) => Ok((text.parse().ok(), None)),
+            Err(error) => Err(error),
+        };
+        Ok(Resolved {
+            filters,
+            ancestors: filters.ancestors.iter().map(ancestor).collect::<Result<_, Error>>()?,
+            before: times(&filters.before)?,
+            since: times(&filters.since)?,
+        })
+    }
+}
+
+impl Resolved<'_> {
+    fn matches(&self, container: &ContainerSummary) -> bool {
+        let filters = self.filters;
+        let status = container.status;
+        any(&filters.ids, |id| container.id.as_str().starts_with(id.as_str()))
+            && any(&filters.names, |name| name.matches(container.name.as_str()))
+            && any(&filters.statuses, |word| status.word() == *word)
+            && any(&filters.exit_codes, |code| {
+                matches!(status, ContainerStatus::Exited { .. }) && status.exit_code() == *code
+            })
+            // None has another network.
+            && any(&filters.networks, |network| network == "none")
+            && match &container.made {
+                Some(made) => self.matches_made(made),
+                None => filters.has_nothing_of_records(),
+            }
+    }
+
+    fn matches_made(&self, made: &Made) -> bool {
+        let filters = self.filters;
+        any(&self.ancestors, |(name, id)| *id == Some(made.image_id) || name.as_ref() == Some(&made.image))
+            && any(&self.before, |time| made.created < *time)
+            && any(&self.since, |time| made.created > *time)
+            && any(&filters.until, |time| made.created < *time)
+            && any(&filters.volumes, |path| {
+                made.binds.iter().any(|(source, destination, _)| source == path || destination == path)
+            })
+            && filters.labels.match_those(|key| made.labels().get(key))
+    }
+}
+
+impl ContainerFilters {
+    fn has_nothing_of_records(&self) -> bool {
+        let times = self.before.len() + self.since.len() + self.until.len();
+        let words = self.ancestors.len() + self.volumes.len() + self.labels.with.len();
+        times + words == 0
+    }
+}
+
+/// Orders a list.
+fn sort(containers: &mut [ContainerSummary], order: ContainerOrder) {
+    let made = |container: &ContainerSummary| container.made.as_ref().map(|made| made.created);
+    match order {
+        ContainerOrder::Created => containers.sort_by_key(|container| std::cmp::Reverse(made(container))),
+        ContainerOrder::RunningFor => {
+            containers.sort_by_key(|container| std::cmp::Reverse(container.status.started_at()));
+        }
+        ContainerOrder::Id => containers.sort_by(|one, next| one.id.cmp(&next.id)),
+        ContainerOrder::Names => containers.sort_by(|one, next| one.name.cmp(&next.name)),
+        ContainerOrder::Image => {
+            containers.sort_by_key(|container| container.made.as_ref().map(|made| made.image.clone()));
+        }
+        ContainerOrder::Command => {
+            containers.sort_by_key(|container| container.made.as_ref().map(|made| made.args.clone()));
+        }
+        ContainerOrder::Status => containers.sort_by_key(|container| container.status.word()),
+    }
+}
+
+/// Whether one is met, or none is asked for.
+pub(crate) fn any<T>(wanted: &[T], matches: impl FnMut(&T) -> bool) -> bool {
+    wanted.is_empty() || wanted.iter().any(matches)
+}
+
+/// The two parts of a filter. Docker writes `label!=…` for what must not be there.
+pub(crate) fn key_and_value(filter: &str) -> Result<(&str, &str), FilterError> {
+    filter
+        .split_once('=')
+        .filter(|(key, value)| !key.is_empty() && !value.is_empty())
+        .ok_or_else(|| FilterError::Form(filter.to_owned()))
+}
+
+pub(crate) fn unknown(key: &str, of: &'static str, known: &str) -> FilterError {
+    FilterError::Key { key: key.to_owned(), of, known: known.to_owned() }
+}
+
+/// `10m`, `24h`, `2026-01-31T12:00:00Z`, or seconds since 1970.
+pub(crate) fn until(value: &str) -> Result<Timestamp, FilterError> {
+    let time = value
+        .parse::<i64>()
+        .ok()
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .or_else(|| value.parse().ok())
+        .or_else(|| Timestamp::now().checked_sub(value.parse::<SignedDuration>().ok()?).ok());
+    time.ok_or_else(|| FilterError::Value {
+        key: "until",
+        value: value.to_owned(),
+        expected: "a time is 10m, 24h, 2026-01-31T12:00:00Z or seconds since 1970",
+    })
+}
+
+/// What people give for a name: a part of it, which `^` and `$` bind to its beginning and end. Docker takes any regular
+/// expression here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pattern {
+    part: String,
+    at_start: bool,
+    at_end: bool,
+}
+
+impl Pattern {
+    const EXPECTED: &'static str = "a part of a name, with ^ before it and $ behind it where it begins and ends there";
+
+    fn parse(text: &str) -> Option<Self> {
+        // Docker has kept the slash that once stood before each name.
+        let (at_start, rest) = match text.strip_prefix("^/").or_else(|| text.strip_prefix('^')) {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let (at_end, part) = rest.strip_suffix('$').map_or((false, rest), |part| (true, part));
+        let plain = part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
+        plain.then(|| Self { part: part.to_owned(), at_start, at_end })
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        match (self.at_start, self.at_end) {
+            (false, false) => name.contains(&self.part),
+            (true, false) => name.starts_with(&self.part),
+            (false, true) => name.ends_with(&self.part),
+            (true, true) => name == self.part,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for (pattern, name, matches) in [
+            ("box", "my-box-1", true),
+            ("^box", "box-1", true),
+            ("^box", "my-box", false),
+            ("box$", "my-box", true),
+            ("^box$", "box", true),
+            ("^/box$", "box", true),
+            ("^box$", "box1", false),
+            ("box", "bo", false),
+        ] {
+            assert_eq!(Pattern::parse(pattern).expect("valid").matches(name), matches, "{pattern} {name}");
+        }
+        for bad in ["a.*b|c", "[ab]", "(a)", "a b"] {
+            assert_eq!(Pattern::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_named() {
+        for (filter, words) in [
+            ("name", "is not KEY=VALUE"),
+            ("=a", "is not KEY=VALUE"),
+            ("health=healthy", "no filter \"health\" for containers; there are: ancestor before"),
+            ("status=asleep", "a container is created, running, exited or dead"),
+            ("exited=256", "from 0 to 255"),
+            ("until=yesterday", "a time is 10m"),
+        ] {
+            let error = ContainerFilters::default().add(filter).expect_err(filter).to_string();
+            assert!(error.contains(words), "{filter}: {error}");
+        }
+        let error = ContainerFilters::for_pruning(&["name=a".into()]).expect_err("no such key").to_string();
+        assert!(error.contains("there are: label until"), "{error}");
+    }
+
+    #[test]
+    fn times() {
+        let time = |text: &str| until(text).expect(text);
+        assert_eq!(time("1700000000").as_second(), 1_700_000_000);
+        assert_eq!(time("2023-11-14T22:13:20Z").as_second(), 1_700_000_000);
+        let hours = Timestamp::now().as_second() - time("24h").as_second();
+        assert!((86_400..86_500).contains(&hours), "{hours}");
+        assert!(time("1h30m") < Timestamp::now());
+    }
+
+    #[test]
+    fn labels() {
+        let there = std::collections::BTreeMap::from([("a".to_owned(), "1".to_owned()), ("b".into(), String::new())]);
+        let matches = |with: &[&str], without: &[&str]| {
+            let list = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+            Labels { with: list(with), without: list(without) }.match_those(|key| there.get(key))
+        };
+        assert!(matches(&[], &[]) && matches(&["a"], &[]) && matches(&["a=1", "b"], &["c"]));
+        assert!(
+            !matches(&["a=2"], &[]) && !matches(&["a", "c"], &[]) && !matches(&[], &["a"]) && !matches(&[], &["a=1"])
+        );
+        assert!(matches(&["b="], &["a=2"]));
+    }
+}
