@@ -8,7 +8,8 @@ use clap::{ArgMatches, FromArgMatches, Parser, Subcommand};
 use rbox_rootless::Choice;
 
 use crate::commands::{
-    attach, audit, events, exec, gc, images, info, inspect, logs, oci, ps, pull, rm, rmi, run, start, stop,
+    attach, audit, container, events, exec, gc, image, images, info, inspect, kill, logs, oci, port, ps, pull, rename,
+    rm, rmi, run, start, stats, stop, top, wait,
 };
 
 /// Run containers without root, without a daemon.
@@ -101,6 +102,18 @@ verbs! {
     "ps" | "list" => Ps(ps::Ps),
     /// List images
     "images" => Images(images::Images),
+    /// Show the processes of a container
+    "top" => Top(top::Top),
+    /// Show what containers use
+    "stats" => Stats(stats::Stats),
+    /// Show the ports of a container that are published
+    "port" => Port(port::Port),
+    /// Wait until containers have ended, and print how
+    "wait" => Wait(wait::Wait),
+    /// Send a signal to containers
+    "kill" => Kill(kill::Kill),
+    /// Give a container another name
+    "rename" => Rename(rename::Rename),
     /// Remove containers
     "rm" => Rm(rm::Rm),
     /// Remove images
@@ -109,6 +122,10 @@ verbs! {
     "events" => Events(events::Events),
     /// Show all that is known of containers or images
     "inspect" => Inspect(inspect::Inspect),
+    /// Deal with containers: the verbs above by their long names, and prune
+    "container" => Container(container::Container),
+    /// Deal with images: the verbs above by their long names, and prune
+    "image" => Image(image::Image),
     /// Show what a container may do and see, and how that differs from Docker's default
     "audit" => Audit(audit::Audit),
     /// Remove what no image and no container needs

@@ -2,23 +2,32 @@
 
 pub(crate) mod attach;
 pub(crate) mod audit;
+pub(crate) mod container;
 mod denied;
 mod environment;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod gc;
+pub(crate) mod image;
 pub(crate) mod images;
 pub(crate) mod info;
 pub(crate) mod inspect;
+pub(crate) mod kill;
 pub(crate) mod logs;
 pub(crate) mod oci;
+pub(crate) mod port;
+mod prune;
 pub(crate) mod ps;
 pub(crate) mod pull;
+pub(crate) mod rename;
 pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod start;
+pub(crate) mod stats;
 pub(crate) mod stop;
+pub(crate) mod top;
+pub(crate) mod wait;
 
 use rbox_container::Engine;
 
@@ -39,6 +48,14 @@ pub(crate) fn act(args: Args) -> Result<u8, Failure> {
         Command::Pull(pull) => pull.act(&engine()?)?,
         Command::Ps(ps) => ps.act(&engine()?)?,
         Command::Images(images) => images.act(&engine()?)?,
+        Command::Top(top) => top.act(&engine()?)?,
+        Command::Stats(stats) => stats.act(&engine()?)?,
+        Command::Port(port) => port.act(&engine()?)?,
+        Command::Wait(wait) => return wait.act(&engine()?),
+        Command::Kill(kill) => return kill.act(&engine()?),
+        Command::Rename(rename) => rename.act(&engine()?)?,
+        Command::Container(container) => return container.act(global.root.clone(), engine),
+        Command::Image(image) => return image.act(&engine()?),
         Command::Rm(rm) => return rm.act(&engine()?),
         Command::Rmi(rmi) => return rmi.act(&engine()?),
         Command::Logs(logs) => return logs.act(&engine()?),

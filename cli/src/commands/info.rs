@@ -6,33 +6,37 @@ use clap::Args;
 use rbox_container::Engine;
 use rbox_rootless::Choice;
 use rbox_types::{IdMap, Platform, ProbeState};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::output::{self, Format};
+use crate::format::Format;
+use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct Info {
-    /// How to print
-    #[arg(long, default_value = "table")]
+    /// How to print: table, json, or a template such as '{{.Root}}'
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     format: Format,
 }
 
 impl Info {
     pub(crate) fn act(self, engine: &Engine) -> Result<(), Failure> {
         let info = engine.info()?;
-        if self.format == Format::Json {
-            return Ok(output::json(&json!({
-                "Version": env!("CARGO_PKG_VERSION"),
-                "Platform": Platform::host().to_string(),
-                "Root": info.root,
-                "Identity": info.identity,
-                "UidMap": info.maps.uid,
-                "GidMap": info.maps.gid,
-                "Images": info.images,
-                "Containers": info.containers.0,
-                "Running": info.containers.1,
-            }))?);
+        let document = json!({
+            "Version": env!("CARGO_PKG_VERSION"),
+            "Platform": Platform::host().to_string(),
+            "Root": info.root,
+            "Identity": info.identity,
+            "UidMap": info.maps.uid,
+            "GidMap": info.maps.gid,
+            "Images": info.images,
+            "Containers": info.containers.0,
+            "Running": info.containers.1,
+            "ContainersRunning": info.containers.1,
+            "ContainersStopped": info.containers.0 - info.containers.1,
+        });
+        if print_one(&self.format, "info", &document)? {
+            return Ok(());
         }
         let map = |map: &IdMap| {
             let ranges: Vec<String> = map
@@ -58,33 +62,55 @@ impl Info {
 
 #[derive(Debug, Args)]
 pub(crate) struct Version {
-    /// How to print
-    #[arg(long, default_value = "table")]
+    /// How to print: table, json, or a template such as '{{.Version}}'
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     format: Format,
 }
 
 impl Version {
     pub(crate) fn act(self) -> Result<(), Failure> {
-        let version = env!("CARGO_PKG_VERSION");
-        match self.format {
-            Format::Json => Ok(output::json(&json!({ "Version": version, "Platform": Platform::host().to_string() }))?),
-            Format::Table => Ok(output::line(&format!("rbox {version} {}", Platform::host()))?),
+        let (version, platform) = (env!("CARGO_PKG_VERSION"), Platform::host());
+        let document = json!({
+            "Version": version,
+            "Platform": platform.to_string(),
+            // As Docker and Podman have it, which may talk to a server somewhere else.
+            "Client": {
+                "Version": version,
+                "Os": platform.os,
+                "Arch": platform.architecture,
+                "OsArch": platform.to_string(),
+            },
+        });
+        if !print_one(&self.format, "version", &document)? {
+            output::line(&format!("rbox {version} {platform}"))?;
         }
+        Ok(())
     }
+}
+
+/// Prints one document, unless that is to be done as a table.
+fn print_one(format: &Format, of: &str, document: &Value) -> Result<bool, Failure> {
+    match format {
+        Format::Table => return Ok(false),
+        Format::Json => output::json(document)?,
+        Format::Each(template) => output::text(&format!("{}\n", template.text(document)?))?,
+        Format::Columns(_) => return Err(Failure::new(format!("{of} is no list, and has no columns to choose"))),
+    }
+    Ok(true)
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
     /// How to print
     #[arg(long, default_value = "table")]
-    format: Format,
+    format: output::Format,
 }
 
 impl Doctor {
     /// Exit status 1 where something that every container needs is missing.
     pub(crate) fn act(self, root: Option<PathBuf>, choice: Choice) -> Result<u8, Failure> {
         let findings = rbox_container::doctor(root, choice);
-        if self.format == Format::Json {
+        if self.format == output::Format::Json {
             output::json(&findings)?;
         } else {
             for finding in &findings {

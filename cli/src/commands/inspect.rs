@@ -1,27 +1,81 @@
 //! `rbox inspect`
 
-use clap::Args;
-use rbox_container::Engine;
+use clap::{Args, ValueEnum};
+use rbox_container::{Engine, Kind};
 
 use crate::failure::Failure;
+use crate::format::Format;
 use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
+    /// What to look for
+    #[arg(long = "type", value_name = "KIND", default_value = "all")]
+    kind: Type,
+
+    #[command(flatten)]
+    what: What,
+}
+
+/// The flags of `rbox container inspect` and `rbox image inspect`, which know the kind.
+#[derive(Debug, Args)]
+pub(crate) struct What {
+    /// How to print: json, or a template such as '{{.State.Pid}}'
+    #[arg(short, long, value_name = "FORMAT", default_value = "json")]
+    format: Format,
+
+    /// Measure, too, what a container has written, and all that it sees
+    #[arg(short, long)]
+    size: bool,
+
     /// Names, or ids or their beginnings; a container's comes before an image's
     #[arg(required = true)]
     names: Vec<String>,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Type {
+    /// A container, or else an image
+    All,
+    /// A container
+    Container,
+    /// An image
+    Image,
+}
+
 impl Inspect {
     pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
+        let kind = match self.kind {
+            Type::All => Kind::Any,
+            Type::Container => Kind::Container,
+            Type::Image => Kind::Image,
+        };
+        self.what.act(engine, kind)
+    }
+}
+
+impl What {
+    pub(crate) fn act(self, engine: &Engine, kind: Kind) -> Result<u8, Failure> {
+        let template = match self.format {
+            Format::Json => None,
+            Format::Each(template) => Some(template),
+            Format::Table | Format::Columns(_) => {
+                return Err(Failure::new("inspect prints no tables: --format is json, or a template"));
+            }
+        };
         let mut documents = Vec::new();
         let status = super::each(self.names, |name| {
-            documents.push(engine.inspect(name)?);
+            let document = engine.inspect(name, kind, self.size)?;
+            match &template {
+                Some(template) => output::text(&format!("{}\n", template.text(&document)?))?,
+                None => documents.push(document),
+            }
             Ok(())
         })?;
-        // A list even of one, as Docker and Podman print it.
-        output::json(&documents)?;
+        if template.is_none() {
+            // A list even of one, as Docker and Podman print it.
+            output::json(&documents)?;
+        }
         Ok(status)
     }
 }

@@ -1,11 +1,19 @@
 //! `rbox ps`
 
 use clap::Args;
-use rbox_container::{ContainerStatus, ContainerSummary, Engine};
+use rbox_container::{
+    ContainerFilters, ContainerOrder, ContainerQuery, ContainerStatus, ContainerSummary, Engine, Error,
+};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::output::{self, Format};
+use crate::format::Format;
+use crate::output;
+
+/// Docker's and Podman's columns.
+const COLUMNS: [&str; 7] = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
+/// Those that are not called as their fields.
+const HEADINGS: [(&str, &str); 2] = [("ID", "CONTAINER ID"), ("RunningFor", "CREATED")];
 
 #[derive(Debug, Args)]
 pub(crate) struct Ps {
@@ -17,54 +25,148 @@ pub(crate) struct Ps {
     #[arg(short, long)]
     quiet: bool,
 
+    /// The newest so many, whether they run or not
+    #[arg(short = 'n', long, value_name = "COUNT", conflicts_with = "latest")]
+    last: Option<usize>,
+
+    /// The newest, whether it runs or not
+    #[arg(short, long)]
+    latest: bool,
+
     /// Whole ids and commands
     #[arg(long)]
     no_trunc: bool,
 
-    /// How to print
-    #[arg(long, default_value = "table")]
+    /// No line above the columns
+    #[arg(long)]
+    noheading: bool,
+
+    /// Only those that are so: ancestor=IMAGE, before=CONTAINER, exited=STATUS, id=ID, label=KEY[=VALUE],
+    /// name=PART, network=MODE, since=CONTAINER, status=WORD, until=TIME, volume=PATH
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+
+    /// By what they are ordered: created, command, id, image, names, runningfor or status
+    #[arg(long, value_name = "FIELD", default_value = "created", value_parser = parse_order)]
+    sort: ContainerOrder,
+
+    /// How to print: table, json, or a template such as '{{.Names}}'
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
     format: Format,
 }
 
 impl Ps {
     pub(crate) fn act(self, engine: &Engine) -> Result<(), Failure> {
-        let mut containers = engine.containers()?;
-        if !self.all {
-            containers.retain(|container| matches!(container.status, ContainerStatus::Running { .. }));
-        }
+        let query = ContainerQuery {
+            all: self.all,
+            last: if self.latest { Some(1) } else { self.last },
+            filters: filters(&self.filter)?,
+            order: self.sort,
+        };
+        let containers = engine.list_containers(&query)?;
         if self.quiet {
-            return containers.iter().try_for_each(|container| Ok(output::line(self.id(container))?));
+            return Ok(output::lines(containers.iter().map(|container| self.id(container)))?);
         }
-        if self.format == Format::Json {
-            return Ok(output::json(&containers.iter().map(document).collect::<Vec<_>>())?);
+        match &self.format {
+            // By itself, and not by a template: there may be thousands.
+            Format::Table => {
+                let heading = (!self.noheading).then(|| COLUMNS.map(str::to_owned).to_vec());
+                let cells = containers.iter().map(|container| self.cells(container));
+                Ok(output::aligned(&heading.into_iter().chain(cells).collect::<Vec<_>>())?)
+            }
+            Format::Json => Ok(output::json(&containers.iter().map(document).collect::<Vec<_>>())?),
+            Format::Columns(template) => {
+                template.print_columns((!self.noheading).then_some(&HEADINGS[..]), &self.rows(&containers))
+            }
+            Format::Each(template) => template.print_each(&self.rows(&containers)),
         }
-        let rows: Vec<_> = containers.iter().map(|container| self.row(container)).collect();
-        Ok(output::table(["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES"], &rows)?)
+    }
+
+    fn rows(&self, containers: &[ContainerSummary]) -> Vec<Value> {
+        containers.iter().map(|container| self.row(container)).collect()
+    }
+
+    fn cells(&self, container: &ContainerSummary) -> Vec<String> {
+        let made = container.made.as_ref();
+        vec![
+            self.id(container).to_owned(),
+            made.map(|made| made.image.to_string()).unwrap_or_default(),
+            self.command(container),
+            made.map(|made| output::ago(made.created)).unwrap_or_default(),
+            said(&container.status),
+            String::new(),
+            container.name.to_string(),
+        ]
+    }
+
+    /// Quoted as by Docker; a command may hold anything, and has no lines of its own here.
+    fn command(&self, container: &ContainerSummary) -> String {
+        let mut command = container.made.as_ref().map(|made| made.args.join(" ")).unwrap_or_default();
+        if !self.no_trunc && command.chars().count() > 20 {
+            command = command.chars().take(19).chain(['…']).collect();
+        }
+        format!("{command:?}")
     }
 
     fn id<'a>(&self, container: &'a ContainerSummary) -> &'a str {
         if self.no_trunc { container.id.as_str() } else { container.id.short() }
     }
 
-    fn row(&self, container: &ContainerSummary) -> [String; 6] {
+    /// What a template is given. The names are Docker's and Podman's; where the two differ in what is behind a name, it is
+    /// what can be used for more.
+    fn row(&self, container: &ContainerSummary) -> Value {
         let made = container.made.as_ref();
-        let mut command = made.map(|made| made.args.join(" ")).unwrap_or_default();
-        if !self.no_trunc && command.chars().count() > 20 {
-            command = command.chars().take(19).chain(['…']).collect();
-        }
-        [
-            self.id(container).to_owned(),
-            made.map(|made| made.image.to_string()).unwrap_or_default(),
-            // Quoted as by Docker; a command may hold anything, and a terminal shall not act on it.
-            format!("{command:?}"),
-            made.map(|made| output::ago(made.created)).unwrap_or_default(),
-            status(&container.status),
-            container.name.to_string(),
-        ]
+        let status = &container.status;
+        let created = made.map(|made| output::ago(made.created)).unwrap_or_default();
+        let mounts = made.map(|made| made.binds.iter().map(|(_, destination, _)| destination).collect::<Vec<_>>());
+        json!({
+            "ID": self.id(container),
+            "Names": container.name,
+            "Image": made.map(|made| made.image.to_string()).unwrap_or_default(),
+            "ImageID": made.map(|made| made.image_id),
+            "Command": self.command(container),
+            "CreatedAt": made.map(|made| output::at(made.created)).unwrap_or_default(),
+            "Created": created,
+            "RunningFor": created,
+            "StartedAt": status.started_at().map(output::at),
+            "ExitedAt": status.finished_at().map(output::at),
+            "Exited": matches!(status, ContainerStatus::Exited { .. } | ContainerStatus::Dead),
+            "ExitCode": status.exit_code(),
+            "State": status.word(),
+            "Status": said(status),
+            "Pid": status.pid(),
+            "Ports": "",
+            "Networks": "none",
+            "Mounts": mounts.unwrap_or_default(),
+            "Labels": made.map(|made| made.labels().clone()).unwrap_or_default(),
+            "AutoRemove": made.is_some_and(|made| made.rm),
+        })
     }
 }
 
-fn status(status: &ContainerStatus) -> String {
+/// The filters that were given.
+pub(crate) fn filters(given: &[String]) -> Result<ContainerFilters, Failure> {
+    let mut filters = ContainerFilters::default();
+    for filter in given {
+        filters.add(filter).map_err(Error::from)?;
+    }
+    Ok(filters)
+}
+
+fn parse_order(text: &str) -> Result<ContainerOrder, &'static str> {
+    Ok(match text {
+        "created" => ContainerOrder::Created,
+        "command" => ContainerOrder::Command,
+        "id" => ContainerOrder::Id,
+        "image" => ContainerOrder::Image,
+        "names" | "name" => ContainerOrder::Names,
+        "runningfor" => ContainerOrder::RunningFor,
+        "status" => ContainerOrder::Status,
+        _ => return Err("expected created, command, id, image, names, runningfor or status"),
+    })
+}
+
+fn said(status: &ContainerStatus) -> String {
     match status {
         ContainerStatus::Created => "Created".into(),
         ContainerStatus::Running { since, .. } => {
@@ -90,10 +192,12 @@ fn document(container: &ContainerSummary) -> Value {
         "Command": made.map(|made| made.args.clone()),
         "Created": made.map(|made| made.created),
         "State": container.status.word(),
-        "Status": status(&container.status),
+        "Status": said(&container.status),
         "Pid": container.status.pid(),
         "ExitCode": container.status.exit_code(),
         "StartedAt": container.status.started_at(),
         "ExitedAt": container.status.finished_at(),
+        "Labels": made.map(|made| made.labels().clone()),
+        "AutoRemove": made.is_some_and(|made| made.rm),
     })
 }

@@ -1,7 +1,7 @@
 //! `rbox rmi`
 
 use clap::Args;
-use rbox_container::Engine;
+use rbox_container::{Engine, ImageQuery};
 
 use crate::failure::Failure;
 use crate::output;
@@ -12,15 +12,31 @@ pub(crate) struct Rmi {
     #[arg(short, long)]
     force: bool,
 
+    /// Do not mind images that are not there
+    #[arg(short, long)]
+    ignore: bool,
+
+    /// All images
+    #[arg(short, long, conflicts_with = "images")]
+    all: bool,
+
     /// Names, or ids or their beginnings
-    #[arg(required = true)]
+    #[arg(required_unless_present = "all")]
     images: Vec<String>,
 }
 
 impl Rmi {
     pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
-        super::each(self.images, |name| match engine.remove_image(name, self.force) {
-            Err(error) if self.force && error.is_not_found() => Ok(()),
+        let names = match self.all {
+            true => {
+                let all = engine.list_images(&ImageQuery::default())?;
+                all.into_iter().map(|image| image.reference.to_string()).collect()
+            }
+            false => self.images,
+        };
+        let ignored = self.force || self.ignore;
+        super::each(names, |name| match engine.remove_image(name, self.force) {
+            Err(error) if ignored && error.is_not_found() => Ok(()),
             removed => {
                 let removed = removed?;
                 output::line(&format!("Untagged: {}", removed.reference))?;

@@ -1,0 +1,42 @@
+//! `rbox image`: the verbs of images by their long names.
+
+use clap::{Args, Subcommand};
+use rbox_container::{Engine, Kind};
+
+use super::{images, inspect, prune, pull, rmi};
+use crate::failure::Failure;
+
+#[derive(Debug, Args)]
+pub(crate) struct Image {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Download an image from a registry
+    Pull(Box<pull::Pull>),
+    /// List images
+    #[command(visible_alias = "list")]
+    Ls(Box<images::Images>),
+    /// Show all that is known of images
+    Inspect(Box<inspect::What>),
+    /// Remove images
+    #[command(visible_alias = "remove")]
+    Rm(Box<rmi::Rmi>),
+    /// Remove what no image needs, or all images that no container uses
+    Prune(Box<prune::PruneImages>),
+}
+
+impl Image {
+    pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
+        match self.verb {
+            Verb::Pull(pull) => pull.act(engine)?,
+            Verb::Ls(images) => images.act(engine)?,
+            Verb::Inspect(inspect) => return inspect.act(engine, Kind::Image),
+            Verb::Rm(rmi) => return rmi.act(engine),
+            Verb::Prune(prune) => return prune.act(engine),
+        }
+        Ok(0)
+    }
+}
