@@ -35,6 +35,7 @@ pub struct ImageBuilder<'a> {
     layout: &'a Layout,
     format: Format,
     platform: Value,
+    created: String,
     config: Map<String, Value>,
     layers: Vec<Descriptor>,
     diff_ids: Vec<String>,
@@ -46,7 +47,8 @@ impl<'a> ImageBuilder<'a> {
         let platform = json!({ "architecture": "amd64", "os": "linux" });
         let path = json!(["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]);
         let config = Map::from_iter([("Env".to_owned(), path)]);
-        Self { layout, format: Format::Oci, platform, config, layers: Vec::new(), diff_ids: Vec::new() }
+        let created = "2024-01-01T00:00:00Z".to_owned();
+        Self { layout, format: Format::Oci, platform, created, config, layers: Vec::new(), diff_ids: Vec::new() }
     }
 
     /// Uses these media types; to be said before the first layer.
@@ -60,6 +62,13 @@ impl<'a> ImageBuilder<'a> {
     #[must_use]
     pub fn platform(mut self, platform: Value) -> Self {
         self.platform = platform;
+        self
+    }
+
+    /// Says that it was built at this time, RFC 3339.
+    #[must_use]
+    pub fn created(mut self, time: &str) -> Self {
+        time.clone_into(&mut self.created);
         self
     }
 
@@ -122,7 +131,7 @@ impl<'a> ImageBuilder<'a> {
     /// Writes configuration and manifest; gives the manifest's descriptor.
     pub fn finish(self) -> Result<Descriptor> {
         let mut config = self.platform.clone();
-        config["created"] = json!("2024-01-01T00:00:00Z");
+        config["created"] = json!(self.created);
         config["config"] = Value::Object(self.config);
         config["rootfs"] = json!({ "type": "layers", "diff_ids": self.diff_ids });
         config["history"] = self.diff_ids.iter().map(|_| json!({ "created_by": "rbox-tests" })).collect();
