@@ -24,7 +24,6 @@ use crate::{Error, events, held, worker};
 pub fn exec(root: Option<PathBuf>, request: &ExecRequest) -> Result<Exit, Error> {
     let store = open_store(root)?;
     let entry = store.find_container(&request.container)?;
-    let on = || entry.name.as_str();
     let (made, pidfd) = first_process(&entry)?;
     let (Some(first), Some(joining)) = (made.first_process(), &made.joining) else {
         return Err(Error::NotRunning(entry.name));
