@@ -5,6 +5,16 @@ use std::io;
 
 use crate::errno;
 
+/// Has the calling thread let the others go first, without taking its share from it: it interrupts nobody (SCHED_BATCH),
+/// and, from Linux 6.12 on, whoever wakes on its core interrupts it (a slice of 100 ms, the longest that the kernel
+/// takes; Documentation/scheduler/sched-eevdf.rst).
+pub fn give_way() -> io::Result<()> {
+    const SLICE: u64 = 100_000_000;
+    // To name another nice value could take a privilege.
+    let nice = get()?.nice;
+    set(Scheduling { policy: libc::SCHED_BATCH as u32, nice, runtime: SLICE, ..Scheduling::default() })
+}
+
 /// How a thread is scheduled: `struct sched_attr` of sched_setattr(2), as far as it has to do with that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
