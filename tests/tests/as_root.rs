@@ -1,10 +1,11 @@
 //! Run by root: a user namespace all the same.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rbox_tests::bundle::Bundle;
 use rbox_tests::patience::until;
 use rbox_tests::rbox::{Rbox, finish};
@@ -108,5 +109,34 @@ fn root_is_rootless_by_flag() -> Result<()> {
     bundle.change(|config| config["linux"]["cgroupsPath"] = json!("/rbox-rootless-by-flag"))?;
     let refused = without_cgroups("--rootless=true");
     assert!(refused.status == 1 && refused.stderr.contains("/rbox-rootless-by-flag"), "{refused:?}");
+    Ok(())
+}
+
+/// `PrivateUsers=full` of systemd and `unshare --map-users=all` map every id to itself. That root may do no more to the
+/// host than another.
+#[test]
+fn root_of_a_namespace_with_every_id() -> Result<()> {
+    let bundle = Bundle::new("echo ran")?;
+    bundle.change(|config| {
+        let linux = config["linux"].as_object_mut().expect("an object");
+        linux["namespaces"].as_array_mut().expect("a list").retain(|namespace| namespace["type"] != "user");
+        linux.remove("uidMappings");
+        linux.remove("gidMappings");
+    })?;
+    let runtime = bundle.command(["run", "every-id"]);
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--mount", "sh", "-c", "echo; read -r _ && exec \"$@\" </dev/null", "sh"]);
+    command.arg(runtime.get_program()).args(runtime.get_args()).current_dir(bundle.path());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut out = BufReader::new(child.stdout.take().context("piped")?);
+    out.read_line(&mut String::new())?;
+    for map in ["uid_map", "gid_map"] {
+        fs::write(format!("/proc/{}/{map}", child.id()), "0 0 4294967295")?;
+    }
+    child.stdin.take().context("piped")?.write_all(b"\n")?;
+    let mut said = String::new();
+    out.read_to_string(&mut said)?;
+    let rest = child.wait_with_output()?;
+    assert_eq!((said.as_str(), rest.status.code()), ("ran\n", Some(0)), "{}", String::from_utf8_lossy(&rest.stderr));
     Ok(())
 }
