@@ -21,7 +21,7 @@ pub(super) fn posture(pid: u32) -> io::Result<Posture> {
         capabilities: sets(&fields),
         seccomp: seccomp(&fields),
         no_new_privileges: fields.get("NoNewPrivs") == Some(&"1"),
-        label: read("attr/current").ok().and_then(|label| label_of(&label)),
+        label: label_of(&read("attr/current").unwrap_or_default(), &fs::read_to_string(OWN_LABEL).unwrap_or_default()),
         masked_paths: mounts.masked,
         readonly_paths: mounts.read_only,
         mounts: mounts.others,
@@ -53,10 +53,16 @@ fn seccomp(fields: &HashMap<&str, &str>) -> Seccomp {
     Seccomp { mode, filters: fields.get("Seccomp_filters").and_then(|count| count.parse().ok()), profile: None }
 }
 
-/// AppArmor says "unconfined" of what it leaves alone, and other modules end their label with a NUL byte.
-fn label_of(text: &str) -> Option<String> {
+/// Of this process.
+const OWN_LABEL: &str = "/proc/self/attr/current";
+
+/// AppArmor says "unconfined" of what it leaves alone, if need be after the name of a profile that leaves it so, and other
+/// modules end their label with a NUL byte. SELinux has a context for everybody: who has rbox's `own` has none of a
+/// container's.
+fn label_of(text: &str, own: &str) -> Option<String> {
     let label = text.trim_end_matches(['\0', '\n']);
-    (!label.is_empty() && label != "unconfined").then(|| label.to_owned())
+    let free = label.is_empty() || label == "unconfined" || label.ends_with(" (unconfined)") || text == own;
+    (!free).then(|| label.to_owned())
 }
 
 fn namespaces(pid: u32) -> io::Result<BTreeMap<String, Namespace>> {
@@ -219,7 +225,12 @@ mod tests {
         let posture = posture(std::process::id()).expect("its own");
         assert!(posture.namespaces.len() >= 7 && posture.namespaces.values().all(|namespace| !namespace.own));
         assert!(posture.mounts.iter().any(|mount| mount.destination == "/proc"));
-        assert_eq!(label_of("unconfined\n"), None);
-        assert_eq!(label_of("system_u:system_r:container_t:s0\0"), Some("system_u:system_r:container_t:s0".into()));
+        const CONTEXT: &str = "system_u:system_r:container_t:s0\0";
+        for free in ["", "unconfined\n", "rbox (unconfined)\n"] {
+            assert_eq!(label_of(free, "other"), None, "{free:?}");
+        }
+        assert_eq!(label_of(CONTEXT, CONTEXT), None);
+        assert_eq!(label_of(CONTEXT, "other"), Some("system_u:system_r:container_t:s0".into()));
+        assert_eq!(label_of("shut (enforce)\n", "unconfined\n"), Some("shut (enforce)".into()));
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn posture(planned: &RunPlan, maps: &IdMaps) -> Posture {
             profile: filter.then(|| "default".into()),
         },
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
-        label: process.apparmor_profile().clone(),
+        label: process.apparmor_profile().clone().or_else(|| process.selinux_label().clone()),
         masked_paths: there(linux.masked_paths()),
         readonly_paths: there(linux.readonly_paths()),
         mounts: std::iter::once(root).chain(spec.mounts().iter().flatten().map(mount_point)).collect(),
