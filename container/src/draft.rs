@@ -90,7 +90,8 @@ impl Draft {
             }
         }
         let files = etc_files(&self.hostname, self.name.as_str());
-        Ok(OverlayRoot { lowers, upper, work, volatile, wanted: Wanted::of(&self.planned), files })
+        let context = self.planned.spec.linux().as_ref().and_then(|linux| linux.mount_label().clone());
+        Ok(OverlayRoot { lowers, upper, work, volatile, context, wanted: Wanted::of(&self.planned), files })
     }
 
     /// What is to be written down of it.

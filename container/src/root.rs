@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rbox_overlay::kernel::{KernelOverlay, KernelOverlayError};
-use rbox_runtime::{Failure, MountRoot, Prepared};
-use rbox_sys::dir;
+use rbox_runtime::{CONTEXT_HINT, Failure, MountRoot, Prepared};
+use rbox_sys::{Errno, dir};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,8 @@ pub(crate) struct OverlayRoot {
     pub(crate) work: PathBuf,
     /// The container is removed at its end, so nothing need reach the disk.
     pub(crate) volatile: bool,
+    /// The SELinux context of all files.
+    pub(crate) context: Option<String>,
     pub(crate) wanted: Wanted,
     /// Files of rbox's own in place of the image's.
     pub(crate) files: Vec<(PathBuf, String)>,
@@ -95,8 +97,17 @@ struct OpenOverlay {
 
 impl MountRoot for OpenOverlay {
     fn mount(self: Box<Self>) -> Result<Prepared, Failure> {
-        let OverlayRoot { volatile, wanted, files, .. } = self.root;
-        let rootfs = self.overlay.mount(volatile).map_err(overlay_failure)?;
+        let OverlayRoot { volatile, context, wanted, files, .. } = self.root;
+        let rootfs = self.overlay.mount(volatile, context.as_deref()).map_err(|error| {
+            let failure = overlay_failure(error);
+            match context {
+                Some(context) if failure.errno == Some(Errno::INVAL.raw_os_error()) => {
+                    let what = format!("{} with the SELinux context {context:?}", failure.what);
+                    Failure { what, ..failure }.hint(CONTEXT_HINT)
+                }
+                _ => failure,
+            }
+        })?;
         wanted.find(rootfs, files)
     }
 }

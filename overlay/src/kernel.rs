@@ -78,21 +78,22 @@ impl KernelOverlay {
     }
 
     /// A detached mount, made as root of the user namespace. A `volatile` one leaves out every fsync(2), the
-    /// workload's own too: for what does not outlive its container.
-    pub fn mount(&self, volatile: bool) -> Result<OwnedFd, KernelOverlayError> {
-        match self.mount_by_keys(volatile) {
+    /// workload's own too: for what does not outlive its container. All files are in the SELinux `context`, where there
+    /// is one; those that are stored keep theirs.
+    pub fn mount(&self, volatile: bool, context: Option<&str>) -> Result<OwnedFd, KernelOverlayError> {
+        match self.mount_by_keys(volatile, context) {
             // `lowerdir+` is not known.
             Err(KernelOverlayError::Mount { source, .. })
                 if source.raw_os_error() == Some(Errno::INVAL.raw_os_error()) =>
             {
-                self.mount_by_options(volatile)
+                self.mount_by_options(volatile, context)
             }
             result => result,
         }
     }
 
     /// One key a directory: Linux 6.7.
-    fn mount_by_keys(&self, volatile: bool) -> Result<OwnedFd, KernelOverlayError> {
+    fn mount_by_keys(&self, volatile: bool, context: Option<&str>) -> Result<OwnedFd, KernelOverlayError> {
         let plain = |source| KernelOverlayError::Mount { message: None, source };
         let overlay = Filesystem::open("overlay").map_err(plain)?;
         let configure = || -> io::Result<()> {
@@ -105,6 +106,9 @@ impl KernelOverlay {
             if volatile {
                 overlay.set_flag("volatile")?;
             }
+            if let Some(context) = context {
+                overlay.set("context", context)?;
+            }
             overlay.create()
         };
         configure().map_err(|source| KernelOverlayError::Mount { message: overlay.message(), source })?;
@@ -112,12 +116,21 @@ impl KernelOverlay {
     }
 
     /// All in one page of options: before Linux 6.7. More than a hundred lowers fit, thanks to their short names.
-    fn mount_by_options(&self, volatile: bool) -> Result<OwnedFd, KernelOverlayError> {
+    fn mount_by_options(&self, volatile: bool, context: Option<&str>) -> Result<OwnedFd, KernelOverlayError> {
         let lowers = self.lowers.iter().map(name).collect::<Vec<_>>().join(":");
         let mut options =
             format!("lowerdir={lowers},upperdir={},workdir={},userxattr", name(&self.upper), name(&self.work));
         if volatile {
             options.push_str(",volatile");
+        }
+        if let Some(context) = context {
+            // In quotation marks, for the commas of its categories. With one of its own it would end early, and what
+            // follows would be options.
+            if context.contains('"') {
+                let source = io::Error::new(io::ErrorKind::InvalidInput, "no SELinux context has a quotation mark");
+                return Err(KernelOverlayError::Mount { message: None, source });
+            }
+            options.push_str(&format!(",context=\"{context}\""));
         }
         // Over the upper directory, which is open already; container root reaches it from the directory around it.
         let spot = Path::new(&name(&self.place)).join(&self.name);

@@ -30,7 +30,7 @@ pub fn kernel_overlay(identity: &Identity, scratch: &Path) -> Finding {
             KernelOverlayError::Open { source, .. } | KernelOverlayError::Mount { source, .. } => source,
         };
         KernelOverlay::open(std::slice::from_ref(&lower), &upper, &work)
-            .and_then(|overlay| overlay.mount(false))
+            .and_then(|overlay| overlay.mount(false, None))
             .map(drop)
             .map_err(source)
     };

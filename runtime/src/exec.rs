@@ -51,6 +51,7 @@ pub(crate) fn prepare(plan: &InitPlan) -> Result<Program, Failure> {
     let name = plan.args[0].clone();
     let candidates = candidates(&name, &plan.env);
     if plan.new_keyring {
+        plan.attributes.labels.apply_to_keyring()?;
         keyring::begin(&plan.subject.id, plan.in_user_namespace)?;
     }
     plan.attributes.apply(plan.enters)?;

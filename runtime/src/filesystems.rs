@@ -7,19 +7,25 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rbox_sys::clone::{self, Namespaces};
 use rbox_sys::mount::Filesystem;
+use rbox_sys::{beneath, xattr};
 
 use crate::error::{During, Failure};
+use crate::labels::CONTEXT_HINT;
 use crate::network::Network;
 use crate::plan::{MountSource, MountStep};
-use crate::{cgroup_mount, dev};
+use crate::{cgroup_mount, dev, labels};
 
 /// What mends a /proc or /sys that cannot be mounted: the kernel gives a user namespace a fresh one only where the
 /// outer one is fully visible (mount_too_revealing() in fs/namespace.c).
 pub(crate) const PROC_HINT: &str = "parts of the outer one are covered, as inside another container: start that one \
      with them uncovered (Docker and Podman: --security-opt systempaths=unconfined)";
 
-/// Filesystems whose files the SELinux policy itself has labels for.
-const LABELLED_BY_KERNEL: [&str; 4] = ["proc", "sysfs", "cgroup2", "mqueue"];
+/// Filesystems that take no SELinux context in a user namespace (selinux_set_mnt_opts() in security/selinux/hooks.c). The
+/// policy itself has labels for their files.
+const LABELLED_BY_KERNEL: [&str; 4] = ["proc", "sysfs", "cgroup2", MQUEUE];
+
+/// Whose root may yet be labelled when it is mounted, which queues then inherit.
+const MQUEUE: &str = "mqueue";
 
 /// Those of a plan, in the order of its mounts, and the network namespace that a new /sys shows the devices of.
 #[derive(Debug)]
@@ -65,16 +71,31 @@ fn new_filesystem(kind: &str, step: &MountStep, label: Option<&str>) -> Result<O
         };
         set.during(|| format!("{} with option {key:?}", what()))?;
     }
-    if let Some(label) = label.filter(|_| !LABELLED_BY_KERNEL.contains(&kind)) {
-        filesystem.set("context", label).during(|| format!("{} with the SELinux context {label:?}", what()))?;
-    }
-    filesystem.mount(step.early_attributes()).or_else(|error| cgroup_mount::or_bind(kind, step, error)).map_err(
-        |error| {
-            let failure = Failure::new(what(), &error);
-            match (kind, error.kind()) {
-                ("proc" | "sysfs", ErrorKind::PermissionDenied) => failure.hint(PROC_HINT),
-                _ => failure,
+    let labelled = || format!("{} with the SELinux context {:?}", what(), label.unwrap_or_default());
+    labels::set_context(&filesystem, label.filter(|_| !LABELLED_BY_KERNEL.contains(&kind)))
+        .during(labelled)
+        .map_err(labels::with_hint)?;
+    let mounted = filesystem
+        .mount(step.early_attributes())
+        .or_else(|error| cgroup_mount::or_bind(kind, step, error))
+        .map_err(|error| {
+        let failure = Failure::new(what(), &error);
+        match (kind, error.kind()) {
+            ("proc" | "sysfs", ErrorKind::PermissionDenied) => failure.hint(PROC_HINT),
+            _ if label.is_some() && error.kind() == ErrorKind::InvalidInput => {
+                Failure { what: labelled(), ..failure }.hint(CONTEXT_HINT)
             }
-        },
-    )
+            _ => failure,
+        }
+    })?;
+    if let Some(label) = label.filter(|_| kind == MQUEUE) {
+        let root = beneath::open_dir(mounted.as_fd(), b"").during(labelled)?;
+        match xattr::set(root.as_fd(), b"security.selinux", label.as_bytes()) {
+            // It belongs to who made the namespace, before the ids were mapped: where root runs rbox, to nobody in the
+            // container. It then keeps the policy's label.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+            set => set.during(labelled)?,
+        }
+    }
+    Ok(mounted)
 }

@@ -89,11 +89,12 @@ pub(crate) fn run(channel: &mut Channel, exe: Option<OwnedFd>, open_root: OpenRo
         // The workload does not fail for want of a listener.
         let _ = Report::Trace(trace.into_steps()).send(channel, None);
     }
-    // A filter may forbid to ask.
+    // A filter may forbid to ask, and to open.
     let alone = plan.reaper.then(Alone::check).transpose().during(|| "wait for the end of init's threads")?;
+    let labels = plan.reaper.then(|| plan.attributes.labels.own()).transpose()?;
     program.limit(channel)?;
-    if let Some(alone) = alone {
-        reaper::begin(alone, &exec::after_execve(&plan))?;
+    if let (Some(alone), Some(labels)) = (alone, labels) {
+        reaper::begin(alone, labels, &exec::after_execve(&plan))?;
     }
     Err(program.execute())
 }

@@ -1,16 +1,33 @@
 //! `process.apparmorProfile`, `process.selinuxLabel` and `linux.mountLabel`: what the host's security module is told.
 //!
 //! Where the module is off, a label is refused, as runc does: whoever asks for confinement is not to do without it.
+//!
+//! The workload enters its profile and its context by execve(2). Where init stays, it is to be confined as the workload is,
+//! and executes nothing more. AppArmor lets it change its own profile. SELinux's policies seldom have a rule for a process
+//! that changes its own context ("dyntransition"); without one init stays in rbox's.
 
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::Path;
-use std::{fs, io};
 
 use oci_spec::runtime::{Linux, Process};
+use rbox_sys::Errno;
+use rbox_sys::mount::Filesystem;
 use rbox_sys::procfs::Procfs;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::error::{During, Failure};
+
+/// What may help where SELinux takes a label for invalid.
+pub const CONTEXT_HINT: &str = "has the SELinux policy that is loaded such a user, role, type and level?";
+
+/// Where a thread says what its next execve(2) enters, and where what it is in. Before Linux 5.8 AppArmor shared the
+/// second file of each with SELinux.
+const APPARMOR_EXEC: [&str; 2] = ["thread-self/attr/apparmor/exec", SELINUX_EXEC];
+const APPARMOR_CURRENT: [&str; 2] = ["thread-self/attr/apparmor/current", SELINUX_CURRENT];
+const SELINUX_EXEC: &str = "thread-self/attr/exec";
+const SELINUX_CURRENT: &str = "thread-self/attr/current";
 
 /// What a workload and its filesystems are labelled with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,29 +82,89 @@ impl Labels {
         Ok(labels)
     }
 
+    /// Has the session keyring that this thread begins be in the workload's context, which may not look into it else. It
+    /// holds until execve(2).
+    pub(crate) fn apply_to_keyring(&self) -> Result<(), Failure> {
+        let Some(label) = &self.selinux else { return Ok(()) };
+        let what = || format!("have the workload and its keyring in the SELinux context {label:?}");
+        let procfs = Procfs::open().during(what)?;
+        procfs.write(Path::new("thread-self/attr/keycreate"), label.as_bytes()).during(what).map_err(with_hint)
+    }
+
     /// Has the coming execve(2) of this thread enter the profile and the context.
     pub(crate) fn apply(&self) -> Result<(), Failure> {
         if let Some(profile) = &self.apparmor {
             let what = || format!("have the workload confined by the AppArmor profile {profile:?}");
-            let procfs = Procfs::open().during(what)?;
-            let order = format!("exec {profile}");
-            let write = |path| procfs.write(Path::new(path), order.as_bytes());
-            let written = match write("thread-self/attr/apparmor/exec") {
-                // Before Linux 5.8 it shared the other file with SELinux.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => write("thread-self/attr/exec"),
-                other => other,
-            };
-            written
+            let written = open(APPARMOR_EXEC)
                 .during(what)
-                .map_err(|failure| failure.hint("is the profile loaded? `aa-status` lists those that are"))?;
+                .and_then(|mut file| write(&mut file, &format!("exec {profile}")).during(what));
+            written.map_err(|failure| failure.hint("is the profile loaded? `aa-status` lists those that are"))?;
         }
         if let Some(label) = &self.selinux {
             let what = || format!("have the workload run in the SELinux context {label:?}");
-            let procfs = Procfs::open().during(what)?;
-            procfs.write(Path::new("thread-self/attr/exec"), label.as_bytes()).during(what)?;
+            let mut file = open([SELINUX_EXEC; 2]).during(what)?;
+            write(&mut file, label).during(what).map_err(with_hint)?;
         }
         Ok(())
     }
+
+    /// For [`OwnLabels::apply`], while this thread may still open files of procfs.
+    pub(crate) fn own(&self) -> Result<OwnLabels, Failure> {
+        let open = |label: &Option<String>, paths| {
+            label.as_ref().map(|label| Ok((open(paths)?, label.clone()))).transpose().during(|| WHAT)
+        };
+        const WHAT: &str = "open what the container's init is confined by";
+        Ok(OwnLabels {
+            apparmor: open(&self.apparmor, APPARMOR_CURRENT)?,
+            selinux: open(&self.selinux, [SELINUX_CURRENT; 2])?,
+        })
+    }
+}
+
+/// The profile and the context that init itself is to be in, with the files that take them.
+#[derive(Debug)]
+pub(crate) struct OwnLabels {
+    apparmor: Option<(File, String)>,
+    selinux: Option<(File, String)>,
+}
+
+impl OwnLabels {
+    /// Enters them.
+    pub(crate) fn apply(self) -> Result<(), Failure> {
+        if let Some((mut file, profile)) = self.apparmor {
+            write(&mut file, &format!("changeprofile {profile}"))
+                .during(|| format!("have init confined by the AppArmor profile {profile:?}"))?;
+        }
+        if let Some((mut file, label)) = self.selinux {
+            // It may be forbidden.
+            let _ = write(&mut file, &label);
+        }
+        Ok(())
+    }
+}
+
+/// Puts the files of a new filesystem in the context.
+pub(crate) fn set_context(filesystem: &Filesystem, context: Option<&str>) -> io::Result<()> {
+    context.map_or(Ok(()), |context| filesystem.set("context", context))
+}
+
+/// Of a step that took a context.
+pub(crate) fn with_hint(failure: Failure) -> Failure {
+    if failure.errno == Some(Errno::INVAL.raw_os_error()) { failure.hint(CONTEXT_HINT) } else { failure }
+}
+
+/// The first of the files that is there.
+fn open([path, older]: [&str; 2]) -> io::Result<File> {
+    let procfs = Procfs::open()?;
+    match procfs.open_to_write(Path::new(path)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => procfs.open_to_write(Path::new(older)),
+        file => file,
+    }
+}
+
+/// The kernel takes an order whole.
+fn write(file: &mut File, order: &str) -> io::Result<()> {
+    if file.write(order.as_bytes())? == order.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
 #[cfg(test)]

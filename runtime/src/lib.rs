@@ -87,6 +87,7 @@ pub use entry::Init;
 pub use error::{Error, Failure};
 pub use hooks::{Hooks, Subject};
 pub use init::main as init_main;
+pub use labels::CONTEXT_HINT;
 pub use launch::{Launch, Workload, start_held};
 pub use namespaces::NamespacePlan;
 pub use plan::{InitPlan, Streams, User};

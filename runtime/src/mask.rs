@@ -11,6 +11,7 @@ use rbox_sys::in_root;
 use rbox_sys::mount::{self, Attributes, Filesystem};
 
 use crate::error::{During, Failure};
+use crate::labels;
 use crate::mounted::Mounted;
 
 /// Binds `path` over itself, read-only. What is not there needs no protection.
@@ -22,8 +23,8 @@ pub(crate) fn make_read_only(mounted: &Mounted<'_>, path: &Path) -> Result<(), F
     mount::attach(clone.as_fd(), target.as_fd()).during(what)
 }
 
-/// Covers files with /dev/null and directories with one empty, read-only directory.
-pub(crate) fn cover(mounted: &Mounted<'_>, paths: &[PathBuf]) -> Result<(), Failure> {
+/// Covers files with /dev/null and directories with one empty, read-only directory in the SELinux context.
+pub(crate) fn cover(mounted: &Mounted<'_>, paths: &[PathBuf], context: Option<&str>) -> Result<(), Failure> {
     let mut null = None;
     let mut empty = None;
     for path in paths {
@@ -34,7 +35,7 @@ pub(crate) fn cover(mounted: &Mounted<'_>, paths: &[PathBuf]) -> Result<(), Fail
         let clone = match &*cover {
             // Both covers are mounted once and cloned from there on: a clone shares the first one's superblock.
             Some(first) => clone_mount(first).during(what)?,
-            None if directory => empty_directory().during(what)?,
+            None if directory => empty_directory(context).during(what)?,
             None => clone_mount(&container_null(mounted.root()).during(what)?).during(what)?,
         };
         mount::attach(clone.as_fd(), target.as_fd()).during(what)?;
@@ -47,10 +48,11 @@ fn clone_mount(mounted: &OwnedFd) -> io::Result<OwnedFd> {
     mount::clone_tree(mounted.as_fd(), Path::new(""), false)
 }
 
-fn empty_directory() -> io::Result<OwnedFd> {
+fn empty_directory(context: Option<&str>) -> io::Result<OwnedFd> {
     let filesystem = Filesystem::open("tmpfs")?;
     filesystem.set("mode", "755")?;
     filesystem.set("nr_inodes", "1")?;
+    labels::set_context(&filesystem, context)?;
     let all = Attributes::READ_ONLY.and(Attributes::NOSUID).and(Attributes::NODEV).and(Attributes::NOEXEC);
     filesystem.mount(all)
 }

@@ -5,7 +5,7 @@
 //! This one does what Docker's init does: it reaps, hands every signal on to the workload, and ends as the workload ends,
 //! which ends all else in the container.
 //!
-//! It is under the workload's own filter and limits, has no more capabilities than the workload, holds no descriptor, and
+//! It is under the workload's own filter, limits and AppArmor profile, has no more capabilities than the workload, holds no descriptor, and
 //! cannot be looked into: who could take it over would gain nothing. Nothing of the image is executed.
 
 use std::convert::Infallible;
@@ -18,6 +18,7 @@ use rbox_sys::signal::{self, Signal};
 use rbox_sys::{process, tty};
 
 use crate::error::{During, Failure};
+use crate::labels::OwnLabels;
 use crate::running::exit;
 
 /// As lists of processes show it.
@@ -25,7 +26,7 @@ const NAME: &std::ffi::CStr = c"rbox-init";
 
 /// Returns in a child, which is to become the workload. The caller's process stays as init, with the capabilities of
 /// `sets`, and returns only to say that it cannot.
-pub(crate) fn begin(alone: Alone, sets: &Sets) -> Result<(), Failure> {
+pub(crate) fn begin(alone: Alone, labels: OwnLabels, sets: &Sets) -> Result<(), Failure> {
     // From before there is a child, so that its end is not missed.
     signal::block_all();
     match alone.fork().during(|| "make the workload's process")? {
@@ -37,6 +38,7 @@ pub(crate) fn begin(alone: Alone, sets: &Sets) -> Result<(), Failure> {
         Some(workload) => {
             caps::set(sets).during(|| "give up the capabilities that only the start needed")?;
             process::set_name(NAME).during(|| "name the container's init")?;
+            labels.apply()?;
             // The channel too: the launcher takes the end of it for the workload's beginning.
             let error = process::keep_only([], || stay(workload));
             Err(Failure::new("close what the workload has open", &error))

@@ -24,7 +24,7 @@ use crate::report::Report;
 use crate::sources::{Source, Sources};
 use crate::status::Status;
 use crate::trace::Trace;
-use crate::{dev, hooks, mask};
+use crate::{dev, hooks, labels, mask};
 
 /// Attaches the detached mount `root`, and shows small files in the place of its own.
 pub(crate) fn attach(plan: &InitPlan, root: &OwnedFd, files: &[(PathBuf, String)]) -> Result<(), Failure> {
@@ -33,7 +33,7 @@ pub(crate) fn attach(plan: &InitPlan, root: &OwnedFd, files: &[(PathBuf, String)
     let target = dir::open(place).during(|| format!("open {}", place.display()))?;
     mount::attach(root.as_fd(), target.as_fd()).during(|| "attach the root filesystem")?;
     match plan.mounts.first() {
-        Some(cover) => show_files(root.as_fd(), files, &cover.destination),
+        Some(cover) => show_files(root.as_fd(), files, &cover.destination, plan.attributes.labels.mount.as_deref()),
         None => Ok(()),
     }
 }
@@ -69,7 +69,7 @@ pub(crate) fn build(
     for path in &plan.read_only_paths {
         mask::make_read_only(&mounted, path)?;
     }
-    mask::cover(&mounted, &plan.masked_paths)?;
+    mask::cover(&mounted, &plan.masked_paths, plan.attributes.labels.mount.as_deref())?;
     trace.mark("mask paths");
     if plan.root_read_only {
         mount::set_attributes(root, Attributes::READ_ONLY, Attributes::default(), false)
@@ -188,11 +188,16 @@ fn remount(root: BorrowedFd<'_>, step: &MountStep) -> Result<(), Failure> {
     options.propagation.iter().try_for_each(|propagation| propagation.apply(mounted.as_fd()).during(what))
 }
 
-/// Shows small files of an instance of tmpfs, before anything else is mounted.
+/// Shows small files of an instance of tmpfs, in the SELinux context, before anything else is mounted.
 ///
 /// What is not attached cannot be cloned before Linux 6.15. So the instance is attached where the spec's first mount will
 /// cover it for good: taking it off again would wait for an RCU grace period, which is longer than all the rest here.
-fn show_files(root: BorrowedFd<'_>, files: &[(PathBuf, String)], cover: &Path) -> Result<(), Failure> {
+fn show_files(
+    root: BorrowedFd<'_>,
+    files: &[(PathBuf, String)],
+    cover: &Path,
+    context: Option<&str>,
+) -> Result<(), Failure> {
     if files.is_empty() {
         return Ok(());
     }
@@ -200,6 +205,7 @@ fn show_files(root: BorrowedFd<'_>, files: &[(PathBuf, String)], cover: &Path) -
         let filesystem = Filesystem::open("tmpfs")?;
         filesystem.set("mode", "755")?;
         filesystem.set("size", "1m")?;
+        labels::set_context(&filesystem, context)?;
         let memory = filesystem.mount(Attributes::NOSUID.and(Attributes::NODEV).and(Attributes::NOEXEC))?;
         let place = in_root::create_dir_all(root, cover, 0o755)?;
         mount::attach(memory.as_fd(), place.as_fd())?;

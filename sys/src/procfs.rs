@@ -51,6 +51,11 @@ impl Procfs {
         if length == value.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 
+    /// The file at `path`, for what is to be written later.
+    pub fn open_to_write(&self, path: &Path) -> io::Result<File> {
+        self.file(path, OFlags::WRONLY)
+    }
+
     /// What is in the file at `path`.
     pub fn read(&self, path: &Path) -> io::Result<String> {
         let mut text = String::new();
