@@ -34,7 +34,7 @@ impl Bundle {
             run(Command::new("tar").arg("-C").arg(&rootfs).arg("--no-same-owner").arg("-xf").arg(blob))?;
         }
         let bundle = Self { dir, environment: Vec::new() };
-        bundle.write(&config(script))?;
+        bundle.write(&config(script, host::uid(), host::gid()))?;
         Ok(bundle)
     }
 
@@ -147,7 +147,8 @@ impl Drop for Bundle {
     }
 }
 
-fn config(script: &str) -> Value {
+/// The config.json of [`Bundle::new`], of the user and group that run the runtime.
+pub fn config(script: &str, uid: u32, gid: u32) -> Value {
     let capabilities = json!(["CAP_CHOWN", "CAP_KILL", "CAP_SETUID", "CAP_SETGID", "CAP_NET_BIND_SERVICE"]);
     json!({
         "ociVersion": "1.0.2",
@@ -166,8 +167,8 @@ fn config(script: &str) -> Value {
             { "destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "ptmxmode=0666"] },
         ],
         "linux": {
-            "uidMappings": [{ "containerID": 0, "hostID": host::uid(), "size": 1 }],
-            "gidMappings": [{ "containerID": 0, "hostID": host::gid(), "size": 1 }],
+            "uidMappings": [{ "containerID": 0, "hostID": uid, "size": 1 }],
+            "gidMappings": [{ "containerID": 0, "hostID": gid, "size": 1 }],
             "namespaces": (["pid", "network", "ipc", "uts", "mount", "user"].map(|kind| json!({ "type": kind }))),
         },
     })

@@ -1,5 +1,5 @@
 //! containerd, each time with directories, a socket and a namespace of its own, and the runtime under test: rbox, or
-//! whichever `RBOX_TEST_RUNTIME` names.
+//! whichever `RBOX_TEST_RUNTIME` names. Its package is unpacked and not installed, which would start a service.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::alpine;
 use crate::command::run;
 use crate::host;
+use crate::packages;
 use crate::patience::until;
 use crate::podman::runtime_in;
 use crate::rbox::{Outcome, finish};
@@ -23,9 +24,15 @@ pub const IMAGE: &str = "localhost/small:1";
 /// Without Kubernetes' interface, which listens on TCP.
 const CONFIGURATION: &str = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
 
+/// The directory of containerd, its shims and ctr.
+pub fn programs() -> Result<PathBuf> {
+    Ok(packages::unpacked("containerd")?.join("usr/bin"))
+}
+
 /// The daemon, which ends when this is dropped, and its containers before it.
 pub struct Containerd {
     dir: TempDir,
+    programs: PathBuf,
     runtime: PathBuf,
     namespace: String,
     daemon: Running,
@@ -35,18 +42,22 @@ impl Containerd {
     /// Starts it, with [`IMAGE`] in its store.
     pub fn start() -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("containerd.").tempdir_in(host::scratch_base())?;
-        let runtime = runtime_in(dir.path())?;
+        let (programs, runtime) = (programs()?, runtime_in(dir.path())?);
         let inside = |name: &str| dir.path().join(name);
         fs::write(inside("config.toml"), CONFIGURATION)?;
         // The sockets of its shims are in /run/containerd, whatever it is told; here that is nobody else's.
         let mut daemon = Command::new("unshare");
         daemon.args(["--mount", "--propagation", "private", "sh", "-c"]);
-        daemon.args(["mount -t tmpfs tmpfs /run && exec containerd \"$@\"", "sh"]);
+        daemon.args(["mount -t tmpfs tmpfs /run && exec \"$@\"", "sh"]).arg(programs.join("containerd"));
         daemon.arg("--config").arg(inside("config.toml")).arg("--root").arg(inside("root"));
         daemon.arg("--state").arg(inside("state")).arg("--address").arg(inside("socket"));
+        // Where it looks for its shims first.
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::iter::once(programs.clone()).chain(std::env::split_paths(&path));
+        daemon.env("PATH", std::env::join_paths(path)?);
         let daemon = Running::start(daemon.stderr(fs::File::create(inside("log"))?))?;
         let unique = dir.path().file_name().unwrap_or_default().to_string_lossy().replace('.', "-");
-        let containerd = Self { dir, runtime, namespace: format!("rbox-{unique}"), daemon };
+        let containerd = Self { dir, programs, runtime, namespace: format!("rbox-{unique}"), daemon };
         until(|| containerd.ctr(["version"]), |outcome| outcome.status == 0);
         let archive = containerd.dir.path().join("small.tar");
         run(Command::new("tar").arg("-C").arg(alpine::small()?.dir()).arg("-cf").arg(&archive).arg("."))?;
@@ -58,7 +69,7 @@ impl Containerd {
 
     /// ctr with these arguments, not yet started.
     pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
-        let mut command = Command::new("ctr");
+        let mut command = Command::new(self.programs.join("ctr"));
         command.arg("--address").arg(self.dir.path().join("socket")).arg("--namespace").arg(&self.namespace);
         command.args(arguments).env_clear().current_dir(self.dir.path());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());

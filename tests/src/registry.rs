@@ -15,7 +15,16 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::layout::{Descriptor, Layout};
-use crate::{host, tls};
+use crate::{command, host, packages, tls};
+
+/// docker-registry, where the machine has it; else it is unpacked: its package would start a service.
+pub fn program() -> Result<PathBuf> {
+    const NAME: &str = "docker-registry";
+    if command::exists(NAME) {
+        return Ok(NAME.into());
+    }
+    Ok(packages::unpacked(NAME)?.join("usr/bin").join(NAME))
+}
 
 /// A registry process; it ends when this is dropped, or with the thread that started it.
 pub struct Registry {
@@ -68,7 +77,7 @@ impl Registry {
 
         // setpriv: the registry must not outlive a test that is killed.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "docker-registry", "serve"]).arg(&config_file);
+        command.args(["--pdeathsig", "KILL"]).arg(program()?).arg("serve").arg(&config_file);
         command.env("OTEL_TRACES_EXPORTER", "none").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = command.spawn().context("cannot start docker-registry")?;
         let log = BufReader::new(process.stderr.take().context("stderr is piped")?);

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -51,6 +51,12 @@ impl Running {
     /// Waits until this text appears after all that was waited for before; gives what stood before it.
     #[track_caller]
     pub fn expect(&mut self, text: &str) -> String {
+        self.expect_within(LIMIT, text)
+    }
+
+    /// As [`Running::expect`], for what takes longer than anything else.
+    #[track_caller]
+    pub fn expect_within(&mut self, limit: Duration, text: &str) -> String {
         let started = Instant::now();
         let mut looked_at = 0;
         loop {
@@ -62,12 +68,12 @@ impl Running {
             }
             // It may have begun in what is there and end in what comes.
             looked_at = (self.printed.len() + 1).saturating_sub(text.len());
-            let why = match self.output.recv_timeout(LIMIT.saturating_sub(started.elapsed())) {
+            let why = match self.output.recv_timeout(limit.saturating_sub(started.elapsed())) {
                 Ok(more) => {
                     self.printed.extend(more);
                     continue;
                 }
-                Err(RecvTimeoutError::Timeout) => format!("within {LIMIT:?}"),
+                Err(RecvTimeoutError::Timeout) => format!("within {limit:?}"),
                 Err(RecvTimeoutError::Disconnected) => "to the end".to_owned(),
             };
             let printed = String::from_utf8_lossy(&self.printed);

@@ -1,13 +1,17 @@
 //! `cargo xtask setup`: installs the programs that are missing, and nothing else.
 //!
+//! What would start a service, or serves a virtual machine, is not installed: it is unpacked below `target/`
+//! ([`rbox_tests::packages`]).
+//!
 //! What is needed is named by program, not by package: a program that came from elsewhere, or in a newer version than
 //! the archive's, will do, and is left as it is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use rbox_tests::command::{self, output, run};
+use rbox_tests::{containerd, packages, registry, vm};
 
 use crate::admin::Admin;
 
@@ -19,7 +23,6 @@ pub(crate) const TO_RUN: &[Need] = &[("newuidmap", "uidmap")];
 
 /// What makes the Alpine fixture and offers it on loopback.
 pub(crate) const FOR_ALPINE: &[Need] = &[
-    ("docker-registry", "docker-registry"),
     ("qemu-img", "qemu-utils"),
     ("debugfs", "e2fsprogs"),
     ("python3", "python3"),
@@ -47,26 +50,39 @@ const FOR_TESTS: &[Need] = &[
 /// What the benchmarks compare with.
 const FOR_BENCHMARKS: &[Need] = &[("crun", "crun"), ("igzip", "isal")];
 
-/// What the long tests need besides: the engines that rbox is the runtime of, and whose service manager it asks.
+/// What the long tests need besides: the engines that rbox is the runtime of, whose service manager it asks, and what
+/// virtual machines run on.
 const FOR_LONG_TESTS: &[Need] = &[
     // Keeps the namespaces of a user's Podman.
     ("catatonit", "catatonit"),
-    ("containerd", "containerd"),
     ("dbus-daemon", "dbus-daemon"),
     ("podman", "podman"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
     ("/lib/systemd/systemd", "systemd"),
 ];
 
 /// Installs all that is missing for tests and benchmarks.
 pub(crate) fn all() -> Result<()> {
     install(&[TO_RUN, FOR_ALPINE, FOR_TESTS, FOR_BENCHMARKS].concat())?;
+    unpack(registry::program)?;
     open_devices()
 }
 
 /// Installs what is missing for the long tests too.
 pub(crate) fn all_and_long() -> Result<()> {
     all()?;
-    install(FOR_LONG_TESTS)
+    install(FOR_LONG_TESTS)?;
+    unpack(containerd::programs)?;
+    vm::PACKAGES.iter().try_for_each(|package| unpack(|| packages::unpacked(package)))?;
+    unpack(vm::kernel)
+}
+
+/// Has a package unpacked that may be there already; apt may not have looked at the archive for too long to find it there.
+fn unpack(unpack: impl Fn() -> Result<PathBuf>) -> Result<()> {
+    let Err(error) = unpack() else { return Ok(()) };
+    let Some(mut update) = Admin::find().command("apt-get") else { return Err(error) };
+    run(update.args(["-qq", "update"]))?;
+    unpack().map(drop)
 }
 
 /// Installs what is missing of `needs`. Where all is there, nothing is asked of the network.
