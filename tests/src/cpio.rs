@@ -1,5 +1,6 @@
-//! Archives that Linux makes its first root filesystem of: cpio's "newc" format (Documentation/driver-api/early-userspace/
-//! buffer-format.rst). Owners, modes and devices are as they are said to be, whoever writes the archive.
+//! Archives that Linux makes its first root filesystem of: cpio's "newc" format
+//! (Documentation/driver-api/early-userspace/buffer-format.rst). Owners, modes and devices are as they are said to be,
+//! whoever writes the archive.
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;

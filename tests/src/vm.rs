@@ -1,9 +1,9 @@
-//! A virtual machine with Debian's kernel, for what depends on the kernel that runs: qemu, without a hypervisor, so that it
-//! starts wherever the tests do, within a few seconds.
+//! A virtual machine with Debian's kernel, for what depends on the kernel that runs: qemu, without a hypervisor, so
+//! that it starts wherever the tests do, within a few seconds.
 //!
-//! All files come in the initial RAM disk. From there they are copied to an empty disk, which becomes the root: on the RAM
-//! disk no pivot_root(2) works, and tmpfs has user xattrs, which an overlay needs, only since Linux 6.6. A script then runs
-//! as root and says on the serial console how each command that it tried went; at its end the machine is off.
+//! All files come in the initial RAM disk. From there they are copied to an empty disk, which becomes the root: on the
+//! RAM disk no pivot_root(2) works, and tmpfs has user xattrs, which an overlay needs, only since Linux 6.6. A script
+//! then runs as root and says on the serial console how each command that it tried went; at its end the machine is off.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -89,8 +89,8 @@ impl Machine {
         Ok(self)
     }
 
-    /// Starts it, and waits until it is off. The script is for busybox's shell, run by root; `try NAME COMMAND…` in it is
-    /// found in what is given back.
+    /// Starts it, and waits until it is off. The script is for busybox's shell, run by root; `try NAME COMMAND…` in it
+    /// is found in what is given back.
     pub fn run(mut self, script: &str) -> Result<Console> {
         self.archive.file(on_disk("/sbin/script"), 0o755, format!("{PRELUDE}{script}\n"));
         let scratch = tempfile::Builder::new().prefix("vm.").tempdir_in(host::scratch_base())?;

@@ -10,8 +10,8 @@ use rbox_tests::packages;
 use rbox_tests::vm::{Console, IMAGE, Machine};
 use serde_json::{Value, json};
 
-/// "loose" complains only. The third is the one that `rbox doctor` asks for where user namespaces are restricted: it makes
-/// rbox known and confines nothing.
+/// "loose" complains only. The third is the one that `rbox doctor` asks for where user namespaces are restricted: it
+/// makes rbox known and confines nothing.
 const PROFILES: &str = "\
 profile shut flags=(attach_disconnected,mediate_deleted) {
   file, capability, network, mount, umount, pivot_root, ptrace, signal, unix,

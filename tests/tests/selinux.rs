@@ -1,5 +1,5 @@
-//! SELinux at work, enforcing: a virtual machine with a small policy, in which what runs as `container_t` may touch the files
-//! of containers alone. What crun does with the same bundles is beside.
+//! SELinux at work, enforcing: a virtual machine with a small policy, in which what runs as `container_t` may touch the
+//! files of containers alone. What crun does with the same bundles is beside.
 
 use std::path::Path;
 use std::process::Command;
@@ -98,7 +98,8 @@ for who in root user; do
     run init --init --security-opt label=type:container_t
     run init-that-may --init --security-opt label=type:init_container_t
     run privileged --privileged --security-opt label=type:container_t
-    $as rbox run --name one --security-opt label=level:s0:c1,c2 --volume $notes:/notes IMAGE sleep 600 < /dev/null > /dev/null 2>&1 &
+    $as rbox run --name one --security-opt label=level:s0:c1,c2 --volume $notes:/notes IMAGE sleep 600 \
+        < /dev/null > /dev/null 2>&1 &
     until_works $as rbox exec one true
     try $who-exec $as rbox exec one sh -c "$probe"
     try $who-audit $as rbox audit one
@@ -147,8 +148,8 @@ fn has(name: &str, lines: &[&str]) {
     }
 }
 
-/// Asserts that a container began in this context, of this type and level, with its filesystems in the one that fits, and
-/// could do what the policy lets it and no more.
+/// Asserts that a container began in this context, of this type and level, with its filesystems in the one that fits,
+/// and could do what the policy lets it and no more.
 fn confined(name: &str, kind: &str, level: &str, mounts: &[&str]) {
     let context = format!("system_u:system_r:{kind}:{level}");
     has(name, &[&context, "own: written", "notes: refused"]);
