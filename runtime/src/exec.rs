@@ -96,6 +96,11 @@ pub(crate) fn after_execve(plan: &InitPlan) -> Sets {
 
 fn become_user(plan: &InitPlan) -> Result<(), Failure> {
     let user = &plan.user;
+    if plan.keeps_groups {
+        return ids::become_user(user.uid, user.gid)
+            .during(|| format!("become user {} of group {}", user.uid, user.gid))
+            .map_err(with_id_hint);
+    }
     match ids::set_groups(&user.additional_gids) {
         // With one id mapped, setgroups(2) is forbidden and there is no other group to be in.
         Err(error) if error.kind() == ErrorKind::PermissionDenied && user.additional_gids.is_empty() => {}

@@ -10,7 +10,7 @@ use rbox_rootless::worker;
 use rbox_sys::clone::{self, Alone, Namespaces};
 use rbox_sys::signal::{self, Signal};
 use rbox_sys::socket::Channel;
-use rbox_sys::{fd, process, tty};
+use rbox_sys::{fd, ids, process, tty};
 use rbox_types::Exit;
 use serde::de::DeserializeOwned;
 
@@ -38,9 +38,9 @@ pub fn main(mut arguments: impl Iterator<Item = String>, init: &Init) -> u8 {
     };
     let joins = Joins::inherited(arguments);
     let joined = joins.map_or(Ok(()), |joins| {
-        joins.join(|child| {
+        joins.join(|report, fd| {
             // Who is not listening any more has died, and with that the child ends.
-            let _ = Report::Cloned(child.pid()).send(&channel, Some(child.as_fd()));
+            let _ = report.send(&channel, Some(fd));
         })
     });
     let Err(failure) = joined.and_then(|()| run(&mut channel, Some(exe), init.open_root));
@@ -136,7 +136,8 @@ fn furnish(
     // Nothing of this process is for the container's eyes (it holds host descriptors). Not earlier: /proc/<pid> of an
     // undumpable process belongs to root, and newuidmap writes maps only for processes of its caller.
     process::set_undumpable().during(|| "hide from the container")?;
-    worker::become_root().during(|| "become root in the user namespace")?;
+    // Who joins a user namespace did not map its ids.
+    plan.single_id |= !become_root(plan)?;
     process::set_umask(0o022);
     process::new_session().during(|| "begin a session")?;
     let (prepared, filesystems) = thread::scope(|scope| {
@@ -170,10 +171,20 @@ fn furnish(
     Ok(())
 }
 
+/// Becomes root in the user namespace; gives whether there are groups to be in.
+fn become_root(plan: &InitPlan) -> Result<bool, Failure> {
+    const WHAT: &str = "become root in the user namespace";
+    if plan.keeps_groups {
+        ids::become_user(0, 0).during(|| WHAT)?;
+        return Ok(true);
+    }
+    worker::become_root().during(|| WHAT)
+}
+
 /// Comes into a container as one more process; what could see it there was kept from doing so before.
 fn enter(plan: &mut InitPlan, channel: &Channel, open_root: OpenRoot) -> Result<(), Failure> {
     Order::Mapped.expect(channel).during(|| "wait for the word that all is there")?;
-    let groups = worker::become_root().during(|| "become root in the user namespace")?;
+    let groups = become_root(plan)?;
     process::new_session().during(|| "begin a session")?;
     if let Some(place) = &plan.place {
         // Without a namespace to come into, nothing has hidden this process yet.

@@ -80,6 +80,9 @@ pub struct Launch {
     channel: Channel,
     enters: bool,
     single_id: bool,
+    /// The /dev/shm of the process `lender`.
+    shm: Option<OwnedFd>,
+    lender: Option<u32>,
     cloned: Duration,
 }
 
@@ -125,8 +128,12 @@ impl Launch {
         drop(theirs);
         // As with all that is sent to a child that is gone: it has said why, and `start` hears that.
         let _ = Order::Begin.send(&ours, None);
+        let (lender, mut shm) = (namespaces.lender(), None);
         if outside {
             child = joined_by(FirstProcess::new(child), &ours)?;
+            if lender.is_some() {
+                shm = Some(borrowed(&ours)?);
+            }
         }
         if std::process::id() == 1 {
             // Of a pid namespace of its own, as a monitor is, and /proc is the host's.
@@ -140,7 +147,8 @@ impl Launch {
             trace.mark("start newuidmap and newgidmap");
         }
         let enters = namespaces.enters();
-        Ok(Self { first, maps, channel: ours, enters, single_id: identity.is_some_and(Identity::is_single), cloned })
+        let single_id = identity.is_some_and(Identity::is_single);
+        Ok(Self { first, maps, channel: ours, enters, single_id, shm, lender, cloned })
     }
 
     /// Init's process id, as the host numbers it.
@@ -170,7 +178,10 @@ impl Launch {
         (plan.create_container, plan.start_container) = (hooks.create_container, hooks.start_container);
         plan.subject = workload.subject;
         trace.mark("check the spec");
-        let Self { first, maps, channel, cloned, .. } = self;
+        let Self { first, maps, channel, cloned, shm, lender, .. } = self;
+        if let Some(shm) = lender.map(NamespacePlan::shm_of) {
+            plan.mounts.iter_mut().for_each(|step| step.lent = step.binds(&shm));
+        }
         let pid = first.child().pid();
         plan.attributes.grant(pid);
         send(Order::Plan, &plan, &channel).map_err(failed("write the plan"))?;
@@ -178,10 +189,14 @@ impl Launch {
             maps.finish()?;
             trace.mark("wait for newuidmap and newgidmap");
         }
-        for (step, path) in plan.mounts.iter().filter_map(|step| Some((step, step.idmapped_source()?))) {
+        for (step, path) in plan.mounts.iter().filter_map(|step| Some((step, step.sent_source()?))) {
+            if step.lent {
+                let _ = Order::Source.send(&channel, shm.as_ref().map(AsFd::as_fd));
+                continue;
+            }
             let clone = idmapped_clone(step, path, pid);
             let clone = clone.map_err(|source| Error::IdMappedMount { path: path.to_owned(), source })?;
-            let _ = Order::IdMapped.send(&channel, Some(clone.as_fd()));
+            let _ = Order::Source.send(&channel, Some(clone.as_fd()));
         }
         let _ = Order::Mapped.send(&channel, None);
         // Init wakes on this core if the others are busy, and has more to do.
@@ -213,7 +228,7 @@ impl Launch {
             match Report::receive(&channel).map_err(failed("hear from the container"))? {
                 // The channel is closed by execve(2), or by a death that said nothing; waiting tells which.
                 None | Some((Report::Created, _)) => break,
-                Some((Report::Cloned(_), _)) => {}
+                Some((Report::Cloned(_) | Report::Shm, _)) => {}
                 Some((Report::Console, master)) => console = master,
                 Some((Report::Listener, Some(listener))) => match (refusing.take(), &mut hear) {
                     (Some(program), Some(hear)) => hear(Refusals::new(listener, program)),
@@ -278,6 +293,18 @@ fn joined_by(joiner: FirstProcess, channel: &Channel) -> Result<Child, Error> {
         }
         Some((Report::Failed(failure), _)) => Err(Error::Inside(failure)),
         _ => Err(failed("join namespaces")(io::ErrorKind::UnexpectedEof.into())),
+    }
+}
+
+/// What the process that has joined, and is done, has said besides.
+fn borrowed(channel: &Channel) -> Result<OwnedFd, Error> {
+    const WHAT: &str = "hear of the /dev/shm that is shared";
+    // The container's first process holds that end open as well.
+    let [said] = poll::wait([(channel.as_fd(), Interest::Read)], Some(Duration::ZERO)).map_err(failed(WHAT))?;
+    match if said { Report::receive(channel).map_err(failed(WHAT))? } else { None } {
+        Some((Report::Shm, Some(shm))) => Ok(shm),
+        Some((Report::Failed(failure), _)) => Err(Error::Inside(failure)),
+        _ => Err(failed(WHAT)(io::ErrorKind::UnexpectedEof.into())),
     }
 }
 

@@ -2,16 +2,17 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
-use rbox_sys::clone::{self, Child, Forked, Namespaces};
+use rbox_sys::clone::{self, Forked, Namespaces};
 use rbox_sys::mount::{self, Propagation};
-use rbox_sys::{fd, process};
+use rbox_sys::{dir, fd, in_root, process};
 
 use crate::Error;
 use crate::error::{During, Failure};
+use crate::report::Report;
 
 /// A spec's `linux.namespaces`: a kind that is not there is the caller's own.
 #[derive(Debug, Default)]
@@ -22,6 +23,16 @@ pub struct NamespacePlan {
     pub(crate) joined: Vec<(Namespaces, PathBuf)>,
     /// Those that a process has.
     pub(crate) process: Option<Of>,
+    /// Those that a process has, for a container that is built beside it.
+    pub(crate) neighbour: Option<Neighbour>,
+}
+
+/// A process some of whose namespaces another container gets.
+#[derive(Debug)]
+pub(crate) struct Neighbour {
+    of: Of,
+    /// Whether its /dev/shm is to be had too.
+    shm: bool,
 }
 
 /// A process by its pidfd, and which of its namespaces are meant.
@@ -98,6 +109,25 @@ impl NamespacePlan {
         Ok(Self { process: Some(Of { pid, pidfd, kinds }), ..Self::default() })
     }
 
+    /// The same, with all that is joined by the pidfd of the process `pid`, whose namespaces they are, and not by their
+    /// paths: what is joined then is that process's, or nothing. With `shm`, the bind mount whose source is
+    /// [`shm_of`](Self::shm_of) that process is of what it has there.
+    pub fn joining(self, pid: u32, pidfd: OwnedFd, shm: bool) -> Self {
+        let kinds = self.joined.iter().fold(Namespaces::NONE, |kinds, (kind, _)| kinds.and(*kind));
+        let neighbour = Neighbour { of: Of { pid, pidfd, kinds }, shm };
+        Self { joined: Vec::new(), neighbour: Some(neighbour), ..self }
+    }
+
+    /// The name that a spec has for the /dev/shm of a process.
+    pub fn shm_of(pid: u32) -> PathBuf {
+        format!("/proc/{pid}/root{SHM}").into()
+    }
+
+    /// Whose /dev/shm is to be had.
+    pub(crate) fn lender(&self) -> Option<u32> {
+        self.neighbour.as_ref().filter(|neighbour| neighbour.shm).map(|neighbour| neighbour.of.pid)
+    }
+
     /// Whether one of this kind is made or joined; else it is the caller's own.
     pub(crate) fn has(&self, kind: Namespaces) -> bool {
         self.new.has(kind) || self.joined.iter().any(|(joined, _)| *joined == kind)
@@ -120,12 +150,13 @@ impl NamespacePlan {
             Ok(Join { kind: *kind, path: path.clone(), file: file.into() })
         };
         let mut joins = self.joined.iter().map(open).collect::<Result<Vec<_>, Error>>()?;
-        if let Some(Of { pid, pidfd, kinds }) = self.process.as_ref().filter(|of| of.kinds != Namespaces::NONE) {
+        let of = self.process.as_ref().or(self.neighbour.as_ref().map(|neighbour| &neighbour.of));
+        if let Some(Of { pid, pidfd, kinds }) = of.filter(|of| of.kinds != Namespaces::NONE) {
             let path = PathBuf::from(format!("/proc/{pid}/ns"));
             let file = fd::duplicate(pidfd).map_err(|source| Error::Namespace { path: path.clone(), source })?;
             joins.push(Join { kind: *kinds, path, file });
         }
-        Ok(Joins { new: self.new.within(AT_CLONE), joins })
+        Ok(Joins { new: self.new.within(AT_CLONE), joins, shm: self.lender().is_some() })
     }
 }
 
@@ -144,11 +175,16 @@ const KINDS: [(Namespaces, &str); 8] = [
 /// The namespaces that clone3 makes; init makes the others when it knows what is asked for.
 pub(crate) const AT_CLONE: Namespaces = Namespaces::USER.and(Namespaces::PID).and(Namespaces::MOUNT);
 
+/// Where a container has the memory that its processes share (shm_overview(7)).
+const SHM: &str = "/dev/shm";
+
 /// Open namespaces that are to be joined, and those that are then to be made.
 #[derive(Debug)]
 pub(crate) struct Joins {
     new: Namespaces,
     joins: Vec<Join>,
+    /// Whether the last one is a process whose /dev/shm is to be had too.
+    shm: bool,
 }
 
 #[derive(Debug)]
@@ -174,7 +210,7 @@ impl Joins {
         if self.is_empty() {
             return Ok(Vec::new());
         }
-        let mut words = vec![self.new.bits().to_string()];
+        let mut words = vec![self.new.bits().to_string(), self.shm.to_string()];
         for join in &self.joins {
             fd::keep_over_exec(&join.file)?;
             words.push(format!("{}:{}:{}", join.kind.bits(), join.file.as_raw_fd(), join.path.display()));
@@ -185,35 +221,55 @@ impl Joins {
     /// Takes over what the program before this one handed on; none where there are no words.
     pub(crate) fn inherited(mut words: impl Iterator<Item = String>) -> Option<Self> {
         let new = Namespaces::from_bits(words.next()?.parse().ok()?);
+        let shm = words.next()?.parse().ok()?;
         let join = |word: String| {
             let mut fields = word.splitn(3, ':');
             let kind = Namespaces::from_bits(fields.next()?.parse().ok()?);
             let file = fd::inherited(fields.next()?.parse().ok()?).ok()?;
             Some(Join { kind, path: fields.next()?.into(), file })
         };
-        Some(Self { new, joins: words.map(join).collect::<Option<_>>()? })
+        Some(Self { new, joins: words.map(join).collect::<Option<_>>()?, shm })
     }
 
     /// Joins all of them and makes the new ones: this process goes on as a sibling of itself, because setns(2) into a
-    /// pid namespace reaches only the children, and ends with `report` of that one.
-    pub(crate) fn join(self, report: impl FnOnce(&Child)) -> Result<(), Failure> {
+    /// pid namespace reaches only the children, and ends with `report` of that one, and of the memory that is shared.
+    pub(crate) fn join(self, report: impl Fn(Report, BorrowedFd<'_>)) -> Result<(), Failure> {
         if !self.new.has(Namespaces::USER) {
             // Before a process of the container can see this one. With ids still to be mapped it would be too early:
             // newuidmap writes maps only for what is its caller's to look at.
             process::set_undumpable().during(|| "hide from the container")?;
         }
+        let lender = self.joins.last().filter(|_| self.shm).map(|join| fd::duplicate(&join.file)).transpose();
+        let lender = lender.during(|| BORROW)?;
         enter(self.joins)?;
         match clone::fork_sibling_into(self.new).during(|| "clone into new namespaces")? {
             Forked::Parent(child) => {
-                report(&child);
+                report(Report::Cloned(child.pid()), child.as_fd());
+                if let Some(lender) = lender {
+                    // This process has nothing else to do; it cannot come back to the mounts that it came from.
+                    let shm = borrow_shm(&lender).during(|| BORROW)?;
+                    report(Report::Shm, shm.as_fd());
+                }
                 std::process::exit(0)
             }
             Forked::Child if self.new.has(Namespaces::MOUNT) => {
-                mount::set_root_propagation(Propagation::Private).during(|| "make the mounts private")
+                // As in a container that joins nothing: bind sources may ask for what the host mounts later.
+                mount::set_root_propagation(Propagation::Slave).during(|| "make the mounts slaves of the host's")
             }
             Forked::Child => Ok(()),
         }
     }
+}
+
+const BORROW: &str = "share the /dev/shm of the container whose IPC namespace is joined";
+
+/// A detached clone of what a process has at /dev/shm, made in its own mount namespace, which this process then is in. What
+/// lies there is under that container's control, and so are the links on the way, which lead nowhere else.
+fn borrow_shm(lender: &OwnedFd) -> io::Result<OwnedFd> {
+    clone::enter(lender, Namespaces::MOUNT)?;
+    let root = dir::open(Path::new("/"))?;
+    let shm = in_root::open_path(root.as_fd(), Path::new(SHM))?;
+    mount::clone_tree(shm.as_fd(), Path::new(""), false)
 }
 
 /// Whether something may be joined before the user namespace is, or only by that one's root, depends on which of the two

@@ -14,8 +14,8 @@ pub(crate) enum Order {
     Begin = b'b',
     /// What is to be run: the plan comes with it, as a file.
     Plan = b'p',
-    /// The next bind source that is to be seen with the container's ids comes with it, as a detached mount.
-    IdMapped = b'i',
+    /// The next bind source that init cannot open by itself comes with it, as a detached mount.
+    Source = b's',
     /// The ids are there.
     Mapped = b'm',
     /// The filter on the workload's system calls comes with this, as a file.

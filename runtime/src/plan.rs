@@ -20,6 +20,9 @@ use crate::seccomp::{self, Program};
 use crate::sysctl::{self, Sysctl};
 use crate::{Error, capability, dev, time_offsets};
 
+/// The annotation by which a workload is in its caller's supplementary groups: crun's, which Podman sets.
+pub const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+
 /// All that init needs to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct InitPlan {
@@ -41,6 +44,8 @@ pub struct InitPlan {
     /// Whether init stays, and the workload is its child.
     pub(crate) reaper: bool,
     pub(crate) user: User,
+    /// Whether the workload is in the caller's supplementary groups, and in no others.
+    pub(crate) keeps_groups: bool,
     pub(crate) umask: u32,
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<String>,
@@ -124,6 +129,8 @@ pub(crate) struct MountStep {
     pub(crate) options: MountOptions,
     /// The ids that its files are shown with, where those are not the container's.
     pub(crate) ids: Option<MountIds>,
+    /// Whether the source is another container's, and the launcher has it.
+    pub(crate) lent: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -139,12 +146,17 @@ pub(crate) enum MountSource {
 }
 
 impl MountStep {
-    /// The source, where it is to be seen with the container's ids.
-    pub(crate) fn idmapped_source(&self) -> Option<&Path> {
+    /// The source, where the launcher sends it: it is another container's, or to be seen with the container's ids.
+    pub(crate) fn sent_source(&self) -> Option<&Path> {
         match &self.source {
-            MountSource::Bind(path) if self.options.idmap => Some(path),
+            MountSource::Bind(path) if self.options.idmap || self.lent => Some(path),
             MountSource::Bind(_) | MountSource::New(_) | MountSource::Device(_) | MountSource::Remount => None,
         }
+    }
+
+    /// Whether it shows `path`.
+    pub(crate) fn binds(&self, path: &Path) -> bool {
+        matches!(&self.source, MountSource::Bind(source) if source == path)
     }
 
     /// Whether it is to be read-only, but not before all is there that belongs into it.
@@ -212,6 +224,7 @@ impl InitPlan {
             source: MountSource::Device(device),
             options: MountOptions::default(),
             ids: None,
+            lent: false,
         }));
         Ok(Self {
             root: Vec::new(),
@@ -234,6 +247,7 @@ impl InitPlan {
                 gid: user.gid(),
                 additional_gids: user.additional_gids().clone().unwrap_or_default(),
             },
+            keeps_groups: spec.annotations().as_ref().and_then(|all| all.get(KEEP_GROUPS)).is_some_and(|on| on == "1"),
             umask: user.umask().unwrap_or(0o022),
             args,
             env: process.env().clone().unwrap_or_default(),
@@ -328,7 +342,7 @@ fn mount_step(mount: &oci_spec::runtime::Mount) -> Result<MountStep, Error> {
         (false, _) if kind.is_empty() => return Err(refuse(format!("{}: no type", destination.display()))),
         (false, _) => MountSource::New(kind.into()),
     };
-    Ok(MountStep { destination, source, options, ids })
+    Ok(MountStep { destination, source, options, ids, lent: false })
 }
 
 /// The capability sets on their way to init: five numbers.

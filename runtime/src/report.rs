@@ -14,6 +14,8 @@ use crate::trace::Step;
 pub(crate) enum Report {
     /// The first process has been made, in the namespaces of others; its pidfd comes with this.
     Cloned(u32),
+    /// The /dev/shm of the container whose IPC namespace is joined comes with this, as a detached mount.
+    Shm,
     /// The pty's master comes with this.
     Console,
     /// The workload is under its filter; what hears of the calls that are for others to decide comes with this. A

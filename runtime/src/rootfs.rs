@@ -130,7 +130,12 @@ fn mount_one(root: BorrowedFd<'_>, step: &MountStep, source: Option<Source>) -> 
         keep_what_was_asked(mounted.as_fd(), &before, options)
             .during(|| format!("set the owner and mode of {}", destination.display()))?;
     }
-    let target = if matches!(&step.source, MountSource::New(kind) if kind == "proc" || kind == "sysfs") {
+    let is_kernels = match &step.source {
+        MountSource::New(kind) => kind == "proc" || kind == "sysfs",
+        MountSource::Bind(path) => path == Path::new("/proc"),
+        MountSource::Device(_) | MountSource::Remount => false,
+    };
+    let target = if is_kernels {
         ordinary_directory(root, destination)
             .during(|| format!("mount on {}: it must be mounted on ordinary directory", destination.display()))?
     } else {

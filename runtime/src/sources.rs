@@ -35,10 +35,10 @@ pub(crate) struct Sources(Vec<Option<Source>>);
 
 impl Sources {
     /// Opens what can be opened here. A source that is to be seen with the container's ids needs the power that only
-    /// the launcher may have.
+    /// the launcher may have, and another container's is out of reach.
     pub(crate) fn open(mounts: &[MountStep]) -> Result<Self, Failure> {
         let open = |step: &MountStep| match &step.source {
-            MountSource::Bind(path) if !step.options.idmap => {
+            MountSource::Bind(path) if step.sent_source().is_none() => {
                 let clone = mount::clone_tree(dir::cwd(), path, step.options.bind_recursive);
                 let clone = clone.during(|| format!("bind {}", path.display()))?;
                 make_private(step, &clone).during(|| format!("make {} private", path.display()))?;
@@ -53,8 +53,8 @@ impl Sources {
     /// Takes those that the launcher sends.
     pub(crate) fn receive(&mut self, mounts: &[MountStep], channel: &Channel) -> Result<(), Failure> {
         for (step, source) in mounts.iter().zip(&mut self.0) {
-            if let Some(path) = step.idmapped_source() {
-                let clone = Order::IdMapped.expect_with_fd(channel).during(|| format!("get {}", path.display()))?;
+            if let Some(path) = step.sent_source() {
+                let clone = Order::Source.expect_with_fd(channel).during(|| format!("get {}", path.display()))?;
                 *source = Some(Source::new(path, clone)?);
             }
         }

@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::LinuxNamespaceType;
 use rbox_sys::clone::Namespaces;
 use rbox_sys::process;
 use rbox_sys::procfs::Procfs;
@@ -94,6 +95,17 @@ fn path(name: &str) -> Option<String> {
     path.split('/').all(|part| !matches!(part, "" | "." | "..")).then_some(path)
 }
 
+/// The kind of namespace that a setting belongs to; or why a container can have none of its own.
+pub fn namespace_of_sysctl(name: &str) -> Result<LinuxNamespaceType, &'static str> {
+    let path = path(name).ok_or("that is no name")?;
+    Ok(match namespace_of(&path)?.0 {
+        Namespaces::IPC => LinuxNamespaceType::Ipc,
+        Namespaces::NET => LinuxNamespaceType::Network,
+        Namespaces::USER => LinuxNamespaceType::User,
+        _ => LinuxNamespaceType::Uts,
+    })
+}
+
 fn namespace_of(path: &str) -> Result<(Namespaces, &'static str), &'static str> {
     if OF_IPC.contains(&path) || path.starts_with("fs/mqueue/") {
         Ok((Namespaces::IPC, "ipc"))
@@ -138,7 +150,8 @@ mod tests {
     fn check(name: &str, new: Namespaces, joined: Option<&str>) -> Result<String, String> {
         let joined = joined.map(|path| (Namespaces::NET, path.into())).into_iter().collect();
         let asked = HashMap::from([(name.to_owned(), "1".to_owned())]);
-        let planned = plan(&asked, &NamespacePlan { new, joined, process: None }).map_err(|error| error.to_string())?;
+        let planned = plan(&asked, &NamespacePlan { new, joined, ..NamespacePlan::default() })
+            .map_err(|error| error.to_string())?;
         Ok(planned[0].path.display().to_string())
     }
 

@@ -23,6 +23,14 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Whether the descriptor of this number was open when this program began: what the program itself opens is closed by
+/// execve(2), and what it was handed is not.
+pub fn was_handed(number: RawFd) -> bool {
+    // SAFETY: fcntl(2) on a number that is not open fails with EBADF and does nothing else.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
+}
+
 /// A second descriptor of the same open file, closed by execve(2).
 pub fn duplicate(fd: impl AsFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)

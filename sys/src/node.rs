@@ -48,5 +48,15 @@ pub fn make_whiteout(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
 
 /// Whether this process may open it, for reading or for writing: access(2), by the real ids.
 pub fn may_open(path: &Path) -> bool {
-    [Access::READ_OK, Access::WRITE_OK].into_iter().any(|way| rustix::fs::access(path, way).is_ok())
+    may_read(path) || may_write(path)
+}
+
+/// Whether this process may open it for reading, by the real ids.
+pub fn may_read(path: &Path) -> bool {
+    rustix::fs::access(path, Access::READ_OK).is_ok()
+}
+
+/// Whether this process may open it for writing, by the real ids.
+pub fn may_write(path: &Path) -> bool {
+    rustix::fs::access(path, Access::WRITE_OK).is_ok()
 }

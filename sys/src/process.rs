@@ -44,6 +44,11 @@ pub fn set_hostname(name: &str) -> io::Result<()> {
     Ok(rustix::system::sethostname(name.as_bytes())?)
 }
 
+/// The host name of this UTS namespace, as it is.
+pub fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// The NIS domain name of this UTS namespace.
 pub fn set_domainname(name: &str) -> io::Result<()> {
     Ok(rustix::system::setdomainname(name.as_bytes())?)

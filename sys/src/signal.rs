@@ -45,6 +45,15 @@ impl Signal {
         (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&real_time).then_some(Self(real_time))
     }
 
+    /// Its name with the prefix: `SIGTERM`, `SIGRTMIN+1`. [`parse`](Self::parse) reads it.
+    pub fn name(self) -> String {
+        match NAMES.iter().find(|(_, number)| *number == self.0) {
+            Some((name, _)) => format!("SIG{name}"),
+            None if self.0 >= libc::SIGRTMIN() => format!("SIGRTMIN+{}", self.0 - libc::SIGRTMIN()),
+            None => self.0.to_string(),
+        }
+    }
+
     /// As kill(2) takes it.
     pub const fn number(self) -> i32 {
         self.0
