@@ -3,6 +3,7 @@
 pub(crate) mod attach;
 pub(crate) mod audit;
 pub(crate) mod container;
+mod container_flags;
 mod denied;
 mod environment;
 pub(crate) mod events;

@@ -15,8 +15,10 @@ use rbox_types::IdMap;
 use serde::Serialize;
 
 use crate::containers::{ContainerStatus, ContainerSummary};
+use crate::on_host::OnHost;
 use crate::plan::{Host, plan};
 use crate::request::RunRequest;
+use crate::shared::Shared;
 use crate::{Engine, Error};
 
 pub use docker::{Difference, Effect};
@@ -225,6 +227,8 @@ impl Engine {
             volumes: &[],
             kernel: KernelVersion::of_host(),
             devices: &[],
+            shared: &Shared::default(),
+            on_host: &OnHost::default(),
         };
         let planned = plan(image.config.config().as_ref(), &request, &host)?;
         let posture = spec::posture(&planned, &self.identity.maps);

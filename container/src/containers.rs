@@ -119,8 +119,7 @@ impl Engine {
         let made = Made::read(&entry.path).map_err(read_error())?;
         // One that runs has none, but where its monitor is about to start it again.
         let may_be_over = !entry.running || made.as_ref().is_some_and(|made| made.restart != RestartPolicy::No);
-        let finished =
-            if may_be_over { Finished::read(&entry.path).map_err(read_error())? } else { None };
+        let finished = if may_be_over { Finished::read(&entry.path).map_err(read_error())? } else { None };
         let status = match (entry.running, &made, finished) {
             (true, Some(made), Some(finished)) if made.restart != RestartPolicy::No => {
                 ContainerStatus::Restarting { at: finished.at, exit: finished.exit }

@@ -12,11 +12,15 @@ use rbox_types::{ChainId, ContainerId, ContainerName};
 
 use crate::etc_files::etc_files;
 use crate::host_devices::host_devices;
+use crate::on_host::OnHost;
 use crate::plan::{Host, RunPlan, plan};
 use crate::record::Made;
-use crate::request::{RunRequest, Volume};
+use crate::request::RunRequest;
 use crate::root::{OverlayRoot, Wanted};
-use crate::{Engine, Error, names};
+use crate::settings::Settings;
+use crate::shared::Shared;
+use crate::volume::Volume;
+use crate::{Engine, Error, names, outside};
 
 /// The overlay's own directory in a container's.
 pub(crate) const WORK: &str = "work";
@@ -30,6 +34,7 @@ pub(crate) struct Draft {
     volumes: Vec<Volume>,
     image: Image,
     chain: Vec<ChainId>,
+    settings: Settings,
 }
 
 impl Draft {
@@ -39,10 +44,13 @@ impl Draft {
         request: &RunRequest,
         image: Image,
         terminal: Option<(u16, u16)>,
+        shared: &Shared,
     ) -> Result<Self, Error> {
         let id = names::random_id().map_err(Error::io("get random bytes for", "the container's id"))?;
         let name = request.name.clone().unwrap_or_else(|| names::name_for(&id));
-        let hostname = request.hostname.clone().unwrap_or_else(|| id.short().to_owned());
+        let hostname = request.hostname.clone().or_else(|| shared.hostname.clone());
+        let hostname = hostname.unwrap_or_else(|| id.short().to_owned());
+        let on_host = OnHost::of(request, shared)?;
         let volumes = request.volumes.iter().map(absolute).collect::<Result<Vec<_>, _>>()?;
         let devices = if request.security.privileged {
             host_devices(Path::new("/dev")).map_err(Error::io("list the devices in", "/dev"))?
@@ -57,24 +65,39 @@ impl Draft {
             volumes: &volumes,
             kernel: KernelVersion::of_host(),
             devices: &devices,
+            shared,
+            on_host: &on_host,
         };
         let planned = plan(image.config.config().as_ref(), request, &host)?;
         if request.explain_denied && planned.spec.linux().as_ref().is_none_or(|linux| linux.seccomp().is_none()) {
             return Err(Error::NothingDenies);
         }
+        let settings = outside::recorded(request, &image, shared);
         let chain = image.layers.iter().map(|layer| layer.chain_id).collect();
-        Ok(Self { id, name, planned, hostname, volumes, image, chain })
+        Ok(Self { id, name, planned, hostname, volumes, image, chain, settings })
     }
 
     /// Makes its directory, which reserves its name.
-    pub(crate) fn make(&self, engine: &Engine) -> Result<ContainerDir, Error> {
+    pub(crate) fn make(&self, engine: &Engine, request: &RunRequest) -> Result<ContainerDir, Error> {
         let map_key = engine.identity.maps.key();
         let refs = ContainerRefs { manifest: self.image.manifest, map_key, layers: self.chain.clone() };
-        Ok(engine.store.create_container(&self.id, &self.name, &refs)?)
+        let directory = engine.store.create_container(&self.id, &self.name, &refs)?;
+        match outside::write_cid_file(&request.settings, &self.id) {
+            Ok(()) => Ok(directory),
+            Err(error) => {
+                directory.remove(&|path| engine.remove_tree(path))?;
+                Err(error)
+            }
+        }
     }
 
     /// The root filesystem, with the overlay's own directories made: container root is who writes there.
-    pub(crate) fn root(&self, engine: &Engine, directory: &ContainerDir, volatile: bool) -> Result<OverlayRoot, Error> {
+    pub(crate) fn root(
+        &self,
+        engine: &Engine,
+        request: &RunRequest,
+        directory: &ContainerDir,
+    ) -> Result<OverlayRoot, Error> {
         let key = engine.identity.maps.key();
         let mut lowers = Vec::with_capacity(self.chain.len());
         for id in self.chain.iter().rev() {
@@ -89,9 +112,9 @@ impl Draft {
                     .map_err(Error::io("change the owner of", path.display()))?;
             }
         }
-        let files = etc_files(&self.hostname, self.name.as_str());
+        let files = etc_files(&self.hostname, self.name.as_str(), &request.settings.resolver);
         let context = self.planned.spec.linux().as_ref().and_then(|linux| linux.mount_label().clone());
-        Ok(OverlayRoot { lowers, upper, work, volatile, context, wanted: Wanted::of(&self.planned), files })
+        Ok(OverlayRoot { lowers, upper, work, volatile: request.rm, context, wanted: Wanted::of(&self.planned), files })
     }
 
     /// What is to be written down of it.
@@ -106,7 +129,7 @@ impl Draft {
             restarts: 0,
             restart: request.restart,
             log: None,
-            labels: Default::default(),
+            settings: self.settings.clone(),
             image: request.image.clone(),
             image_id: self.image.config_digest,
             args: process.args().clone().unwrap_or_default(),

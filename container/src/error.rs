@@ -24,6 +24,12 @@ pub enum Error {
     /// What was asked for cannot be planned.
     #[error(transparent)]
     Plan(#[from] crate::plan::PlanError),
+    /// What is asked for cannot be had.
+    #[error(transparent)]
+    Unfit(#[from] crate::Unfit),
+    /// Another container's namespaces cannot be shared.
+    #[error(transparent)]
+    CannotShare(#[from] crate::CannotShare),
     /// A container of which only the running thing is of interest.
     #[error("container {0} is not running")]
     NotRunning(ContainerName),
@@ -136,6 +142,7 @@ impl Error {
             Self::Rootless(error) => error.hint(),
             Self::Image(error) => error.hint(),
             Self::Runtime(error) => error.hint(),
+            Self::Unfit(unfit) => unfit.hint(),
             Self::Unpack { source, .. } => source.hint(),
             Self::Start(failure) => failure.hint.clone(),
             Self::NotStartable(_) | Self::InForeground(_) => {

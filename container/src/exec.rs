@@ -11,37 +11,33 @@ use rbox_runtime::{Launch, NamespacePlan, Streams, Subject, Workload, cgroup};
 use rbox_sys::signal::SignalFd;
 use rbox_types::Exit;
 
-use crate::containers::first_process;
+use crate::begun::Begun;
 use crate::engine::open_store;
-use crate::plan::{exec::plan, namespaces};
+use crate::on_host::OnHost;
+use crate::plan::exec::plan;
 use crate::request::ExecRequest;
 use crate::root::Wanted;
+use crate::shared::Shared;
 use crate::supervise::{Supervised, Terminal, supervise_until};
-use crate::{Error, events, held, worker};
+use crate::{Error, events, held, oom_score, worker};
 
 /// Runs a process in a container of the store at `root`, or of this user's own, and waits for its end. One that is left to
 /// itself has ended well as far as its caller is concerned.
 pub fn exec(root: Option<PathBuf>, request: &ExecRequest) -> Result<Exit, Error> {
     let store = open_store(root)?;
-    let entry = store.find_container(&request.container)?;
-    let (made, pidfd) = first_process(&entry)?;
-    let (Some(first), Some(joining)) = (made.first_process(), &made.joining) else {
-        return Err(Error::NotRunning(entry.name));
-    };
+    let Begun { entry, made, filter, first, pidfd } = Begun::find(&store, &request.container)?;
+    let on = || entry.name.as_str();
 
-    let made_for_it = NamespacePlan::of(&namespaces())?;
-    let launch = Launch::begin(
-        &worker::JOIN,
-        &NamespacePlan::of_container(first.pid, pidfd, &made_for_it),
-        None,
-        None,
-        &mut Trace::off(),
-    )?;
+    let made_for_it = NamespacePlan::of(&Shared::recorded(&made.settings.sharing).namespaces())?;
+    let on_host = OnHost::of_record(&made.settings)?;
+    let joined = NamespacePlan::of_container(first.pid, pidfd, &made_for_it);
+    let launch = oom_score::begin_with(&made.settings.limits, on_host.least_oom_score_adj, || {
+        Ok(Launch::begin(&worker::JOIN, &joined, None, None, &mut Trace::off())?)
+    })?;
     cgroup::follow(launch.pid(), first.pid);
     let terminal = if request.tty { Some(Terminal::of_caller()?) } else { None };
-    let security =
-        made.security.parse().map_err(io::Error::other).map_err(Error::io("read the record of", &entry.name))?;
-    let plan = plan(&made, &joining.filter, security, request, terminal.as_ref().map(Terminal::size))?;
+    let security = made.security.parse().map_err(io::Error::other).map_err(Error::io("read the record of", on()))?;
+    let plan = plan(&made, &filter, security, request, terminal.as_ref().map(Terminal::size), &on_host)?;
     let signals = SignalFd::of_forwarded().map_err(Error::io("block", "signals"))?;
     let workload = Workload {
         spec: &plan.spec,

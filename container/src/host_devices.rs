@@ -16,6 +16,18 @@ const NODES: [&str; 9] = ["console", "full", "null", "ptmx", "random", "tty", "u
 /// Those nodes below `dev`, the host's /dev, that the caller may open, sorted. The virtual consoles are not among them: a
 /// container is not to draw on its host's screen.
 pub(crate) fn host_devices(dev: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = nodes_below(dev)?;
+    found.retain(|path| {
+        let name = path.file_name().unwrap_or_default();
+        let own = path.parent() == Some(dev) && NODES.iter().any(|known| *known == name);
+        !own && !is_virtual_console(&name.to_string_lossy()) && node::may_open(path)
+    });
+    Ok(found)
+}
+
+/// All device nodes below a directory, sorted; without those of directories that a container has its own of, where the
+/// directory is /dev itself.
+pub(crate) fn nodes_below(dev: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut directories = vec![dev.to_owned()];
     while let Some(directory) = directories.pop() {
@@ -27,16 +39,12 @@ pub(crate) fn host_devices(dev: &Path) -> io::Result<Vec<PathBuf>> {
         for entry in entries {
             let entry = entry?;
             let (kind, path, name) = (entry.file_type()?, entry.path(), entry.file_name());
-            let at_top = |names: &[&str]| directory == dev && names.iter().any(|known| *known == name);
             if kind.is_dir() {
-                if !at_top(&DIRECTORIES) {
+                let own = directory == Path::new("/dev") && DIRECTORIES.iter().any(|known| *known == name);
+                if !own {
                     directories.push(path);
                 }
-            } else if (kind.is_char_device() || kind.is_block_device())
-                && !at_top(&NODES)
-                && !is_virtual_console(&name.to_string_lossy())
-                && node::may_open(&path)
-            {
+            } else if kind.is_char_device() || kind.is_block_device() {
                 found.push(path);
             }
         }

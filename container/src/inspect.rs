@@ -59,7 +59,7 @@ impl Engine {
         let status = &container.status;
         let made = container.made.as_ref();
         let words = made.map(|made| made.args.as_slice()).unwrap_or_default();
-        json!({
+        let mut document = json!({
             "Id": container.id,
             "Name": container.name,
             "Created": made.map(|made| made.created),
@@ -102,7 +102,16 @@ impl Engine {
                 "CapDrop": made.map(|made| &made.security.cap_drop),
                 "SecurityOpt": made.map(|made| &made.security.options),
             },
-        })
+        });
+        if let Some(settings) = made.map(|made| &made.settings) {
+            for (place, fields) in [("Config", settings.in_config()), ("HostConfig", settings.in_host_config())] {
+                document[place].as_object_mut().into_iter().for_each(|shown| shown.extend(fields.clone()));
+            }
+            if let Some(path) = &settings.pid_file {
+                document["PidFile"] = json!(path);
+            }
+        }
+        document
     }
 
     fn inspect_image(&self, name: &str) -> Result<Value, Error> {

@@ -2,20 +2,24 @@
 
 pub(crate) mod exec;
 pub(crate) mod security;
+mod settings;
 
 use std::path::PathBuf;
 
 use oci_spec::image::Config;
 use oci_spec::runtime::{
-    Box as ConsoleSize, BoxBuilder as ConsoleSizeBuilder, Linux, LinuxNamespace, LinuxNamespaceType, LinuxSeccomp,
-    Mount, Process, Root, Spec,
+    Box as ConsoleSize, BoxBuilder as ConsoleSizeBuilder, Linux, LinuxNamespace, LinuxSeccomp, Mount, Process, Root,
+    Spec,
 };
 use rbox_runtime::DEFAULT_CAPABILITIES;
 use rbox_runtime::seccomp::{self, KernelVersion};
 use serde::{Deserialize, Serialize};
 
-use crate::request::{RunRequest, Volume};
+use crate::on_host::OnHost;
+use crate::request::RunRequest;
 use crate::security::Security;
+use crate::shared::{Shared, Source};
+use crate::volume::Volume;
 
 /// What a run will do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,6 +28,8 @@ pub struct RunPlan {
     pub spec: Spec,
     /// `user[:group]`, each a name or a number; empty for root.
     pub user: String,
+    /// Supplementary groups besides the user's own, each a name or a number.
+    pub groups: Vec<String>,
     /// Whether the filter on system calls is the runtime's built-in one, which the spec then does not spell out.
     pub built_in_filter: bool,
 }
@@ -54,6 +60,10 @@ pub(crate) struct Host<'a> {
     pub(crate) kernel: KernelVersion,
     /// Device nodes that a privileged container gets besides its own.
     pub(crate) devices: &'a [PathBuf],
+    /// Whose namespaces it has.
+    pub(crate) shared: &'a Shared,
+    /// What is to be known for the settings.
+    pub(crate) on_host: &'a OnHost,
 }
 
 /// Why there is nothing to run.
@@ -76,6 +86,23 @@ pub enum PlanError {
         /// What is wrong with it.
         why: String,
     },
+    /// Two flags that do not go together.
+    #[error("{0} does not go with {1}")]
+    Together(&'static str, &'static str),
+    /// `--group-add` where one id is mapped.
+    #[error("--group-add: this user's containers have one group, and nobody in them can be in another")]
+    OneGroup,
+    /// `--dns` and its like.
+    #[error("{0}")]
+    Resolver(String),
+    /// `--sysctl` of what is not the container's.
+    #[error("--sysctl {name}: {why}")]
+    Sysctl {
+        /// Which.
+        name: String,
+        /// Why not.
+        why: String,
+    },
 }
 
 /// Without an image's own (Docker's default).
@@ -85,6 +112,7 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 pub(crate) fn plan(config: Option<&Config>, request: &RunRequest, host: &Host<'_>) -> Result<RunPlan, PlanError> {
     let security = &request.security;
     let granted = security.granted()?;
+    settings::check(request, host)?;
     let user = request.user.clone().or_else(|| config?.user().clone()).unwrap_or_default();
     let (context, mount_context) = security.label.contexts().unzip();
     let built_in = security.has_default_profile() && seccomp::is_built_in(&granted);
@@ -98,21 +126,29 @@ pub(crate) fn plan(config: Option<&Config>, request: &RunRequest, host: &Host<'_
         .set_env(Some(env(config, request, host)))
         .set_cwd(workdir(config, request)?)
         .set_capabilities(Some(security.capabilities(&granted, &user)))
-        .set_rlimits(None)
         .set_no_new_privileges(Some(security.no_new_privileges))
         .set_apparmor_profile(security.apparmor.clone())
         .set_selinux_label(context);
     process.set_console_size(host.terminal.and_then(console_size));
+    let on_host = host.on_host;
+    settings::set_for_process(
+        &mut process,
+        &request.settings.limits,
+        &on_host.hard_limits,
+        on_host.least_oom_score_adj,
+    );
     let mut root = Root::default();
     // The runtime is handed a detached mount; the path is for people who read the spec.
     root.set_path("rootfs".into()).set_readonly(Some(request.read_only));
     let mut spec = Spec::default();
     spec.set_process(Some(process))
         .set_root(Some(root))
-        .set_hostname(Some(host.hostname.into()))
+        .set_hostname((host.shared.uts == Source::Own).then(|| host.hostname.into()))
         .set_mounts(Some(mounts(request, host)))
-        .set_linux(Some(linux(security, profile, mount_context)));
-    Ok(RunPlan { spec, user, built_in_filter })
+        .set_linux(Some(linux(host.shared.namespaces(), security, profile, mount_context)));
+    settings::set_for_spec(&mut spec, &request.settings);
+    let groups = if request.settings.keeps_groups() { Vec::new() } else { request.settings.groups.clone() };
+    Ok(RunPlan { spec, user, groups, built_in_filter })
 }
 
 /// The size of a terminal of so many rows and columns, as a spec has it.
@@ -141,6 +177,7 @@ fn env(config: Option<&Config>, request: &RunRequest, host: &Host<'_>) -> Vec<St
     if request.tty {
         env.push("TERM=xterm".into());
     }
+    set_over(&mut env, request.host_env.iter().cloned());
     let of_image = config.and_then(|config| config.env().clone()).unwrap_or_default();
     set_over(&mut env, of_image.into_iter().chain(request.env.iter().cloned()));
     env
@@ -172,14 +209,13 @@ fn mounts(request: &RunRequest, host: &Host<'_>) -> Vec<Mount> {
     let kernels = |written: bool| if written { "rw" } else { "ro" };
     let (sys, cgroups) = (kernels(request.security.writes_sys()), kernels(request.security.writes_cgroups()));
     let mut mounts = vec![
-        mount("proc", "/proc", &["nosuid", "noexec", "nodev"]),
+        settings::proc(host),
         mount("tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         mount("devpts", "/dev/pts", &devpts),
         mount("sysfs", "/sys", &["nosuid", "noexec", "nodev", sys]),
         mount("cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", cgroups]),
-        mount("mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]),
-        mount("tmpfs", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
     ];
+    mounts.extend(settings::ipc(&request.settings, host));
     let mut asked: Vec<Mount> = request
         .tmpfs
         .iter()
@@ -191,14 +227,13 @@ fn mounts(request: &RunRequest, host: &Host<'_>) -> Vec<Mount> {
             mount
         })
         .chain(host.volumes.iter().map(|volume| {
-            // What lies below an id-mapped mount would keep its own ids, so there it is left out.
-            let mut options = vec![if host.foreign_root { "bind" } else { "rbind" }];
-            options.extend(volume.read_only.then_some("rro"));
-            options.extend(host.foreign_root.then_some("idmap"));
+            let options = volume.spec_options(host.foreign_root);
+            let options: Vec<&str> = options.iter().map(String::as_str).collect();
             bind(volume.source.clone(), volume.destination.clone(), &options)
         }))
         .collect();
     mounts.extend(host.devices.iter().map(|node| bind(node.clone(), node.clone(), &["bind", "nosuid", "noexec"])));
+    mounts.extend(settings::of_host(host));
     // A mount inside another's destination must come after it.
     asked.sort_by_key(|mount| mount.destination().components().count());
     // The user's own file in place of one of ours is mounted over it.
@@ -222,29 +257,15 @@ fn bind(source: PathBuf, destination: PathBuf, options: &[&str]) -> Mount {
     mount
 }
 
-/// Those that a container has of its own: all that there are, but for time.
-pub(crate) fn namespaces() -> Vec<LinuxNamespace> {
-    [
-        LinuxNamespaceType::User,
-        LinuxNamespaceType::Mount,
-        LinuxNamespaceType::Pid,
-        LinuxNamespaceType::Uts,
-        LinuxNamespaceType::Ipc,
-        LinuxNamespaceType::Network,
-        LinuxNamespaceType::Cgroup,
-    ]
-    .map(|kind| {
-        let mut namespace = LinuxNamespace::default();
-        namespace.set_typ(kind).set_path(None);
-        namespace
-    })
-    .into()
-}
-
-fn linux(security: &Security, seccomp: Option<LinuxSeccomp>, mount_context: Option<String>) -> Linux {
+fn linux(
+    namespaces: Vec<LinuxNamespace>,
+    security: &Security,
+    seccomp: Option<LinuxSeccomp>,
+    mount_context: Option<String>,
+) -> Linux {
     let mut linux = Linux::default();
     linux
-        .set_namespaces(Some(namespaces()))
+        .set_namespaces(Some(namespaces))
         .set_masked_paths(Some(security.masked_paths()))
         .set_readonly_paths(Some(security.read_only_paths()))
         .set_mount_label(mount_context)
@@ -274,6 +295,8 @@ mod tests {
             volumes: &request.volumes,
             kernel: KernelVersion { major: 6, minor: 1 },
             devices: &[],
+            shared: &Shared::default(),
+            on_host: &OnHost::default(),
         };
         plan(Some(config), request, &host)
     }

@@ -36,6 +36,7 @@ use crate::logs::LogOptions;
 use crate::plan::RunPlan;
 use crate::restart::RestartPolicy;
 use crate::security::SecurityWords;
+use crate::settings::{Settings, Stop, StopSignal};
 
 /// How it was made, and when it was started last: a foreground container does both at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,9 +89,13 @@ pub struct Made {
     /// Where what it prints goes; none where that is the caller.
     #[serde(default)]
     pub log: Option<LogOptions>,
-    /// What people and programs noted on it.
-    #[serde(default)]
-    pub(crate) labels: BTreeMap<String, String>,
+    /// What else was said, with the image's labels and stop signal, and with ids for the names of containers.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub settings: Settings,
+}
+
+fn is_default(settings: &Settings) -> bool {
+    *settings == Settings::default()
 }
 
 /// What one more process in a container shares with the first one, besides what was asked for.
@@ -136,7 +141,7 @@ impl Joining {
 impl Made {
     /// What people and programs noted on it.
     pub fn labels(&self) -> &BTreeMap<String, String> {
-        &self.labels
+        &self.settings.labels
     }
 
     /// Its workload is about to run as the process `pid`.
@@ -148,12 +153,13 @@ impl Made {
 
     /// What asks the workload to end.
     pub(crate) fn stop_signal(&self) -> Signal {
-        Signal::TERM
+        self.settings.stop.signal.as_ref().map_or(Signal::TERM, StopSignal::signal)
     }
 
-    /// How long it may take to.
+    /// How long it may take to; for ever is longer than anybody waits.
     pub(crate) fn stop_timeout(&self) -> Duration {
-        Duration::from_secs(10)
+        let seconds = self.settings.stop.timeout.unwrap_or(Stop::TIMEOUT);
+        u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs)
     }
 
     /// Since when it runs, where it does.

@@ -9,6 +9,8 @@ use crate::detach_keys::DetachKeys;
 use crate::logs::LogOptions;
 use crate::restart::RestartPolicy;
 use crate::security::Security;
+use crate::settings::Settings;
+use crate::volume::{Tmpfs, Volume};
 
 /// `rbox run`, taken apart.
 #[derive(Debug, Clone)]
@@ -55,6 +57,10 @@ pub struct RunRequest {
     pub tmpfs: Vec<Tmpfs>,
     /// What the workload may do and see.
     pub security: Security,
+    /// The variables of the caller's, under all others; none unless asked for.
+    pub host_env: Vec<String>,
+    /// What else is said of the container.
+    pub settings: Settings,
     /// Whether the calls that the filter refuses are to be told in the end.
     pub explain_denied: bool,
 }
@@ -84,6 +90,8 @@ impl RunRequest {
             volumes: Vec::new(),
             tmpfs: Vec::new(),
             security: Default::default(),
+            host_env: Vec::new(),
+            settings: Default::default(),
             explain_denied: false,
         }
     }
@@ -135,125 +143,6 @@ impl FromStr for PullPolicy {
             "missing" => Ok(Self::Missing),
             "never" => Ok(Self::Never),
             _ => Err("expected always, missing or never".into()),
-        }
-    }
-}
-
-/// `--volume source:destination[:options]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Volume {
-    /// On the host; absolute, or relative to the current directory when it begins with a dot.
-    pub source: PathBuf,
-    /// In the container; absolute.
-    pub destination: PathBuf,
-    /// Nothing can be written through it.
-    pub read_only: bool,
-}
-
-impl FromStr for Volume {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut parts = text.split(':');
-        let (Some(source), Some(destination)) = (parts.next(), parts.next()) else {
-            return Err("expected source:destination, with absolute paths; anonymous volumes are not there yet".into());
-        };
-        let options = parts.next().unwrap_or_default();
-        if parts.next().is_some() {
-            return Err("expected source:destination[:options]".into());
-        }
-        if !source.starts_with(['/', '.']) {
-            return Err(format!(
-                "{source:?} would be a named volume, which this version does not have yet; write ./{source} for a directory"
-            ));
-        }
-        if !destination.starts_with('/') {
-            return Err(format!("the destination {destination:?} is not an absolute path"));
-        }
-        if destination.trim_end_matches('/').is_empty() {
-            return Err("the destination cannot be the container's root".into());
-        }
-        let mut volume = Self { source: source.into(), destination: destination.into(), read_only: false };
-        for option in options.split(',').filter(|option| !option.is_empty()) {
-            match option {
-                "ro" => volume.read_only = true,
-                "rw" => volume.read_only = false,
-                other => return Err(format!("option {other:?} is not supported; ro and rw are")),
-            }
-        }
-        Ok(volume)
-    }
-}
-
-/// `--tmpfs destination[:options]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tmpfs {
-    /// In the container; absolute.
-    pub destination: PathBuf,
-    /// Mount options, over Docker's rw,noexec,nosuid,nodev.
-    pub options: Vec<String>,
-}
-
-impl FromStr for Tmpfs {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (destination, options) = text.split_once(':').unwrap_or((text, ""));
-        if !destination.starts_with('/') || destination.trim_end_matches('/').is_empty() {
-            return Err(format!("the destination {destination:?} is not an absolute path below the root"));
-        }
-        let options: Vec<String> = options.split(',').filter(|option| !option.is_empty()).map(Into::into).collect();
-        for option in &options {
-            let key = option.split('=').next().unwrap_or_default();
-            let known = [
-                "rw",
-                "ro",
-                "exec",
-                "noexec",
-                "suid",
-                "nosuid",
-                "dev",
-                "nodev",
-                "atime",
-                "noatime",
-                "diratime",
-                "nodiratime",
-                "relatime",
-                "strictatime",
-                "size",
-                "mode",
-                "uid",
-                "gid",
-                "nr_inodes",
-                "nr_blocks",
-            ];
-            if !known.contains(&key) {
-                return Err(format!("option {option:?} is not one of tmpfs"));
-            }
-        }
-        Ok(Self { destination: destination.into(), options })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn volumes() {
-        let volume: Volume = "/src:/dst:ro".parse().expect("valid");
-        assert_eq!(volume, Volume { source: "/src".into(), destination: "/dst".into(), read_only: true });
-        for bad in ["", "/a", "name:/dst", "/a:b", "/a:/", "/a:/b:Z", "/a:/b:ro:rw"] {
-            assert!(bad.parse::<Volume>().is_err(), "{bad:?} was accepted");
-        }
-    }
-
-    #[test]
-    fn tmpfs() {
-        let tmpfs: Tmpfs = "/run:size=64m,exec".parse().expect("valid");
-        assert_eq!(tmpfs.options, ["size=64m", "exec"]);
-        for bad in ["run", "/", "/run:bogus", "/run:lowerdir=/"] {
-            assert!(bad.parse::<Tmpfs>().is_err(), "{bad:?} was accepted");
         }
     }
 }

@@ -34,6 +34,9 @@ pub(crate) struct OverlayRoot {
 pub(crate) struct Wanted {
     /// `user[:group]`.
     user: String,
+    /// Besides the user's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    groups: Vec<String>,
     /// HOME is set already.
     has_home: bool,
 }
@@ -50,7 +53,11 @@ impl Wanted {
     pub(crate) fn of(plan: &RunPlan) -> Self {
         let process = plan.spec.process().as_ref();
         let env = process.and_then(|process| process.env().as_deref()).unwrap_or_default();
-        Self { user: plan.user.clone(), has_home: env.iter().any(|variable| variable.starts_with("HOME=")) }
+        Self {
+            user: plan.user.clone(),
+            groups: plan.groups.clone(),
+            has_home: env.iter().any(|variable| variable.starts_with("HOME=")),
+        }
     }
 
     /// In words for [`there`].
@@ -63,6 +70,7 @@ impl Wanted {
         let (passwd, group) = user::databases(rootfs.as_fd())
             .map_err(|error| Failure::new("look up the user in the container", &error))?;
         let account = user::look_up(&self.user, &passwd, &group)
+            .and_then(|account| user::add_groups(account, &self.groups, &group))
             .map_err(|nobody| Failure::new("look up the user", &io::Error::other(nobody)))?;
         let env = if self.has_home { Vec::new() } else { vec![format!("HOME={}", account.home)] };
         Ok(Prepared { rootfs, user: Some(account.user), env, files })

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rbox_overlay::kernel::remove_volatile_mark;
 use rbox_runtime::seccomp::KernelVersion;
 use rbox_runtime::trace::{Step, Trace};
-use rbox_runtime::{Failure, Init, Launch, NamespacePlan};
+use rbox_runtime::{Failure, Init, Launch};
 use rbox_store::ContainerDir;
 use rbox_sys::flock::{self, Mode};
 use rbox_sys::signal::SignalFd;
@@ -14,6 +14,7 @@ use rbox_types::Exit;
 
 use crate::denied::{Denials, Watch};
 use crate::draft::{Draft, WORK};
+use crate::on_host::OnHost;
 use crate::plan::RunPlan;
 use crate::pull::PullOutput;
 use crate::record::{Filter, Finished, Record};
@@ -21,7 +22,7 @@ use crate::request::RunRequest;
 use crate::siblings::Siblings;
 use crate::supervise::{Terminal, supervise};
 use crate::workload::{Start, workload};
-use crate::{Engine, Error, events, worker};
+use crate::{Engine, Error, events, oom_score, outside, worker};
 
 /// A run that has ended.
 #[derive(Debug)]
@@ -42,20 +43,23 @@ impl Engine {
         // An init that stays must be one that others can join (ptrace(2), "Ptrace access mode checking"): of a process that
         // has never been executed in the user namespace, the kernel asks for power over the one that it came from.
         let init = Init { always_executed: request.init, ..worker::INIT };
+        let shared = self.shared(&request.settings.sharing)?;
         // First of all: it takes longest, and forks, which a process can only do before it has threads that pull.
         let mut siblings = Siblings::find(self);
-        let launch =
-            Launch::begin(&init, &NamespacePlan::new_container(), Some(&self.identity), siblings.parent(), &mut trace)?;
+        let namespaces = shared.plan()?;
+        let launch = oom_score::begin_with(&request.settings.limits, OnHost::least_oom_score_adj(request)?, || {
+            Ok(Launch::begin(&init, &namespaces, shared.maps(&self.identity), siblings.parent(), &mut trace)?)
+        })?;
         let image = self.image_for(request, output)?;
         trace.mark("find the image");
-        let draft = Draft::new(self, request, image, terminal.as_ref().map(Terminal::size))?;
+        let draft = Draft::new(self, request, image, terminal.as_ref().map(Terminal::size), &shared)?;
         // Before anything that a signal could leave half-done: it waits, and is handed on to the workload.
         let signals = SignalFd::of_forwarded().map_err(Error::io("block", "signals"))?;
-        let directory = draft.make(self)?;
+        let directory = draft.make(self, request)?;
         let mut watch = Watch::default();
         let mut hear = |refusals| watch.begin(refusals);
         let attempt = || {
-            let root = draft.root(self, &directory, request.rm)?;
+            let root = draft.root(self, request, &directory)?;
             trace.mark("make the container's directory");
             let mut record_file = None;
             let mut record = |pid| {
@@ -66,12 +70,14 @@ impl Engine {
                 let mut made = draft.record(request);
                 made.start(pid, Filter::of(&draft.planned)).map_err(failed)?;
                 record_file = Some(made.write(directory.path()).map_err(failed)?);
+                outside::write_pid_file(&request.settings, pid)?;
                 Ok(())
             };
             let start = Start {
                 planned: &draft.planned,
                 id: &draft.id,
                 bundle: directory.path(),
+                preserved: request.settings.preserve_fds,
                 root: &root.words().map_err(Error::io("describe", "the root filesystem"))?,
                 interactive: request.interactive,
                 reaper: request.init,

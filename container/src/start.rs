@@ -13,8 +13,9 @@ use crate::pull::PullOutput;
 use crate::record::{Finished, Made, Record};
 use crate::request::RunRequest;
 use crate::root::OverlayRoot;
+use crate::settings::{Ipc, Settings, Sharing, Whose};
 use crate::supervise::Terminal;
-use crate::{Engine, Error, worker};
+use crate::{Engine, Error, Unfit, worker};
 
 /// The monitor's socket in a container's directory.
 pub(crate) const ATTACH: &str = "attach";
@@ -107,9 +108,11 @@ impl Engine {
     }
 
     fn make(&self, request: &RunRequest, output: &dyn PullOutput) -> Result<ContainerDir, Error> {
+        can_be_monitored(&request.settings)?;
+        let shared = self.shared(&request.settings.sharing)?;
         let image = self.image_for(request, output)?;
-        let draft = Draft::new(self, request, image, request.tty.then_some((0, 0)))?;
-        let directory = draft.make(self)?;
+        let draft = Draft::new(self, request, image, request.tty.then_some((0, 0)), &shared)?;
+        let directory = draft.make(self, request)?;
         let filled = self.fill(request, &draft, &directory);
         if let Err(error) = filled {
             // The first failure is the one to tell; gc removes what this leaves.
@@ -123,7 +126,7 @@ impl Engine {
         let failed = || Error::io("write the records in", directory.path().display());
         let startable = Startable {
             planned: draft.planned.clone(),
-            root: draft.root(self, directory, request.rm)?,
+            root: draft.root(self, request, directory)?,
             interactive: request.interactive,
             reaper: request.init,
             rm: request.rm,
@@ -132,5 +135,17 @@ impl Engine {
         let record = Made { log: Some(request.log.clone()), ..draft.record(request) };
         record.write(directory.path()).map_err(failed())?;
         Ok(())
+    }
+}
+
+/// A monitor is in namespaces of its own, from which others' cannot be joined, and has nothing that its starter has.
+fn can_be_monitored(settings: &Settings) -> Result<(), Unfit> {
+    let Sharing { ipc, pid, uts } = &settings.sharing;
+    let joins = matches!(ipc, Ipc::Container(_)) || [pid, uts].iter().any(|whose| matches!(whose, Whose::Container(_)));
+    match () {
+        () if joins => Err(Unfit::Monitored("namespaces of another container")),
+        () if *pid == Whose::Host => Err(Unfit::Monitored("the host's process ids")),
+        () if settings.preserve_fds > 0 => Err(Unfit::Monitored("descriptors of whoever starts it")),
+        () => Ok(()),
     }
 }

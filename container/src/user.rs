@@ -76,6 +76,17 @@ pub(crate) fn look_up(wanted: &str, passwd: &str, group: &str) -> Result<Account
     Ok(Account { user: User { uid, gid, additional_gids }, home: home.into() })
 }
 
+/// The account, in these groups too: each a name or a number.
+pub(crate) fn add_groups(mut account: Account, names: &[String], group: &str) -> Result<Account, NoSuchAccount> {
+    let groups = &mut account.user.additional_gids;
+    for name in names {
+        groups.push(find_group(name, group)?);
+    }
+    groups.sort_unstable();
+    groups.dedup();
+    Ok(account)
+}
+
 /// The fields of each line that has at least four.
 fn lines(file: &str) -> impl Iterator<Item = Vec<&str>> {
     file.lines().map(|line| line.split(':').collect::<Vec<_>>()).filter(|fields| fields.len() >= 4)
@@ -142,6 +153,17 @@ mod tests {
         assert_eq!(found("1000:1000"), (1000, 1000, vec![1000], "/".into()));
         // A name that looks like a number is a name first.
         assert_eq!(found("5"), (7, 7, vec![7], "/five".into()));
+    }
+
+    #[test]
+    fn more_groups() {
+        let in_groups = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).into()).collect();
+            let account = look_up("web:disk", PASSWD, GROUP).expect("found");
+            add_groups(account, &names, GROUP).map(|account| account.user.additional_gids)
+        };
+        assert_eq!(in_groups(&["tty", "77", "6"]), Ok(vec![5, 6, 77]));
+        assert_eq!(in_groups(&["nosuch"]), Err(NoSuchAccount::Group("nosuch".into())));
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(crate) struct Start<'a> {
     /// This process's standard input reaches the workload.
     pub(crate) interactive: bool,
     pub(crate) reaper: bool,
+    /// So many descriptors of this process, from 3 on, are the workload's too.
+    pub(crate) preserved: u32,
 }
 
 /// The first process of a container; `before` is what is to be done before it runs.
@@ -26,13 +28,13 @@ pub(crate) fn workload<'a>(
     refusals: Option<&'a mut dyn FnMut(Refusals)>,
     before: &'a mut dyn FnMut(u32) -> Result<(), Failure>,
 ) -> Workload<'a> {
-    let Start { planned, id, bundle, root, interactive, reaper } = start;
+    let Start { planned, id, bundle, root, interactive, reaper, preserved } = start;
     Workload {
         spec: &planned.spec,
         built_in_filter: planned.built_in_filter,
         streams: if interactive { Streams::Inherit } else { Streams::NoInput },
         reaper,
-        preserved: 0,
+        preserved,
         no_pivot: false,
         place: None,
         new_keyring: true,

@@ -22,13 +22,18 @@ impl Environment {
     pub(super) fn variables(&self) -> Result<Vec<String>, Failure> {
         let mut variables = Vec::new();
         for path in &self.env_file {
-            let text = std::fs::read(path)
-                .map_err(|error| Failure::new(format!("cannot read the variables in {}: {error}", path.display())))?;
-            variables.extend(of_file(path, &text)?);
+            variables.extend(lines_of_file(path, "variables")?.iter().filter_map(|variable| completed(variable)));
         }
         variables.extend(self.env.iter().filter_map(|variable| completed(variable)));
         Ok(variables)
     }
+}
+
+/// The lines `NAME[=VALUE]` of a file, in Docker's format; `what` says what they are.
+pub(super) fn lines_of_file(path: &Path, what: &str) -> Result<Vec<String>, Failure> {
+    let text = std::fs::read(path)
+        .map_err(|error| Failure::new(format!("cannot read the {what} in {}: {error}", path.display())))?;
+    of_file(path, &text)
 }
 
 /// A variable named without a value is the caller's own, and left out where the caller has none.
@@ -57,7 +62,7 @@ fn of_file(path: &Path, text: &[u8]) -> Result<Vec<String>, Failure> {
                 return Err(wrong(format!("the name {name:?} has a blank in it")));
             }
             _ if line.contains('\0') => return Err(wrong("there is a NUL byte in it".into())),
-            _ => variables.extend(completed(line)),
+            _ => variables.push(line.to_owned()),
         }
     }
     Ok(variables)
@@ -74,7 +79,9 @@ mod tests {
         let error = parsed(text).expect_err("a blank in the name").to_string();
         assert_eq!(error, "vars, line 4: the name \"B \" has a blank in it");
         let text = b"\xef\xbb\xbf# a comment\nA=1\r\n\n  B= \"x\" # y \nC=\nD==\nRBOX_TEST_NOT_SET\n\t# another";
-        assert_eq!(parsed(text).expect("valid"), ["A=1", "B= \"x\" # y ", "C=", "D=="]);
+        let lines = parsed(text).expect("valid");
+        assert_eq!(lines, ["A=1", "B= \"x\" # y ", "C=", "D==", "RBOX_TEST_NOT_SET"]);
+        assert_eq!(completed("RBOX_TEST_NOT_SET"), None);
         for (bad, why) in [(&b"A=1\n=x"[..], "vars, line 2: there is no name"), (b"A=\xff", "vars, line 1: it is not")]
         {
             let error = parsed(bad).expect_err("invalid").to_string();

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use rbox_container::logs::{Driver, LogOptions};
 use rbox_container::{
-    Attachment, DetachKeys, Engine, Granted, PullPolicy, RestartPolicy, RunRequest, Security, SecurityOption, Tmpfs,
-    Volume,
+    Attachment, DetachKeys, Engine, Granted, PullPolicy, RestartPolicy, RunRequest, Security, SecurityOption,
 };
 use rbox_types::{ContainerName, InvalidReference, Platform, Reference};
 
+use crate::commands::container_flags::{ContainerFlags, Taken};
 use crate::commands::denied;
 use crate::commands::environment::Environment;
 use crate::commands::start::status;
@@ -60,13 +60,8 @@ pub(crate) struct Run {
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
 
-    /// Show a file or directory of the host in the container
-    #[arg(short, long, value_name = "SOURCE:DESTINATION[:ro]")]
-    volume: Vec<Volume>,
-
-    /// An empty directory in memory
-    #[arg(long, value_name = "DESTINATION[:OPTIONS]")]
-    tmpfs: Vec<Tmpfs>,
+    #[command(flatten)]
+    container: ContainerFlags,
 
     /// Keep the container from writing to its root filesystem
     #[arg(long)]
@@ -179,6 +174,7 @@ impl Run {
         for option in self.security_opt {
             security.take(option)?;
         }
+        let Taken { settings, volumes, tmpfs, host_env } = self.container.take()?;
         Ok(RunRequest {
             image,
             platform: self.platform,
@@ -199,9 +195,11 @@ impl Run {
                 .map_err(|error| Failure::new(error.to_string()))?,
             init: self.init,
             read_only: self.read_only,
-            volumes: self.volume,
-            tmpfs: self.tmpfs,
+            volumes,
+            tmpfs,
             security,
+            host_env,
+            settings,
             explain_denied: self.explain_denied,
         })
     }

@@ -16,13 +16,15 @@ use rbox_types::Exit;
 use super::Monitor;
 use super::streams::{Streams, put_null_in_place};
 use super::words::{Heard, say};
-use crate::Error;
 use crate::attach_frames::{Frame, LONGEST};
 use crate::logs::Stream;
+use crate::on_host::OnHost;
 use crate::plan::console_size;
 use crate::record::{Filter, Finished, Record};
+use crate::shared::Shared;
 use crate::start::EXIT;
 use crate::workload::{Start, workload};
+use crate::{Error, oom_score, outside};
 
 /// When a workload has lived this long, others may want to be its siblings.
 const SETTLED_AFTER: Duration = Duration::from_millis(100);
@@ -66,13 +68,12 @@ impl Monitor {
     fn launch(&mut self) -> Result<(Running, std::fs::File), Error> {
         let Self { directory, setup, startable, made, .. } = self;
         let path = directory.path().to_owned();
-        let launch = Launch::begin(
-            &startable.init(),
-            &NamespacePlan::new_container(),
-            Some(&setup.ids),
-            None,
-            &mut Trace::off(),
-        )?;
+        // What it has of the host's, this process has too.
+        let namespaces = NamespacePlan::of(&Shared::recorded(&made.settings.sharing).namespaces())?;
+        let on_host = OnHost::of_record(&made.settings)?;
+        let launch = oom_score::begin_with(&made.settings.limits, on_host.least_oom_score_adj, || {
+            Ok(Launch::begin(&startable.init(), &namespaces, Some(&setup.ids), None, &mut Trace::off())?)
+        })?;
         let mut record = None;
         let mut before = |pid| {
             let failed = |error: std::io::Error| Failure::new(format!("fill {}", path.display()), &error);
@@ -81,7 +82,7 @@ impl Monitor {
             let _ = std::fs::remove_file(path.join(EXIT));
             made.start(pid, Filter::of(&startable.planned)).map_err(failed)?;
             record = Some(made.write(&path).map_err(failed)?);
-            Ok(())
+            outside::write_pid_file(&made.settings, pid)
         };
         let root = startable.root.words().map_err(Error::io("describe", "the root filesystem"))?;
         let start = Start {
@@ -91,6 +92,7 @@ impl Monitor {
             root: &root,
             interactive: true,
             reaper: startable.reaper,
+            preserved: 0,
         };
         let running = launch.start(workload(start, None, &mut before), &mut Trace::off())?;
         let missing = || Error::io("write the record of", "the container")(std::io::ErrorKind::NotFound.into());

@@ -1,0 +1,77 @@
+//! The flags that say how a container is to be, for every verb that makes one; a file each for what belongs together.
+
+mod described;
+mod files;
+mod labels;
+mod limits;
+mod names;
+mod process;
+mod sharing;
+
+use clap::Args;
+use rbox_container::settings::Settings;
+use rbox_container::{Tmpfs, Volume};
+
+use crate::failure::Failure;
+
+use described::Described;
+
+/// All of them.
+#[derive(Debug, Args)]
+pub(super) struct ContainerFlags {
+    #[command(flatten)]
+    all: Described<All>,
+}
+
+#[derive(Debug, Default, Args)]
+struct All {
+    #[command(flatten)]
+    files: files::Files,
+
+    #[command(flatten)]
+    limits: limits::LimitFlags,
+
+    #[command(flatten)]
+    sharing: sharing::SharingFlags,
+
+    #[command(flatten)]
+    names: names::Names,
+
+    #[command(flatten)]
+    labels: labels::Labels,
+
+    #[command(flatten)]
+    process: process::ProcessFlags,
+}
+
+/// What they come to.
+pub(super) struct Taken {
+    pub(super) settings: Settings,
+    pub(super) volumes: Vec<Volume>,
+    pub(super) tmpfs: Vec<Tmpfs>,
+    pub(super) host_env: Vec<String>,
+}
+
+impl ContainerFlags {
+    pub(super) fn take(self) -> Result<Taken, Failure> {
+        self.all.0.take()
+    }
+}
+
+impl All {
+    fn take(self) -> Result<Taken, Failure> {
+        let host_env = self.process.host_env();
+        let (labels, annotations) = self.labels.take()?;
+        let mut settings = Settings {
+            limits: self.limits.take(),
+            sharing: self.sharing.take(),
+            resolver: self.names.take()?,
+            labels,
+            annotations,
+            ..Settings::default()
+        };
+        self.process.take(&mut settings);
+        let (volumes, tmpfs) = self.files.take(&mut settings);
+        Ok(Taken { settings, volumes, tmpfs, host_env })
+    }
+}

@@ -1,0 +1,198 @@
+//! Whose namespaces a container gets, once the containers that were named are found.
+//!
+//! A namespace belongs to the user namespace that it was made in, and only who has power there may join it. So a container
+//! that joins another's shares its user namespace too, and has the same ids.
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
+use rbox_rootless::Identity;
+use rbox_runtime::NamespacePlan;
+use rbox_sys::process;
+use rbox_types::ContainerName;
+
+use crate::begun::Begun;
+use crate::settings::{Ipc, Sharing, Whose};
+use crate::{Engine, Error};
+
+/// Whose they are.
+#[derive(Default)]
+pub(crate) struct Shared {
+    pub(crate) ipc: Source,
+    pub(crate) pid: Source,
+    pub(crate) uts: Source,
+    /// Whether there is no /dev/shm.
+    pub(crate) without_shm: bool,
+    /// The host name that the container finds, where it has not its own.
+    pub(crate) hostname: Option<String>,
+    /// Whose are joined.
+    neighbour: Option<Begun>,
+}
+
+/// Whose one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Source {
+    /// The container's own.
+    #[default]
+    Own,
+    /// The host's.
+    Host,
+    /// The other container's.
+    Joined,
+}
+
+/// Why a container's namespaces cannot be shared.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CannotShare {
+    /// Two containers, and so two user namespaces.
+    #[error("namespaces of {0} and of {1} cannot both be joined: each belongs to a user namespace of its own")]
+    Two(ContainerName, ContainerName),
+    /// `--ipc=private` or `none`.
+    #[error("container {0} shares its IPC namespace with nobody (--ipc={1})")]
+    Private(ContainerName, Ipc),
+    /// Ids are mapped otherwise.
+    #[error("container {0} has other ids than this one would have, and whoever joins it shares its user namespace")]
+    OtherIds(ContainerName),
+}
+
+impl Engine {
+    /// Finds whose they are; where all are the container's own, there is nothing to be found.
+    pub(crate) fn shared(&self, asked: &Sharing) -> Result<Shared, Error> {
+        if *asked == Sharing::default() {
+            return Ok(Shared::default());
+        }
+        let mut found = Found { engine: self, neighbour: None };
+        let ipc = match &asked.ipc {
+            Ipc::Shareable | Ipc::Private | Ipc::None => Source::Own,
+            Ipc::Host => Source::Host,
+            Ipc::Container(name) => found.source(name, |theirs| theirs.ipc == Ipc::Host)?,
+        };
+        if let (Source::Joined, Some(of)) = (ipc, &found.neighbour)
+            && let kind @ (Ipc::Private | Ipc::None) = &of.made.settings.sharing.ipc
+        {
+            return Err(CannotShare::Private(of.entry.name.clone(), kind.clone()).into());
+        }
+        let mut source = |asked: &Whose, is_hosts: fn(&Sharing) -> bool| match asked {
+            Whose::Private => Ok(Source::Own),
+            Whose::Host => Ok(Source::Host),
+            Whose::Container(name) => found.source(name, is_hosts),
+        };
+        let pid = source(&asked.pid, |theirs| theirs.pid == Whose::Host)?;
+        let uts = source(&asked.uts, |theirs| theirs.uts == Whose::Host)?;
+        let hostname = match uts {
+            Source::Own => None,
+            Source::Host => Some(process::hostname()),
+            Source::Joined => found.neighbour.as_ref().map(|of| of.made.hostname.clone()),
+        };
+        Ok(Shared { ipc, pid, uts, without_shm: asked.ipc == Ipc::None, hostname, neighbour: found.neighbour })
+    }
+}
+
+/// The container that is joined, as soon as one is.
+struct Found<'a> {
+    engine: &'a Engine,
+    neighbour: Option<Begun>,
+}
+
+impl Found<'_> {
+    /// Whose a namespace is that is to be a container's: what that one has of the host's is the host's.
+    fn source(&mut self, name: &str, is_hosts: fn(&Sharing) -> bool) -> Result<Source, Error> {
+        let found = Begun::find(&self.engine.store, name)?;
+        if is_hosts(&found.made.settings.sharing) {
+            return Ok(Source::Host);
+        }
+        if found.entry.refs.map_key != self.engine.identity.maps.key() {
+            return Err(CannotShare::OtherIds(found.entry.name.clone()).into());
+        }
+        match &self.neighbour {
+            Some(before) if before.entry.id != found.entry.id => {
+                Err(CannotShare::Two(before.entry.name.clone(), found.entry.name.clone()).into())
+            }
+            _ => {
+                self.neighbour = Some(found);
+                Ok(Source::Joined)
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// What others who come into a container find, by its record: what is not the host's is the container's, or of one
+    /// whose user namespace it shares.
+    pub(crate) fn recorded(sharing: &Sharing) -> Self {
+        let source = |host: bool| if host { Source::Host } else { Source::Own };
+        Self {
+            ipc: source(sharing.ipc == Ipc::Host),
+            pid: source(sharing.pid == Whose::Host),
+            uts: source(sharing.uts == Whose::Host),
+            ..Self::default()
+        }
+    }
+
+    /// As asked for, with ids in place of names, and the host's where a container that was named has the host's: what the
+    /// container's own record tells those who come later.
+    pub(crate) fn words(&self, asked: &Sharing) -> Sharing {
+        let id = || self.neighbour.as_ref().map(|found| found.entry.id.to_string()).unwrap_or_default();
+        let whose = |source, asked: &Whose| match source {
+            Source::Own => asked.clone(),
+            Source::Host => Whose::Host,
+            Source::Joined => Whose::Container(id()),
+        };
+        Sharing {
+            ipc: match self.ipc {
+                Source::Own => asked.ipc.clone(),
+                Source::Host => Ipc::Host,
+                Source::Joined => Ipc::Container(id()),
+            },
+            pid: whose(self.pid, &asked.pid),
+            uts: whose(self.uts, &asked.uts),
+        }
+    }
+
+    /// The container's namespaces as a spec has them. Those of time are the host's; all others that are not named here
+    /// are the container's own.
+    pub(crate) fn namespaces(&self) -> Vec<LinuxNamespace> {
+        let user = if self.neighbour.is_some() { Source::Joined } else { Source::Own };
+        [
+            (LinuxNamespaceType::User, "user", user),
+            (LinuxNamespaceType::Mount, "mnt", Source::Own),
+            (LinuxNamespaceType::Pid, "pid", self.pid),
+            (LinuxNamespaceType::Uts, "uts", self.uts),
+            (LinuxNamespaceType::Ipc, "ipc", self.ipc),
+            (LinuxNamespaceType::Network, "net", Source::Own),
+            (LinuxNamespaceType::Cgroup, "cgroup", Source::Own),
+        ]
+        .into_iter()
+        .filter(|(.., source)| *source != Source::Host)
+        .map(|(kind, name, source)| {
+            let joined = self.neighbour.as_ref().filter(|_| source == Source::Joined);
+            let mut namespace = LinuxNamespace::default();
+            namespace.set_typ(kind).set_path(joined.map(|of| format!("/proc/{}/ns/{name}", of.first.pid).into()));
+            namespace
+        })
+        .collect()
+    }
+
+    /// What the launch of the container begins with.
+    pub(crate) fn plan(&self) -> Result<NamespacePlan, Error> {
+        let plan = NamespacePlan::of(&self.namespaces())?;
+        let shm = self.ipc == Source::Joined;
+        let Some(found) = &self.neighbour else { return Ok(plan) };
+        let pidfd = found.pidfd.try_clone().map_err(Error::io("join", &found.entry.name))?;
+        Ok(plan.joining(found.first.pid, pidfd, shm))
+    }
+
+    /// The ids to be mapped: none where the user namespace is another's.
+    pub(crate) fn maps<'a>(&self, identity: &'a Identity) -> Option<&'a Identity> {
+        self.neighbour.is_none().then_some(identity)
+    }
+
+    /// The source of /dev/shm, where it is not the container's own.
+    pub(crate) fn shm(&self) -> Option<PathBuf> {
+        match (self.ipc, &self.neighbour) {
+            (Source::Host, _) => Some("/dev/shm".into()),
+            (Source::Joined, Some(found)) => Some(NamespacePlan::shm_of(found.first.pid)),
+            _ => None,
+        }
+    }
+}
