@@ -140,3 +140,81 @@ fn root_of_a_namespace_with_every_id() -> Result<()> {
     assert_eq!((said.as_str(), rest.status.code()), ("ran\n", Some(0)), "{}", String::from_utf8_lossy(&rest.stderr));
     Ok(())
 }
+
+/// A caller's groups are nobody in the container, and open what they open.
+#[test]
+fn the_callers_groups_are_kept() -> Result<()> {
+    let (rbox, name) = Rbox::with_small_image()?;
+    let groups = |flags: &[&str]| {
+        let words = [&["run", "--rm"], flags, &[&name, "grep", "^Groups:", "/proc/self/status"]].concat();
+        let mut command = rbox.command_under(&["setpriv", "--groups", "12345"], words);
+        finish(command.stdin(Stdio::null())).success().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(groups(&["--group-add=keep-groups"]), ["Groups:", "65534"]);
+    assert_eq!(groups(&["--group-add=keep-groups", "-u", "5:6"]), ["Groups:", "65534"]);
+    assert!(!groups(&[]).contains(&"65534".into()));
+    Ok(())
+}
+
+#[test]
+fn root_joins_the_namespaces_of_its_containers() -> Result<()> {
+    let (rbox, name) = Rbox::with_small_image()?;
+    let mut first = rbox.start(["run", "--rm", "--name", "one", &name, "sh", "-c", "echo ready; exec sleep 1000"]);
+    first.expect("ready");
+    until(|| rbox.run(["exec", "one", "true"]), |outcome| outcome.status == 0);
+    let user = rbox.run(["exec", "one", "readlink", "/proc/self/ns/user"]).success();
+    let dir = rbox.home().join("dir");
+    fs::create_dir(&dir)?;
+    fs::write(dir.join("file"), "of the host\n")?;
+    let volume = format!("--volume={}:/mnt:ro", dir.display());
+    let look =
+        "readlink /proc/self/ns/user; ps | grep -c '[s]leep 1000'; cat /mnt/file; touch /dev/shm/x && echo written";
+    let seen = rbox.sh(&name, &["--pid=container:one", "--ipc=container:one", &volume], look);
+    assert_eq!(seen, format!("{user}1\nof the host\nwritten"));
+    Ok(())
+}
+
+/// What the host mounts later appears where that was asked for, and nowhere else: also beside another container.
+#[test]
+fn mounts_of_the_host_come_through() -> Result<()> {
+    let (rbox, name) = Rbox::with_small_image()?;
+    let mounted = Mounted::at(&rbox.home().join("shared"))?;
+    let mut first = rbox.start(["run", "--rm", "--name", "one", &name, "sh", "-c", "echo ready; exec sleep 1000"]);
+    first.expect("ready");
+    until(|| rbox.run(["exec", "one", "true"]), |outcome| outcome.status == 0);
+    for flags in [&[][..], &["--pid=container:one"]] {
+        for (word, comes) in [("rslave", true), ("rshared", true), ("rprivate", false)] {
+            let volume = format!("--volume={}:/mnt:{word},bind", mounted.0.display());
+            let script = "echo ready; until test -e /mnt/go; do sleep 0.05; done; ls /mnt/below; echo end";
+            let mut running = rbox.start([&["run", "--rm", &volume], flags, &[&name, "sh", "-c", script]].concat());
+            running.expect("ready");
+            fs::create_dir_all(mounted.0.join("below"))?;
+            let below = Mounted::at(&mounted.0.join("below"))?;
+            fs::write(below.0.join("later"), "")?;
+            fs::write(mounted.0.join("go"), "")?;
+            assert_eq!(running.expect("end").contains("later"), comes, "{word} {flags:?}");
+            assert_eq!(running.wait(), 0);
+            fs::remove_file(mounted.0.join("go"))?;
+        }
+    }
+    Ok(())
+}
+
+/// A tmpfs whose mounts are shared, until this is dropped.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    fn at(path: &Path) -> Result<Self> {
+        fs::create_dir_all(path)?;
+        rbox_tests::command::read(Command::new("mount").args(["-t", "tmpfs", "rbox-test"]).arg(path))?;
+        let mounted = Self(path.to_owned());
+        rbox_tests::command::read(Command::new("mount").arg("--make-shared").arg(path))?;
+        Ok(mounted)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}

@@ -50,3 +50,23 @@ fn doctor_says_what_is_degraded_and_the_remedy() {
     let outcome = Rbox::new().run(["doctor"]);
     assert!(outcome.stdout.contains("usermod --add-subuids"), "{}", outcome.stdout);
 }
+
+#[test]
+fn there_is_no_other_group_to_be_in() -> Result<()> {
+    let (rbox, name) = Rbox::with_small_image()?;
+    rbox.run(["run", "--rm", "--group-add", "5", &name, "true"]).refused(&["--group-add", "one group"]);
+    // One's own are there anyway.
+    rbox.run(["run", "--rm", "--group-add", "keep-groups", &name, "true"]).success();
+    Ok(())
+}
+
+#[test]
+fn namespaces_of_another_container_are_joined() -> Result<()> {
+    let (rbox, name) = Rbox::with_small_image()?;
+    let mut first = rbox.start(["run", "--rm", "--name", "one", &name, "sh", "-c", "echo ready; exec sleep 1000"]);
+    first.expect("ready");
+    rbox_tests::patience::until(|| rbox.run(["exec", "one", "true"]), |outcome| outcome.status == 0);
+    let joining = ["--pid=container:one", "--ipc=container:one"];
+    assert_eq!(rbox.sh(&name, &joining, "ps | grep -c '[s]leep 1000'; touch /dev/shm/x && echo written"), "1\nwritten");
+    Ok(())
+}
