@@ -149,31 +149,42 @@ pub(crate) fn is_journal(name: &str) -> bool {
 impl Events {
     /// Writes down what has happened, in this order.
     pub fn append(&self, events: &[Event]) -> Result<()> {
-        let path = self.files.newest();
-        let lines = events.iter().map(line_of).collect::<io::Result<Vec<_>>>().at("write to", &path)?.concat();
+        let lines = events.iter().map(line_of).collect::<io::Result<Vec<_>>>().at("write to", &self.files.newest())?;
+        let lines = lines.concat();
         let began = Instant::now();
         loop {
-            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path).at("open", &path)?;
-            let locked = flock::try_lock(&file, Mode::Shared).at("lock", &path)?;
-            let patient = began.elapsed() < Duration::from_millis(250);
-            if !locked && patient {
-                // Somebody begins a new file, or was stopped over it.
-                thread::sleep(Duration::from_millis(1));
-                continue;
+            let file = self.open_newest()?;
+            if self.append_to(&file, &lines, began.elapsed() < Duration::from_millis(250))? {
+                return Ok(());
             }
-            if !names_this(&path, &file)? && patient {
-                continue;
-            }
-            // One call: what of it has no room stays a broken line.
-            let written = (&file).write(&lines).at("write to", &path)?;
-            if written < lines.len() {
-                return Err(io::ErrorKind::StorageFull.into()).at("write to", &path);
-            }
-            if file.metadata().at("look at", &path)?.len() > self.file_size {
-                self.begin_new(&file).at("rename", &path)?;
-            }
-            return Ok(());
         }
+    }
+
+    fn open_newest(&self) -> Result<File> {
+        let path = self.files.newest();
+        OpenOptions::new().append(true).create(true).mode(0o600).open(&path).at("open", &path)
+    }
+
+    /// Whether the line was written: not, if this is not the newest file any more, or is about not to be.
+    fn append_to(&self, mut file: &File, line: &[u8], patient: bool) -> Result<bool> {
+        let path = self.files.newest();
+        let locked = flock::try_lock(file, Mode::Shared).at("lock", &path)?;
+        if !locked && patient {
+            // Somebody begins a new file, or was stopped over it.
+            thread::sleep(Duration::from_millis(1));
+            return Ok(false);
+        }
+        if !names_this(&path, file)? && patient {
+            return Ok(false);
+        }
+        // One call: what of it has no room stays a broken line.
+        if file.write(line).at("write to", &path)? < line.len() {
+            return Err(io::ErrorKind::StorageFull.into()).at("write to", &path);
+        }
+        if file.metadata().at("look at", &path)?.len() > self.file_size {
+            self.begin_new(file).at("rename", &path)?;
+        }
+        Ok(true)
     }
 
     /// Makes room for a new file, unless this one is in use or another process was faster.
@@ -315,6 +326,32 @@ mod tests {
         let read = all(&mut events.read(EventsFrom::Beginning).expect("read"));
         assert!(read.len() < 40 && read.last() == Some(&event(99)), "{}", read.len());
         assert!(fs::read_dir(directory.path()).expect("list").count() <= 3);
+    }
+
+    #[test]
+    fn a_file_that_was_renamed_is_not_written_to() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let events = journal(directory.path(), FILE_SIZE);
+        let line = line_of(&event(1)).expect("JSON");
+        let slow = events.open_newest().expect("open");
+        let other = events.open_newest().expect("open");
+        // Nobody begins a new file while somebody writes to this one.
+        assert!(flock::try_lock(&slow, Mode::Shared).expect("lock"));
+        events.begin_new(&other).expect("begin");
+        assert!(!directory.path().join("events.1").exists());
+        drop(slow);
+        let slow = events.open_newest().expect("open");
+        events.begin_new(&other).expect("begin");
+        assert!(directory.path().join("events.1").exists());
+        assert!(!events.append_to(&slow, &line, true).expect("append"), "its lock is held");
+        drop(other);
+        assert!(!events.append_to(&slow, &line, true).expect("append"), "it was renamed");
+        assert_eq!(slow.metadata().expect("there").len(), 0);
+        // And neither of two that saw it full renames the other's new file.
+        events.append(&event(1)).expect("append");
+        events.begin_new(&slow).expect("begin");
+        assert!(directory.path().join("events").exists());
+        assert!(events.append_to(&slow, &line, false).expect("append"), "rather there than nowhere");
     }
 
     /// Writers race, each with new files all the time, and two follow: each event is read once, those of a writer in order.

@@ -14,7 +14,7 @@ fn actions(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_containers_life() -> Result<()> {
+fn events_of_a_containers_life() -> Result<()> {
     let (rbox, image) = Rbox::with_small_image()?;
     rbox.run(["run", "--rm", "--name", "gone", &image, "sh", "-c", "exit 3"]).exits(3);
     rbox.run(["run", "--name", "kept", &image, "true"]).success();
@@ -46,7 +46,7 @@ fn a_containers_life() -> Result<()> {
 }
 
 #[test]
-fn what_comes_is_followed() -> Result<()> {
+fn events_are_followed() -> Result<()> {
     let (rbox, image) = Rbox::with_small_image()?;
     rbox.run(["run", "--rm", "--name", "before", &image, "true"]).success();
     let mut all = rbox.start(["events", "--since", "1h", "-f", "type=container"]);
@@ -67,7 +67,7 @@ fn what_comes_is_followed() -> Result<()> {
 }
 
 #[test]
-fn without_a_time_only_what_comes_is_shown() -> Result<()> {
+fn events_without_a_time_are_those_to_come() -> Result<()> {
     let (rbox, image) = Rbox::with_small_image()?;
     rbox.run(["run", "--rm", "--name", "before", &image, "true"]).success();
     let mut events = rbox.start(["events"]);
@@ -92,7 +92,7 @@ fn without_a_time_only_what_comes_is_shown() -> Result<()> {
 
 /// A store that cannot be written to any more has a journal with a gap, and containers that work.
 #[test]
-fn a_journal_that_cannot_be_written_harms_nothing() -> Result<()> {
+fn events_that_cannot_be_written_harm_nothing() -> Result<()> {
     let (rbox, image) = Rbox::with_small_image()?;
     std::fs::remove_file(rbox.store().join("events"))?;
     std::fs::create_dir(rbox.store().join("events"))?;

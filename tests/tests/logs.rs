@@ -49,7 +49,7 @@ fn cri(text: &str, stream: &str, second: u32) -> String {
 }
 
 #[test]
-fn both_formats_their_order_and_their_streams() -> Result<()> {
+fn logs_of_both_formats_in_order_and_by_stream() -> Result<()> {
     let fixture = Fixture::new()?;
     for (name, driver) in [("json", "json-file"), ("cri", "k8s-file")] {
         let directory = fixture.ended(name, driver)?;
@@ -81,7 +81,7 @@ fn both_formats_their_order_and_their_streams() -> Result<()> {
 }
 
 #[test]
-fn pieces_of_a_line_and_bytes_that_are_no_text() -> Result<()> {
+fn logs_in_pieces_and_of_bytes_that_are_no_text() -> Result<()> {
     let fixture = Fixture::new()?;
     let directory = fixture.ended("c", "k8s-file")?;
     let mut log = b"2025-01-02T03:04:05.000000000+00:00 stdout P half a \n".to_vec();
@@ -94,7 +94,7 @@ fn pieces_of_a_line_and_bytes_that_are_no_text() -> Result<()> {
 }
 
 #[test]
-fn what_has_no_log_says_so() -> Result<()> {
+fn logs_that_are_not_there() -> Result<()> {
     let fixture = Fixture::new()?;
     fixture.rbox.run(["run", "--name", "plain", &fixture.image, "true"]).success();
     fixture.rbox.run(["logs", "plain"]).refused(&["container plain has no log", "foreground"]);
@@ -109,7 +109,7 @@ fn what_has_no_log_says_so() -> Result<()> {
 }
 
 #[test]
-fn following_goes_on_over_new_files_and_ends_with_the_container() -> Result<()> {
+fn logs_are_followed_over_new_files_until_the_container_ends() -> Result<()> {
     let fixture = Fixture::new()?;
     let mut container =
         fixture.rbox.start(["run", "--name", "c", &fixture.image, "sh", "-c", "echo up; exec sleep 600"]);
@@ -138,7 +138,7 @@ fn following_goes_on_over_new_files_and_ends_with_the_container() -> Result<()> 
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure_to_tell() -> Result<()> {
+fn logs_for_a_reader_that_goes_away() -> Result<()> {
     let fixture = Fixture::new()?;
     let directory = fixture.ended("c", "k8s-file")?;
     fs::write(directory.join("log"), cri("x", "stdout", 1).repeat(100_000))?;
