@@ -142,7 +142,7 @@ impl Engine {
         let mut reader = self.store.events().read(from).map_err(Error::from)?;
         loop {
             let over = !selection.stream || selection.until.is_some_and(|until| Timestamp::now() > until);
-            while let Some(event) = reader.next().map_err(Error::from)? {
+            while let Some(event) = reader.read_next().map_err(Error::from)? {
                 if selection.takes(&event) {
                     give(Some(event))?;
                 }

@@ -218,7 +218,7 @@ pub struct EventReader {
 
 impl EventReader {
     /// The next event. None: there is no more for now; once more is there, it is given.
-    pub fn next(&mut self) -> Result<Option<Event>> {
+    pub fn read_next(&mut self) -> Result<Option<Event>> {
         while let Some(line) = self.lines.next(true).at("read", &self.files.newest())? {
             // Of a kind that a later rbox knows, or broken off.
             if let Ok(event) = serde_json::from_slice(line) {
@@ -260,7 +260,7 @@ mod tests {
     }
 
     fn all(reader: &mut EventReader) -> Vec<Event> {
-        std::iter::from_fn(|| reader.next().expect("read")).collect()
+        std::iter::from_fn(|| reader.read_next().expect("read")).collect()
     }
 
     #[test]

@@ -54,10 +54,11 @@ fn events_are_followed() -> Result<()> {
     all.expect("container remove");
     let mut container = rbox.start(["run", "--rm", "--name", "c", &image, "sh", "-c", "echo up; exec sleep 600"]);
     container.expect("up\n");
+    all.expect("container start");
     all.expect("name=c)\n");
     rbox.run(["exec", "c", "sh", "-c", "exit 4"]).exits(4);
-    all.expect("container exec_start");
-    assert!(all.expect("name=c)\n").contains("exec_died"));
+    assert_eq!(actions(&all.expect("container exec_died")), ["container exec_start", ""]);
+    assert!(all.expect("\n").contains("exitCode=4"));
     let document: Value = serde_json::from_str(&json.expect("\n"))?;
     assert_eq!(document["Name"], "c");
     rbox.run(["rm", "-f", "c"]).success();
