@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Files change their names and nothing else, and a name's number only grows: so whoever looks from the newest to the
-//! oldest, and knows files by their inode, finds each that is there all the time, however often they are renamed meanwhile.
+//! oldest, and knows files by their inode, finds each that is there all the time, however often they are renamed meanwhile. In which order they are is certain only if
+//! the newest one has its number still when the others are known.
 //! While they are, and after a crash in between, one number may be free.
 
 use std::fs::{self, File};
@@ -85,21 +86,32 @@ impl Generations {
     }
 
     fn open_until(&self, known: Option<FileId>) -> io::Result<Vec<(File, FileId)>> {
-        let mut found: Vec<(File, FileId)> = Vec::new();
-        for number in 0..self.most {
-            let file = match File::open(self.path(number)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                file => file?,
-            };
-            let id = id_of(&file)?;
-            if Some(id) == known {
-                break;
+        loop {
+            let mut found: Vec<(File, FileId)> = Vec::new();
+            let mut first = None;
+            for number in 0..self.most {
+                let file = match File::open(self.path(number)) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    file => file?,
+                };
+                let id = id_of(&file)?;
+                if Some(id) == known {
+                    break;
+                }
+                if !found.iter().any(|(_, other)| *other == id) {
+                    first.get_or_insert((number, id));
+                    found.push((file, id));
+                }
             }
-            if !found.iter().any(|(_, other)| *other == id) {
-                found.push((file, id));
+            // Where the newest one has moved, one that is newer may have been taken for an older one.
+            let moved = |(number, id): (u32, FileId)| match fs::metadata(self.path(number)) {
+                Ok(status) => (status.dev(), status.ino()) != id,
+                Err(_) => true,
+            };
+            if !first.is_some_and(moved) {
+                return Ok(found);
             }
         }
-        Ok(found)
     }
 }
 
