@@ -8,8 +8,8 @@ use clap::{ArgMatches, FromArgMatches, Parser, Subcommand};
 use rbox_rootless::Choice;
 
 use crate::commands::{
-    attach, audit, container, events, exec, gc, image, images, info, inspect, kill, logs, oci, port, ps, pull, rename,
-    rm, rmi, run, start, stats, stop, top, wait,
+    attach, audit, container, create, events, exec, gc, image, images, info, inspect, kill, logs, oci, port, ps, pull,
+    rename, rm, rmi, run, start, stats, stop, top, wait,
 };
 
 /// Run containers without root, without a daemon.
@@ -90,6 +90,8 @@ verbs! {
     "exec" => Exec(exec::Exec),
     /// Show what containers have printed
     "logs" => Logs(logs::Logs),
+    /// Make a container that can be started
+    "create" => Create(create::Create),
     /// Start containers that do not run
     "start" => Start(start::Start),
     /// Have containers end, and wait for that

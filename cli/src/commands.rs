@@ -4,6 +4,7 @@ pub(crate) mod attach;
 pub(crate) mod audit;
 pub(crate) mod container;
 mod container_flags;
+pub(crate) mod create;
 mod denied;
 mod environment;
 pub(crate) mod events;
@@ -15,6 +16,7 @@ pub(crate) mod info;
 pub(crate) mod inspect;
 pub(crate) mod kill;
 pub(crate) mod logs;
+mod making;
 pub(crate) mod oci;
 pub(crate) mod port;
 mod prune;
@@ -42,6 +44,7 @@ pub(crate) fn act(args: Args) -> Result<u8, Failure> {
     match args.command {
         Command::Run(run) => return run.act(&engine()?),
         Command::Exec(exec) => return exec.act(global.root),
+        Command::Create(create) => create.act(&engine()?)?,
         Command::Start(start) => return start.act(&engine()?),
         Command::Stop(stop) => return stop.act(&engine()?),
         Command::Restart(restart) => return restart.act(&engine()?),

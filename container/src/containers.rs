@@ -1,6 +1,5 @@
 //! Containers as others see them, and their removal.
 
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,6 +8,7 @@ use rbox_sys::clone::signal_pidfd;
 use rbox_sys::signal::Signal;
 use rbox_types::{ContainerId, ContainerName, Exit};
 
+use crate::begun::Begun;
 use crate::list::ContainerQuery;
 use crate::record::{Finished, Made, Record};
 use crate::restart::RestartPolicy;
@@ -163,27 +163,13 @@ impl Engine {
 
     /// Sends a signal to the first process of a container that runs. Gives its id.
     pub fn signal_container(&self, name_or_id: &str, signal: Signal) -> Result<ContainerId, Error> {
-        let entry = self.store.find_container(name_or_id)?;
-        let (made, handle) = first_process(&entry)?;
+        let Begun { entry, made, pidfd, .. } = Begun::find(&self.store, name_or_id)?;
         if signal == Signal::KILL || signal == made.stop_signal() {
             mark_stopped(&entry)?;
         }
         let killed = events::of_container("kill", &entry.id, &entry.name, Some(&made.image));
         events::note(&self.store, &[killed.with("signal", signal.number())]);
-        signal_pidfd(&handle, signal).map_err(Error::io("signal the workload of", &entry.name))?;
+        signal_pidfd(&pidfd, signal).map_err(Error::io("signal the workload of", &entry.name))?;
         Ok(entry.id)
     }
-}
-
-/// The record of a container whose workload runs, and a descriptor of its first process.
-pub(crate) fn first_process(entry: &ContainerEntry) -> Result<(Made, OwnedFd), Error> {
-    let not_running = || Error::NotRunning(entry.name.clone());
-    if !entry.running {
-        return Err(not_running());
-    }
-    let record = Made::read_begun(&entry.path).map_err(Error::io("read the records in", entry.path.display()))?;
-    let Some((made, true)) = record else { return Err(Error::Starting(entry.name.clone())) };
-    let first = made.first_process().ok_or_else(not_running)?;
-    let handle = first.open().map_err(Error::io("find the first process of", &entry.name))?;
-    Ok((made, handle.ok_or_else(not_running)?))
 }

@@ -36,7 +36,7 @@ use std::{fs, thread};
 use jiff::Timestamp;
 use rbox_overlay::kernel::remove_volatile_mark;
 use rbox_rootless::Offer;
-use rbox_store::{ContainerDir, Store};
+use rbox_store::{ContainerDir, Event, Store};
 use rbox_sys::poll::{self, Interest};
 use rbox_sys::signal::{Signal, SignalFd};
 use rbox_sys::socket::Channel;
@@ -48,12 +48,12 @@ pub use self::words::StartFailure;
 
 use self::clients::Clients;
 use self::words::{Heard, Setup, hear, say};
-use crate::Error;
 use crate::draft::WORK;
 use crate::logs::LogWriter;
 use crate::record::{Finished, Made, Record};
 use crate::restart::BackOff;
 use crate::start::{ATTACH, STOPPED, Startable};
+use crate::{Error, events};
 
 /// As lists of processes show it.
 const NAME: &std::ffi::CStr = c"rbox-monitor";
@@ -71,6 +71,7 @@ pub(crate) fn main(mut arguments: impl Iterator<Item = String>) -> u8 {
 }
 
 struct Monitor {
+    store: Store,
     directory: ContainerDir,
     setup: Setup,
     startable: Startable,
@@ -126,6 +127,7 @@ impl Monitor {
         let log = LogWriter::open(path, &options, Timestamp::now());
         let log = log.map_err(Error::io("open the log in", path.display()))?;
         Ok(Self {
+            store,
             directory,
             setup,
             startable,
@@ -206,18 +208,34 @@ impl Monitor {
 
     /// The end of a life, in the room that was kept for it.
     fn write_end(&mut self, exit: Exit) {
+        let finished = Finished { at: Timestamp::now(), exit };
         // On a full disk there is room all the same; what else goes wrong, nobody is there to hear.
-        let _ = Finished { at: Timestamp::now(), exit }.write_reserved(self.directory.path());
+        let _ = finished.write_reserved(self.directory.path());
+        self.note(self.happened("die").with("exitCode", exit.status()));
+        if self.startable.rm {
+            let _ = finished.tell_waiters(self.directory.path());
+        }
+    }
+
+    /// Something that happened to the container.
+    fn happened(&self, action: &str) -> Event {
+        events::of_container(action, self.directory.id(), self.directory.name(), Some(&self.made.image))
+    }
+
+    fn note(&self, event: Event) {
+        events::note(&self.store, &[event]);
     }
 
     /// The end of it all: the container goes, or stays for others to start.
     fn end(self) {
-        let Self { directory, startable, .. } = self;
+        let removed = self.happened("remove");
+        let Self { store, directory, startable, .. } = self;
         let _ = fs::remove_file(directory.path().join(ATTACH));
         if startable.rm {
             remove_volatile_mark(&directory.path().join(WORK));
             // Here root of all its ids: nobody else need be asked. What cannot be removed, gc finds.
             let _ = directory.remove(&crate::files::remove_own_tree);
+            events::note(&store, &[removed]);
         }
     }
 }

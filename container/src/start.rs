@@ -15,7 +15,7 @@ use crate::request::RunRequest;
 use crate::root::OverlayRoot;
 use crate::settings::{Ipc, Settings, Sharing, Whose};
 use crate::supervise::Terminal;
-use crate::{Engine, Error, Unfit, worker};
+use crate::{Engine, Error, Unfit, events, worker};
 
 /// The monitor's socket in a container's directory.
 pub(crate) const ATTACH: &str = "attach";
@@ -119,6 +119,8 @@ impl Engine {
             let _ = directory.remove(&|path| self.remove_tree(path));
             return Err(error);
         }
+        let created = events::of_container("create", directory.id(), directory.name(), Some(&request.image));
+        events::note(&self.store, &[created]);
         Ok(directory)
     }
 

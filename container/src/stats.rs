@@ -13,7 +13,7 @@ use rbox_runtime::cgroup::Cgroup;
 use rbox_sys::clock;
 use rbox_types::{ContainerId, ContainerName};
 
-use crate::containers::first_process;
+use crate::begun::Begun;
 use crate::processes::{self, Process, TICKS};
 use crate::{Engine, Error};
 
@@ -56,8 +56,7 @@ impl Usage {
 impl Engine {
     /// What a container that runs uses now.
     pub fn usage(&self, name_or_id: &str) -> Result<Usage, Error> {
-        let entry = self.store.find_container(name_or_id)?;
-        let (made, _handle) = first_process(&entry)?;
+        let Begun { entry, made, .. } = Begun::find(&self.store, name_or_id)?;
         let failed = || Error::io("measure", &entry.name);
         let all = processes::of_container(made.pid).map_err(failed())?;
         let now = processes::now().map_err(failed())?;

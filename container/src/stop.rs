@@ -12,7 +12,7 @@ use rbox_types::ContainerId;
 
 use crate::record::{Made, Record};
 use crate::start::STOPPED;
-use crate::{Engine, Error};
+use crate::{Engine, Error, events};
 
 /// How long a supervisor may take to write down the end, and to remove what it is to remove.
 const SUPERVISOR: Duration = Duration::from_secs(30);
@@ -64,6 +64,8 @@ impl Engine {
         let first = made.as_ref().and_then(Made::first_process);
         let process = first.map(|first| first.open()).transpose().map_err(failed())?.flatten();
         if let (Some(made), Some(process)) = (&made, &process) {
+            let stopped = events::of_container("stop", &entry.id, &entry.name, Some(&made.image));
+            events::note(&self.store, &[stopped]);
             signal_pidfd(process, signal.unwrap_or_else(|| made.stop_signal())).map_err(failed())?;
             if !ended_within(process, timeout.unwrap_or_else(|| made.stop_timeout())).map_err(failed())? {
                 signal_pidfd(process, Signal::KILL).map_err(failed())?;

@@ -1,6 +1,6 @@
 //! `rbox top`: a container's processes in columns, by Podman's descriptors.
 
-use crate::containers::first_process;
+use crate::begun::Begun;
 use crate::processes::{self, Process, TICKS};
 use crate::{Engine, Error, user};
 
@@ -98,8 +98,7 @@ impl TopColumn {
 impl Engine {
     /// The processes of a container that runs, a row each.
     pub fn top(&self, name_or_id: &str, columns: &[TopColumn]) -> Result<Vec<Vec<String>>, Error> {
-        let entry = self.store.find_container(name_or_id)?;
-        let (made, _handle) = first_process(&entry)?;
+        let Begun { entry, made, .. } = Begun::find(&self.store, name_or_id)?;
         let failed = || Error::io("list the processes of", &entry.name);
         let all = processes::of_container(made.pid).map_err(failed())?;
         // A root that cannot be looked into has no names for its users.

@@ -25,7 +25,7 @@ pub fn find(verb: &str) -> Option<Verb> {
         _ if verb == INIT.verb => Some(|arguments| init_main(arguments, &INIT)),
         _ if verb == JOIN.verb => Some(|arguments| init_main(arguments, &JOIN)),
         _ if verb == Init::OF_BUNDLE.verb => Some(|arguments| init_main(arguments, &Init::OF_BUNDLE)),
-        MONITOR => Some(|arguments| monitor::main(arguments)),
+        MONITOR => Some(monitor::main),
         UNPACK => Some(|_| serve(rbox_overlay::worker::main)),
         TREE => Some(|_| serve(rbox_overlay::worker::main_once)),
         _ => None,

@@ -348,7 +348,7 @@ mod tests {
         assert!(!events.append_to(&slow, &line, true).expect("append"), "it was renamed");
         assert_eq!(slow.metadata().expect("there").len(), 0);
         // And neither of two that saw it full renames the other's new file.
-        events.append(&event(1)).expect("append");
+        events.append(&[event(1)]).expect("append");
         events.begin_new(&slow).expect("begin");
         assert!(directory.path().join("events").exists());
         assert!(events.append_to(&slow, &line, false).expect("append"), "rather there than nowhere");

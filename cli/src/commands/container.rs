@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use rbox_container::{Engine, Kind};
 
-use super::{exec, inspect, kill, port, prune, ps, rename, rm, run, stats, top, wait};
+use super::{
+    attach, create, exec, inspect, kill, logs, port, prune, ps, rename, rm, run, start, stats, stop, top, wait,
+};
 use crate::failure::Failure;
 
 #[derive(Debug, Args)]
@@ -18,8 +20,20 @@ pub(crate) struct Container {
 enum Verb {
     /// Run a command in a new container
     Run(Box<run::Run>),
+    /// Make a container that can be started
+    Create(Box<create::Create>),
+    /// Start containers that do not run
+    Start(Box<start::Start>),
+    /// Have containers end, and wait for that
+    Stop(Box<stop::Stop>),
+    /// Stop containers where they run, and start them
+    Restart(Box<stop::Restart>),
+    /// Show what a container that runs prints, and let it have standard input
+    Attach(Box<attach::Attach>),
     /// Run one more command in a container that runs
     Exec(Box<exec::Exec>),
+    /// Show what containers have printed
+    Logs(Box<logs::Logs>),
     /// List containers
     #[command(visible_aliases = ["ps", "list"])]
     Ls(Box<ps::Ps>),
@@ -51,7 +65,13 @@ impl Container {
     ) -> Result<u8, Failure> {
         match self.verb {
             Verb::Run(run) => return run.act(&engine()?),
+            Verb::Create(create) => create.act(&engine()?)?,
+            Verb::Start(start) => return start.act(&engine()?),
+            Verb::Stop(stop) => return stop.act(&engine()?),
+            Verb::Restart(restart) => return restart.act(&engine()?),
+            Verb::Attach(attach) => return attach.act(&engine()?),
             Verb::Exec(exec) => return exec.act(root),
+            Verb::Logs(logs) => return logs.act(&engine()?),
             Verb::Ls(ps) => ps.act(&engine()?)?,
             Verb::Inspect(inspect) => return inspect.act(&engine()?, Kind::Container),
             Verb::Top(top) => top.act(&engine()?)?,

@@ -34,7 +34,8 @@ impl Start {
         if !self.attach && !self.interactive {
             return each(self.containers, |container| {
                 engine.start(container)?;
-                Ok(println!("{container}"))
+                println!("{container}");
+                Ok(())
             });
         }
         let [container] = &self.containers[..] else {

@@ -62,7 +62,8 @@ impl Restart {
     pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
         each(self.containers, |container| {
             self.how.act(|signal, time| engine.restart(container, signal, time))?;
-            Ok(println!("{container}"))
+            println!("{container}");
+            Ok(())
         })
     }
 }

@@ -52,6 +52,7 @@ impl Monitor {
         if let Some(starter) = starter.take() {
             let _ = say(&starter, &Heard::Started);
         }
+        self.note(self.happened("start"));
         let mut streams = match (streams, running.take_console()) {
             (Some(streams), _) => streams,
             (None, Some(master)) => {
