@@ -75,6 +75,27 @@ pub(crate) fn act(args: Args) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// As [`each`], on all of them at once: each may take as long as it wants, and nobody waits for another one's.
+fn each_at_once(names: Vec<String>, act: impl Fn(&str) -> Result<(), Failure> + Sync) -> Result<u8, Failure> {
+    // More threads than that do not end sooner.
+    const AT_ONCE: usize = 128;
+    let mut results = Vec::with_capacity(names.len());
+    for some in names.chunks(AT_ONCE) {
+        std::thread::scope(|scope| {
+            let acts: Vec<_> = some.iter().map(|name| scope.spawn(|| act(name))).collect();
+            results.extend(
+                acts.into_iter().map(|act| act.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))),
+            );
+        });
+    }
+    let mut results = results.into_iter();
+    each(names, |name| {
+        results.next().unwrap_or(Ok(()))?;
+        println!("{name}");
+        Ok(())
+    })
+}
+
 /// Acts on each name; failures are told one by one and do not keep the others from being done.
 fn each(names: Vec<String>, mut act: impl FnMut(&str) -> Result<(), Failure>) -> Result<u8, Failure> {
     let mut status = 0;

@@ -64,8 +64,14 @@ impl Engine {
         let first = made.as_ref().and_then(Made::first_process);
         let process = first.map(|first| first.open()).transpose().map_err(failed())?.flatten();
         if let (Some(made), Some(process)) = (&made, &process) {
-            let stopped = events::of_container("stop", &entry.id, &entry.name, Some(&made.image));
-            events::note(&self.store, &[stopped]);
+            let happened = |action| events::of_container(action, &entry.id, &entry.name, Some(&made.image));
+            events::note(
+                &self.store,
+                &[match signal {
+                    Some(signal @ Signal::KILL) => happened("kill").with("signal", signal.number()),
+                    _ => happened("stop"),
+                }],
+            );
             signal_pidfd(process, signal.unwrap_or_else(|| made.stop_signal())).map_err(failed())?;
             if !ended_within(process, timeout.unwrap_or_else(|| made.stop_timeout())).map_err(failed())? {
                 signal_pidfd(process, Signal::KILL).map_err(failed())?;

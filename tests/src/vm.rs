@@ -102,7 +102,7 @@ impl Machine {
         let mut qemu = Command::new("setpriv");
         qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max"]);
         qemu.args(["-smp", "2", "-m", "1024", "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]);
-        qemu.arg("-drive").arg(format!("file={},format=raw,if=virtio,cache=unsafe", disk.display()));
+        qemu.arg("-drive").arg(format!("file={},format=raw,if=virtio,cache.no-flush=on", disk.display()));
         qemu.arg("-kernel").arg(kernel()?).arg("-initrd").arg(&initrd);
         // A kernel that gives up restarts at once, which ends qemu.
         qemu.arg("-append").arg(format!("console=ttyS0 loglevel=1 panic=-1 {}", self.options.join(" ")));

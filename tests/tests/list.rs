@@ -1,7 +1,5 @@
 //! `rbox ps`, `images` and `inspect`: filters, orders, and `--format` as people type it for Docker and Podman.
 
-use std::fs;
-
 use anyhow::{Context, Result};
 use rbox_tests::image::{Compression, ImageBuilder};
 use rbox_tests::layer::Layer;
@@ -10,23 +8,15 @@ use rbox_tests::rbox::Rbox;
 use rbox_tests::registry::Registry;
 use serde_json::{Value, json};
 
-/// Containers that have ended: `one` with status 0, `two` with 3 and then `three` with 3, which has a volume.
-fn three() -> Result<(Rbox, String)> {
+/// Containers that have ended: `one` with status 0, `two`, which has these labels, with 3 and then `three` with 3, which
+/// has a volume.
+fn three(labels: &[&str]) -> Result<(Rbox, String)> {
     let (rbox, image) = Rbox::with_small_image()?;
     rbox.run(["run", "--name", "one", &image, "true"]).success();
-    rbox.run(["run", "--name", "two", &image, "sh", "-c", "exit 3"]).exits(3);
+    rbox.run([&["run", "--name", "two"], labels, &[&image, "sh", "-c", "exit 3"]].concat()).exits(3);
     let volume = format!("{}:/data", rbox.home().display());
     rbox.run(["run", "--name", "three", "-v", &volume, &image, "sh", "-c", "exit 3"]).exits(3);
     Ok((rbox, image))
-}
-
-/// Notes labels on a container.
-fn label(rbox: &Rbox, container: &str, labels: Value) -> Result<()> {
-    let id = rbox.run(["inspect", "-f", "{{.Id}}", container]).success();
-    let path = rbox.store().join("containers").join(id.trim()).join("container.json");
-    let mut record: Value = serde_json::from_slice(&fs::read(&path)?)?;
-    record["labels"] = labels;
-    Ok(fs::write(path, serde_json::to_vec(&record)?)?)
 }
 
 /// The names that `ps` shows with these flags, in its order.
@@ -38,8 +28,7 @@ fn names(rbox: &Rbox, flags: &[&str]) -> String {
 
 #[test]
 fn ps_filters_and_orders() -> Result<()> {
-    let (rbox, image) = three()?;
-    label(&rbox, "two", json!({ "tier": "web", "a": "1" }))?;
+    let (rbox, image) = three(&["--label=tier=web", "--label=a=1"])?;
     for (flags, expected) in [
         (&[][..], ""),
         (&["-a"], "three two one"),
@@ -86,8 +75,7 @@ fn ps_filters_and_orders() -> Result<()> {
 
 #[test]
 fn ps_as_a_table_and_by_templates() -> Result<()> {
-    let (rbox, image) = three()?;
-    label(&rbox, "two", json!({ "com.example.tier": "web" }))?;
+    let (rbox, image) = three(&["--label=com.example.tier=web"])?;
     let says = |format: &str| rbox.run(["ps", "-a", "-f", "name=two", "--format", format]).success();
     let heading = rbox.run(["ps"]).success();
     let words: Vec<&str> = heading.split_whitespace().collect();
@@ -186,7 +174,7 @@ fn images_filters_and_orders() -> Result<()> {
 
 #[test]
 fn inspect_by_templates_and_kinds() -> Result<()> {
-    let (rbox, image) = three()?;
+    let (rbox, image) = three(&[])?;
     let says = |flags: &[&str]| rbox.run([&["inspect"], flags].concat()).success();
     assert_eq!(says(&["-f", "{{.Name}} {{.State.ExitCode}}", "one", "two"]), "one 0\ntwo 3\n");
     assert_eq!(says(&["--format", "{{json .State.Status}}", "one"]), "\"exited\"\n");
@@ -224,7 +212,7 @@ fn sizes_count_the_files_of_every_id() -> Result<()> {
 
 #[test]
 fn info_and_version_by_templates() -> Result<()> {
-    let (rbox, _) = three()?;
+    let (rbox, _) = three(&[])?;
     let says = |words: &[&str]| rbox.run(words).success().trim_end().to_owned();
     assert_eq!(says(&["info", "-f", "{{.Images}} {{.Containers}} {{.ContainersRunning}}"]), "1 3 0");
     assert_eq!(says(&["info", "--format", "{{.Root}}"]), rbox.store().display().to_string());
@@ -236,7 +224,7 @@ fn info_and_version_by_templates() -> Result<()> {
 
 #[test]
 fn the_long_names_are_the_same_verbs() -> Result<()> {
-    let (rbox, image) = three()?;
+    let (rbox, image) = three(&[])?;
     let same = |short: &[&str], long: &[&str]| assert_eq!(rbox.run(short).success(), rbox.run(long).success());
     same(&["ps", "-aq"], &["container", "ls", "-aq"]);
     same(&["ps", "-aq"], &["container", "ps", "--all", "--quiet"]);

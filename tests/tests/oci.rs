@@ -323,3 +323,22 @@ fn without_a_bus_there_is_no_systemd_to_ask() -> Result<()> {
     assert_eq!(bundle.runtime(["list", "-q"]).success(), "");
     Ok(())
 }
+
+/// As with youki, runc and crun, whose `start` does not wait to see whether the workload runs.
+#[test]
+fn poststart_hooks_run_after_a_failure_too() -> Result<()> {
+    let bundle = Bundle::new("true")?;
+    bundle.change(|config| {
+        config["hooks"] = json!({
+            "startContainer": [{ "path": "/bin/false" }],
+            "poststart": [recorder(&bundle, "poststart")],
+        });
+    })?;
+    bundle.create("one", &[])?.exits(0);
+    assert_ne!(bundle.runtime(["start", "one"]).status, 0, "the workload does not run");
+    let seen = fs::read_to_string(bundle.path().join("hooks"))?;
+    assert!(seen.starts_with("poststart "), "{seen:?}");
+    until(|| bundle.status("one"), |status| status == "stopped");
+    bundle.runtime(["delete", "one"]).success();
+    Ok(())
+}

@@ -2,6 +2,7 @@
 
 mod admin;
 mod bench;
+mod bench_life;
 mod bench_oci;
 mod bench_pull;
 mod bench_start;
@@ -26,6 +27,7 @@ usage: cargo xtask <verb>
   build                      make the release binary, target/rbox
   setup                      install what tests and benchmarks need; --long: also what the long tests do
   bench start [RUNS]         time `rbox run` against crun, bubblewrap and the system calls alone
+  bench life [RUNS]          time `rbox run -d` against Podman, and what its containers cost
   bench oci [RUNS]           time `rbox oci run` and `rbox oci exec` against crun
   bench pull [RUNS]          time `rbox pull` against curl | igzip | tar
 ";
@@ -53,12 +55,15 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["test", ref rest @ ..] => test::run(rest),
         ["bench", "start"] => bench_start::run(60),
         ["bench", "start", runs] => bench_start::run(runs.parse()?),
+        ["bench", "life"] => bench_life::run(100),
+        ["bench", "life", runs] => bench_life::run(runs.parse()?),
         ["bench", "oci"] => bench_oci::run(50),
         ["bench", "oci", runs] => bench_oci::run(runs.parse()?),
         ["bench", "pull"] => bench_pull::run(7),
         ["bench", "pull", runs] => bench_pull::run(runs.parse()?),
         // The benchmarks themselves, started by the verbs above as an unprivileged user.
         ["__bench-start", runs] => bench_start::measure(runs.parse()?),
+        ["__bench-life", runs] => bench_life::measure(runs.parse()?),
         ["__bench-oci", runs] => bench_oci::measure(runs.parse()?),
         ["__bench-pull", runs] => bench_pull::measure(runs.parse()?),
         ["help" | "--help" | "-h"] => {

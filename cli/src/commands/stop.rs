@@ -6,7 +6,7 @@ use clap::Args;
 use rbox_container::{Engine, Signal};
 use rbox_types::ContainerId;
 
-use crate::commands::each;
+use crate::commands::{each, each_at_once};
 use crate::failure::Failure;
 
 #[derive(Debug, Args)]
@@ -51,9 +51,9 @@ struct How {
 impl Stop {
     pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
         let containers = if self.all { engine.running()? } else { self.containers };
-        each(containers, |container| match self.how.act(|signal, time| engine.stop(container, signal, time)) {
+        each_at_once(containers, |container| match self.how.act(|signal, time| engine.stop(container, signal, time)) {
             Err(error) if self.ignore && error.is_not_found() => Ok(()),
-            result => result.map(|_| println!("{container}")).map_err(Into::into),
+            result => Ok(result.map(drop)?),
         })
     }
 }

@@ -24,8 +24,11 @@ impl Container {
         let socket = Channel::connect(self.file.as_fd(), SOCKET).map_err(Error::io("connect to", &path))?;
         // Started is started, whatever comes of it.
         fs::remove_file(&path).map_err(Error::io("remove", &path))?;
-        start_held(&socket)?;
+        let started = start_held(&socket);
+        // Whatever has become of the workload: docs/decisions/hooks-after-a-failure.md.
         let state = self.record.subject.state(Status::Running, self.pid());
-        hooks::run(&self.hooks().poststart, &state, &[]).map_err(|failure| crate::Error::Inside(failure).into())
+        let hooked = hooks::run(&self.hooks().poststart, &state, &[]);
+        started?;
+        hooked.map_err(|failure| crate::Error::Inside(failure).into())
     }
 }
