@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use rbox_tests::bundle::Bundle;
+use rbox_tests::detached::Detached;
 use rbox_tests::patience::until;
 use rbox_tests::rbox::{Rbox, finish};
 use rbox_tests::{alpine, host};
@@ -217,4 +218,23 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
+}
+
+#[test]
+fn it_runs_by_itself() -> Result<()> {
+    let (rbox, name) = Rbox::with_small_image()?;
+    let script = "echo out; trap 'exit 3' TERM; while :; do sleep 0.05; done";
+    let container = Detached::start(&rbox, &name, "box", &[], script);
+    until(|| container.logs(), |logs| logs == "out\n");
+    assert_eq!(rbox.run(["exec", "box", "id", "-u"]).success(), "0\n");
+    let (first, monitor) = (container.pid(), container.monitor());
+    rbox.run(["stop", "box"]).success();
+    assert_eq!(container.inspect(&["State", "ExitCode"]), 3);
+    rbox.run(["start", "box"]).success();
+    until(|| container.logs(), |logs| logs == "out\nout\n");
+    assert!(container.pid() != first && container.monitor() != monitor);
+    let (first, monitor) = (container.pid(), container.monitor());
+    rbox_tests::processes::signal(monitor, "KILL")?;
+    until(|| fs::exists(format!("/proc/{first}")).unwrap_or(true), |there| !there);
+    Ok(())
 }

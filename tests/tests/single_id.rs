@@ -1,6 +1,8 @@
 //! A user without subordinate ids: one id is mapped, and what needs only one works.
 
 use anyhow::Result;
+use rbox_tests::detached::Detached;
+use rbox_tests::patience::until;
 use rbox_tests::rbox::Rbox;
 use rbox_tests::{alpine, host};
 
@@ -68,5 +70,18 @@ fn namespaces_of_another_container_are_joined() -> Result<()> {
     rbox_tests::patience::until(|| rbox.run(["exec", "one", "true"]), |outcome| outcome.status == 0);
     let joining = ["--pid=container:one", "--ipc=container:one"];
     assert_eq!(rbox.sh(&name, &joining, "ps | grep -c '[s]leep 1000'; touch /dev/shm/x && echo written"), "1\nwritten");
+    Ok(())
+}
+
+#[test]
+fn it_runs_by_itself() -> Result<()> {
+    let (rbox, name) = Rbox::with_small_image()?;
+    let container =
+        Detached::start(&rbox, &name, "box", &[], "echo out; trap 'exit 3' TERM; while :; do sleep 0.05; done");
+    until(|| container.logs(), |logs| logs == "out\n");
+    rbox.run(["stop", "box"]).success();
+    assert_eq!(container.inspect(&["State", "ExitCode"]), 3);
+    rbox.run(["start", "box"]).success();
+    until(|| container.logs(), |logs| logs == "out\nout\n");
     Ok(())
 }
