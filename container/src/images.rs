@@ -59,14 +59,18 @@ impl Engine {
             )?;
             Ok(pulled.image)
         };
-        let there = match request.pull {
-            PullPolicy::Always => return pull(),
-            _ => self.stored(&request.image, request.platform.as_ref())?,
-        };
-        match (there, request.pull) {
+        match (self.image_here(request)?, request.pull) {
             (Some(image), _) => Ok(image),
             (None, PullPolicy::Never) => Err(Error::NoImage(request.image.clone().into())),
             (None, _) => pull(),
+        }
+    }
+
+    /// The image for a run, where nothing need be pulled for that.
+    pub(crate) fn image_here(&self, request: &RunRequest) -> Result<Option<Image>, Error> {
+        match request.pull {
+            PullPolicy::Always => Ok(None),
+            _ => self.stored(&request.image, request.platform.as_ref()),
         }
     }
 

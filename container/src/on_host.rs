@@ -87,7 +87,7 @@ fn hard_limits(limits: &Limits) -> Result<Vec<(PosixRlimitType, u64)>, Error> {
 
 /// Only root may go below its own (proc(5)); Podman has others stay at it.
 fn least_oom_score_adj(limits: &Limits) -> Result<Option<i32>, Error> {
-    if limits.oom_score_adj.is_none() || ids::uid() == 0 {
+    if limits.oom_score_adj.is_none() || ids::is_root_of_host() {
         return Ok(None);
     }
     let path = "/proc/self/oom_score_adj";

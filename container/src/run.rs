@@ -46,11 +46,15 @@ impl Engine {
         let shared = self.shared(&request.settings.sharing)?;
         // First of all: it takes longest, and forks, which a process can only do before it has threads that pull.
         let mut siblings = Siblings::find(self);
+        // Below a parent there are no helpers to wait for, so first what the plan is made of; and once there, this process
+        // has no way to the helpers, which unpack what is pulled.
+        let image = siblings.parent().map(|_| self.image_here(request)).transpose()?.flatten();
+        let parent = siblings.parent().filter(|_| image.is_some());
         let namespaces = shared.plan()?;
         let launch = oom_score::begin_with(&request.settings.limits, OnHost::least_oom_score_adj(request)?, || {
-            Ok(Launch::begin(&init, &namespaces, shared.maps(&self.identity), siblings.parent(), &mut trace)?)
+            Ok(Launch::begin(&init, &namespaces, shared.maps(&self.identity), parent, &mut trace)?)
         })?;
-        let image = self.image_for(request, output)?;
+        let image = image.map_or_else(|| self.image_for(request, output), Ok)?;
         trace.mark("find the image");
         let draft = Draft::new(self, request, image, terminal.as_ref().map(Terminal::size), &shared)?;
         // Before anything that a signal could leave half-done: it waits, and is handed on to the workload.

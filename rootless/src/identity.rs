@@ -40,6 +40,8 @@ pub struct Identity {
     pub maps: IdMaps,
     /// How they are written.
     pub kind: Kind,
+    /// Who this user is: uid and gid.
+    own: (u32, u32),
 }
 
 /// Where root's containers live when /etc/subuid gives root no range: above all that Linux distributions and
@@ -50,7 +52,8 @@ impl Identity {
     /// The identity of the user who runs this process.
     pub fn detect(choice: Choice) -> Result<Self, Error> {
         let (uid, gid) = (ids::uid(), ids::gid());
-        let single = || Self { maps: IdMaps { uid: IdMap::single(uid), gid: IdMap::single(gid) }, kind: Kind::Single };
+        let of = |kind, maps| Self { maps, kind, own: (uid, gid) };
+        let single = || of(Kind::Single, IdMaps { uid: IdMap::single(uid), gid: IdMap::single(gid) });
         if choice == Choice::Single {
             return Ok(single());
         }
@@ -68,7 +71,7 @@ impl Identity {
             };
         }
         let maps = IdMaps { uid: with_own_id(uid, &uids)?, gid: with_own_id(gid, &gids)? };
-        Ok(Self { maps, kind: Kind::Subid })
+        Ok(of(Kind::Subid, maps))
     }
 
     /// Root's containers have no id of root's: 0 inside is the first of the range.
@@ -83,14 +86,19 @@ impl Identity {
             Ok(IdMap::new(ours.iter().map(|line| IdRange { outside: line.inside, ..*line }).collect())?)
         };
         let maps = IdMaps { uid: map(uids, "/proc/self/uid_map")?, gid: map(gids, "/proc/self/gid_map")? };
-        Ok(Self { maps, kind: Kind::Privileged })
+        Ok(Self { maps, kind: Kind::Privileged, own: (0, 0) })
+    }
+
+    /// That of somebody else's choice, to be written by this process.
+    pub fn given(maps: IdMaps, kind: Kind) -> Self {
+        Self { maps, kind, own: (ids::uid(), ids::gid()) }
     }
 
     /// The same ids, for a process that is in a user namespace with them, and root there.
     #[must_use]
     pub fn inside(&self) -> Self {
         let maps = IdMaps { uid: self.maps.uid.onto_itself(), gid: self.maps.gid.onto_itself() };
-        Self { maps, kind: Kind::Privileged }
+        Self { maps, kind: Kind::Privileged, own: (0, 0) }
     }
 
     /// Whether only one id is mapped, so that no file can belong to another.
@@ -102,7 +110,7 @@ impl Identity {
     /// is to write must then be given to it first.
     pub fn foreign_root(&self) -> Option<(u32, u32)> {
         let root = (self.maps.uid.root(), self.maps.gid.root());
-        (root != (ids::uid(), ids::gid())).then_some(root)
+        (root != self.own).then_some(root)
     }
 }
 

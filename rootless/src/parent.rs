@@ -1,4 +1,4 @@
-//! A user namespace that no process is in, for the user namespaces of containers to be made below.
+//! A user namespace that no container is in, for the user namespaces of containers to be made below.
 //!
 //! newuidmap(1) and newgidmap(1) take longer than all else of a start. Whoever is in a user namespace with a user's ids
 //! can map them further without these helpers. So a supervisor that has lived for a while makes such a namespace and
@@ -7,30 +7,29 @@
 //! ```text
 //! the user's namespace
 //! ├─ container             the first one: by newuidmap and newgidmap
-//! └─ parent                held open by that one's supervisor; empty
+//! └─ parent                held open by that one's supervisor; here are the others' supervisors
 //!    ├─ container          the next ones
 //!    └─ container
 //! ```
 //!
-//! A monitor, which is in a user namespace of its own, offers that one. No container is below another one, whose root would be the other's as well: a user namespace's creator has every
+//! A monitor, which is in a user namespace of its own, offers that one. Who starts a container below goes there itself, with
+//! that container's supervision, which changes little for it: its user is the same. No container is below another one, whose root would be the other's as well: a user namespace's creator has every
 //! capability in it only while being in its parent, and nothing of a container ever is (user_namespaces(7),
 //! "Capabilities").
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rbox_sys::below::fork_below;
-use rbox_sys::clone::{self, Child, Forked, Namespaces};
+use rbox_sys::clone::{self, Forked, Namespaces};
 use rbox_sys::flock::{self, Mode};
 use rbox_sys::process;
-use rbox_types::IdMaps;
 
 use crate::{Error, Identity, MapWriter};
 
-/// A user namespace with all ids of an identity and no process.
+/// A user namespace with all ids of an identity and no container.
 #[derive(Debug)]
 pub struct Parent {
     namespace: File,
@@ -89,8 +88,10 @@ impl Parent {
     /// Lets others find it at `path`; none where somebody offers one there already.
     pub fn offer(self, path: &Path) -> io::Result<Option<Offer>> {
         let Some(mut lock) = lock(path)? else { return Ok(None) };
-        let text =
-            format!("{} {} {}\n", std::process::id(), self.namespace.as_raw_fd(), self.namespace.metadata()?.ino());
+        // The process as /proc numbers it, which the caller, in a pid namespace of its own, may not.
+        let process = fs::read_link("/proc/self")?;
+        let (number, inode) = (self.namespace.as_raw_fd(), self.namespace.metadata()?.ino());
+        let text = format!("{} {number} {inode}\n", process.display());
         lock.set_len(0)?;
         lock.rewind()?;
         lock.write_all(text.as_bytes())?;
@@ -102,11 +103,10 @@ impl Parent {
         File::open(path).is_ok_and(|lock| flock::try_lock(lock, Mode::Shared).is_ok_and(|free| !free))
     }
 
-    /// Makes a child in new namespaces, a user namespace with the ids of `maps` among them; the child does `go_on`. Needs a
-    /// process of one thread.
-    pub fn fork(&self, maps: &IdMaps, new: Namespaces, go_on: impl FnOnce() -> u8) -> io::Result<Child> {
-        let [uid, gid] = [&maps.uid, &maps.gid].map(|map| map.onto_itself().to_string());
-        fork_below(self.namespace.as_fd(), new, uid.as_bytes(), gid.as_bytes(), go_on)
+    /// Takes the calling process there, for good: from then on it is root of the ids, and its user still; it can write the
+    /// maps of namespaces below. Needs a process of one thread.
+    pub fn enter(&self) -> io::Result<()> {
+        clone::enter(&self.namespace, Namespaces::USER)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::thread;
 
 use rbox_rootless::worker;
@@ -14,6 +14,7 @@ use rbox_sys::{fd, ids, process, tty};
 use rbox_types::Exit;
 use serde::de::DeserializeOwned;
 
+use crate::early::Early;
 use crate::entry::Init;
 use crate::error::{During, Failure};
 use crate::exec::Program;
@@ -28,11 +29,13 @@ use crate::status::Status;
 use crate::trace::Trace;
 use crate::{exec, filesystems, hooks, reaper, rootfs, seccomp, sysctl, time_offsets};
 
-/// What `rbox VERB CHANNEL EXE [NEW JOIN…]` does; the arguments name descriptors that the entry handed on. Returns only
+/// What `rbox VERB CHANNEL EXE WANTED [NEW JOIN…]` does; the arguments name descriptors that the entry handed on. Returns only
 /// to give an exit status.
 pub fn main(mut arguments: impl Iterator<Item = String>, init: &Init) -> u8 {
     let mut inherited = || arguments.next()?.parse().ok().and_then(|number| fd::inherited(number).ok());
-    let (Some(mut channel), Some(exe)) = (inherited().map(Channel::from), inherited()) else {
+    let (channel, exe) = (inherited().map(Channel::from), inherited());
+    let wanted = arguments.next().and_then(|bits| bits.parse().ok()).map(Namespaces::from_bits);
+    let (Some(mut channel), Some(exe), Some(wanted)) = (channel, exe, wanted) else {
         eprintln!("rbox: {} is for rbox itself", init.verb);
         return Exit::RBOX_FAILED;
     };
@@ -43,7 +46,8 @@ pub fn main(mut arguments: impl Iterator<Item = String>, init: &Init) -> u8 {
             let _ = report.send(&channel, Some(fd));
         })
     });
-    let Err(failure) = joined.and_then(|()| run(&mut channel, Some(exe), init.open_root));
+    let early = joined.and_then(|()| Early::begin(wanted, Some(exe)));
+    let Err(failure) = early.and_then(|early| run(&mut channel, early, init.open_root));
     let status = failure.status;
     // Where nobody listens any more, whoever waited for this has been ended on purpose, and wants to hear no more.
     let _ = Report::Failed(failure).send(&channel, None);
@@ -51,7 +55,7 @@ pub fn main(mut arguments: impl Iterator<Item = String>, init: &Init) -> u8 {
 }
 
 /// `channel` is the one to whoever waits for the workload: the launcher, and later perhaps who starts what was held.
-pub(crate) fn run(channel: &mut Channel, exe: Option<OwnedFd>, open_root: OpenRoot) -> Result<Infallible, Failure> {
+pub(crate) fn run(channel: &mut Channel, early: Early, open_root: OpenRoot) -> Result<Infallible, Failure> {
     let mut plan: InitPlan = receive(Order::Plan, channel).during(|| "read the plan")?;
     let mut trace = if plan.traced { Trace::on("init") } else { Trace::off() };
     // Now and not with the last steps: while the ids are on their way, there is time.
@@ -60,7 +64,7 @@ pub(crate) fn run(channel: &mut Channel, exe: Option<OwnedFd>, open_root: OpenRo
     if plan.enters {
         enter(&mut plan, channel, open_root)?;
     } else {
-        furnish(&mut plan, channel, exe, open_root, &mut trace)?;
+        furnish(&mut plan, channel, early, open_root, &mut trace)?;
     }
     close_streams(plan.streams)?;
     // Whatever the caller of rbox had open is not for the workload (CVE-2024-21626 began with such a descriptor).
@@ -116,12 +120,16 @@ fn close_streams(streams: Streams) -> Result<(), Failure> {
 fn furnish(
     plan: &mut InitPlan,
     channel: &Channel,
-    exe: Option<OwnedFd>,
+    early: Early,
     open_root: OpenRoot,
     trace: &mut Trace,
 ) -> Result<(), Failure> {
-    let network = plan.namespaces.has(Namespaces::NET).then(|| Network::begin(exe)).transpose()?;
-    let others = plan.namespaces.without(AT_CLONE).without(Namespaces::NET);
+    let missing = plan.namespaces.without(AT_CLONE).without(early.made);
+    let network = match early.network {
+        None if missing.has(Namespaces::NET) => Some(Network::begin(early.exe)?),
+        network => network,
+    };
+    let others = missing.without(Namespaces::NET);
     clone::unshare(others).during(|| "make the other namespaces")?;
     trace.mark("make the other namespaces");
     let mut sources = Sources::open(&plan.mounts)?;

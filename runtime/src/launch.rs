@@ -88,7 +88,7 @@ pub struct Launch {
 
 impl Launch {
     /// Makes those of the namespaces that come first, joins those of others, and begins to map the ids of `identity`,
-    /// which belongs to a new user namespace; below `parent` they are mapped at once.
+    /// which belongs to a new user namespace; below `parent`, to which this process then goes, they are mapped at once.
     ///
     /// `init` knows the root filesystem.
     pub fn begin(
@@ -101,28 +101,26 @@ impl Launch {
         let mut ends = Some(Channel::pair().map_err(failed("make a channel to the container"))?);
         let joins = namespaces.open()?;
         let outside = !joins.is_empty();
+        // Whatever there is against the parent, the helpers do without it.
+        let inside = identity.filter(|_| !outside && parent.is_some_and(|parent| parent.enter().is_ok()));
+        let inside = inside.map(Identity::inside);
+        // Where ids take their time, what can wait makes room for what writes them.
+        let wanted = if inside.is_some() { namespaces.new } else { Namespaces::NONE };
         let at_clone = if outside { Namespaces::NONE } else { namespaces.new.within(AT_CLONE) };
         let maps_of = identity.map(|identity| &identity.maps);
         let executed = init.always_executed || outside || !maps_of.is_some_and(own_exe::is_out_of_reach);
         let mut go_on = || {
             let Some((ours, mut theirs)) = ends.take() else { return Exit::RBOX_FAILED };
             drop(ours);
-            let Err(failure) = entry::run(&mut theirs, init, &joins, executed);
+            let Err(failure) = entry::run(&mut theirs, init, &joins, wanted, executed);
             // If nobody listens any more, nobody is left to tell.
             let _ = Report::Failed(failure).send(&theirs, None);
             Exit::RBOX_FAILED
         };
-        // Whatever there is against the parent, the helpers do without it.
-        let below = maps_of.zip(parent.filter(|_| !outside));
-        let below = below.and_then(|(maps, parent)| parent.fork(maps, at_clone, &mut go_on).ok());
-        let mapped = below.is_some();
-        let mut child = match below {
-            Some(child) => child,
-            None => match clone::fork_into(at_clone) {
-                Ok(Forked::Parent(child)) => child,
-                Ok(Forked::Child) => std::process::exit(i32::from(go_on())),
-                Err(error) => return Err(rbox_rootless::Error::Userns(error).into()),
-            },
+        let mut child = match clone::fork_into(at_clone) {
+            Ok(Forked::Parent(child)) => child,
+            Ok(Forked::Child) => std::process::exit(i32::from(go_on())),
+            Err(error) => return Err(rbox_rootless::Error::Userns(error).into()),
         };
         let Some((ours, theirs)) = ends else { unreachable!("only the child takes them") };
         drop(theirs);
@@ -141,11 +139,9 @@ impl Launch {
         }
         trace.mark("clone into new namespaces");
         let (first, cloned) = (FirstProcess::new(child), clock::monotonic());
-        let unmapped = identity.filter(|_| !mapped);
-        let maps = unmapped.map(|identity| MapWriter::begin(identity, first.child().pid())).transpose()?;
-        if unmapped.is_some() {
-            trace.mark("start newuidmap and newgidmap");
-        }
+        let writes = inside.as_ref().or(identity);
+        let maps = writes.map(|identity| MapWriter::begin(identity, first.child().pid())).transpose()?;
+        trace.mark(if inside.is_some() { "write the id maps" } else { "start newuidmap and newgidmap" });
         let enters = namespaces.enters();
         let single_id = identity.is_some_and(Identity::is_single);
         Ok(Self { first, maps, channel: ours, enters, single_id, shm, lender, cloned })
@@ -187,7 +183,7 @@ impl Launch {
         send(Order::Plan, &plan, &channel).map_err(failed("write the plan"))?;
         if let Some(maps) = maps {
             maps.finish()?;
-            trace.mark("wait for newuidmap and newgidmap");
+            trace.mark("wait for the id maps");
         }
         for (step, path) in plan.mounts.iter().filter_map(|step| Some((step, step.sent_source()?))) {
             if step.lent {

@@ -9,9 +9,8 @@
 //! launcher (host)             entry (forked)                  init (executed, then the workload)
 //!   clone3(user pid mount) ──▶
 //!   newuidmap ‖ newgidmap       execve of a read-only
-//!   spec → InitPlan             clone of rbox ──────────────▶
-//!   "plan" ─────────────────────────────────────────────────▶ the other namespaces
-//!                                                             open bind sources and the root filesystem's parts
+//!   spec → InitPlan             clone of rbox ──────────────▶ the other namespaces
+//!   "plan" ─────────────────────────────────────────────────▶ open bind sources and the root filesystem's parts
 //!                                                             as the caller sees them
 //!   "mapped" ───────────────────────────────────────────────▶ become root inside
 //!   what comes before                                         mount the root filesystem
@@ -39,6 +38,7 @@ mod copy_up;
 mod dev;
 mod devices;
 mod directory;
+mod early;
 mod entry;
 mod error;
 mod exec;

@@ -45,7 +45,7 @@ impl MountIds {
     /// A user namespace with these maps, which lives as long as the file is open. Needs CAP_SETUID and CAP_SETGID, and
     /// a process of one thread.
     pub(crate) fn user_namespace(&self) -> io::Result<File> {
-        let identity = Identity { maps: self.maps()?, kind: Kind::Privileged };
+        let identity = Identity::given(self.maps()?, Kind::Privileged);
         let (ours, theirs) = Channel::pair()?;
         let child = match clone::fork_into(Namespaces::USER)? {
             Forked::Child => wait_for_end(ours, &theirs),

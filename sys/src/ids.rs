@@ -1,6 +1,7 @@
 //! Who this process is: setresuid(2), setgroups(2).
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 
 use rustix::thread::{Gid, Uid};
 
@@ -12,6 +13,13 @@ pub fn uid() -> u32 {
 /// The real group id.
 pub fn gid() -> u32 {
     rustix::process::getgid().as_raw()
+}
+
+/// Whether this process is root of the host, and not only of a user namespace: one may have every id mapped to itself.
+pub fn is_root_of_host() -> bool {
+    // USER_NS_INIT_INO of uapi/linux/nsfs.h, the same on every kernel that has user namespaces.
+    const OF_HOST: u64 = 0xEFFF_FFFD;
+    uid() == 0 && std::fs::metadata("/proc/self/ns/user").map_or(true, |namespace| namespace.ino() == OF_HOST)
 }
 
 /// The supplementary groups.

@@ -4,7 +4,6 @@
 //! itself and gives each block its reason. What an old kernel lacks is answered for behind the same signature.
 
 pub mod at;
-pub mod below;
 pub mod beneath;
 pub mod bpf;
 pub mod caps;

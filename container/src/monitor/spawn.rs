@@ -7,9 +7,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use rbox_rootless::{Kind, MapWriter};
+use rbox_rootless::{Identity, Kind, MapWriter, Parent};
 use rbox_store::ContainerDir;
-use rbox_sys::clone::{self, Forked, Namespaces};
+use rbox_sys::clone::{self, Child, Ended, Forked, Namespaces};
+use rbox_sys::signal::Signal;
 use rbox_sys::socket::Channel;
 use rbox_sys::{exec, fd, process, signal, tty};
 use rbox_types::Exit;
@@ -56,12 +57,8 @@ impl Starting {
             Exit::RBOX_FAILED
         };
         let kinds = if as_root { Namespaces::PID } else { Namespaces::PID.and(Namespaces::USER) };
-        let below = siblings.parent().and_then(|parent| parent.fork(&identity.maps, kinds, &mut go_on).ok());
-        if below.is_none() {
-            let child = match clone::fork_into(kinds).map_err(rbox_rootless::Error::Userns)? {
-                Forked::Parent(child) => child,
-                Forked::Child => process::exit_at_once(go_on()),
-            };
+        if siblings.parent().is_none_or(|parent| fork_below(parent, kinds, &setup.ids, &mut go_on).is_err()) {
+            let child = fork(kinds, &mut go_on)?;
             if !as_root {
                 MapWriter::begin(identity, child.pid())?.finish()?;
             }
@@ -89,6 +86,40 @@ impl Starting {
             Ok(Some(Heard::Started)) => Ok(()),
             other => Err(unexpected(other)),
         }
+    }
+}
+
+/// Makes a process that does `go_on`.
+fn fork(kinds: Namespaces, go_on: &mut dyn FnMut() -> u8) -> Result<Child, rbox_rootless::Error> {
+    match clone::fork_into(kinds).map_err(rbox_rootless::Error::Userns)? {
+        Forked::Parent(child) => Ok(child),
+        Forked::Child => process::exit_at_once(go_on()),
+    }
+}
+
+/// The same by way of another process, which goes to `parent` and writes the maps there: this one may have more to start.
+fn fork_below(
+    parent: &Parent,
+    kinds: Namespaces,
+    inside: &Identity,
+    go_on: &mut dyn FnMut() -> u8,
+) -> Result<(), rbox_rootless::Error> {
+    let mut made = || {
+        parent.enter().map_err(rbox_rootless::Error::Userns)?;
+        let child = fork(kinds, go_on)?;
+        let written = MapWriter::begin(inside, child.pid()).and_then(MapWriter::finish);
+        if written.is_err() {
+            // Or it would hear what is said to the one that is made in its place.
+            let _ = child.signal(Signal::KILL);
+            let _ = child.wait();
+        }
+        written
+    };
+    let between = fork(Namespaces::NONE, &mut || u8::from(made().is_err()))?;
+    match between.wait() {
+        Ok(Ended::Exited(0)) => Ok(()),
+        Ok(_) => Err(rbox_rootless::Error::Userns(io::ErrorKind::Other.into())),
+        Err(error) => Err(rbox_rootless::Error::Userns(error)),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxResources, Spec};
@@ -81,7 +80,7 @@ impl States {
         let privileged = match creation.rootless {
             Rootless::Yes => false,
             Rootless::No => true,
-            Rootless::Auto => is_privileged(),
+            Rootless::Auto => ids::is_root_of_host(),
         };
         let scope = creation.systemd_cgroup.then(|| scope(creation, privileged)).transpose()?;
         let manager = scope.as_ref().map(Manager::connect).transpose()?;
@@ -258,13 +257,6 @@ fn limit(cgroup: &Cgroup, spec: &Spec, privileged: bool) -> Result<(), Error> {
     let rules = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
     cgroup.restrict_devices(rules, privileged)?;
     Ok(())
-}
-
-/// Whether the caller is root of the host, and not only of a user namespace: one may have every id mapped to itself.
-fn is_privileged() -> bool {
-    // USER_NS_INIT_INO of uapi/linux/nsfs.h, the same on every kernel that has user namespaces.
-    const OF_HOST: u64 = 0xEFFF_FFFD;
-    ids::uid() == 0 && fs::metadata("/proc/self/ns/user").map_or(true, |namespace| namespace.ino() == OF_HOST)
 }
 
 /// By rename: whoever waits for the file finds the number in it.

@@ -27,7 +27,7 @@ pub(crate) fn identity(spec: &Spec) -> Result<Identity, Error> {
     } else {
         Kind::Subid
     };
-    Ok(Identity { maps: IdMaps { uid, gid }, kind })
+    Ok(Identity::given(IdMaps { uid, gid }, kind))
 }
 
 fn map(field: &str, mappings: &[LinuxIdMapping]) -> Result<IdMap, Error> {
