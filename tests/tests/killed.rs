@@ -32,6 +32,17 @@ fn run_is_killed_everywhere() -> Result<()> {
 }
 
 #[test]
+fn run_detached_is_killed_here_and_there() -> Result<()> {
+    run_detached_is_killed(HERE_AND_THERE)
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn run_detached_is_killed_everywhere() -> Result<()> {
+    run_detached_is_killed(1)
+}
+
+#[test]
 fn rm_is_killed_here_and_there() -> Result<()> {
     rm_is_killed(HERE_AND_THERE)
 }
@@ -56,12 +67,31 @@ fn pull_is_killed_everywhere() -> Result<()> {
 /// Leaves what is not the caller's own to remove, which takes a process of its own.
 const WRITES: &str = "mkdir -p /a/b && echo > /a/b/file && chown 5:6 /a/b";
 
+/// And is started once more for that.
+const FAILS: &str = "mkdir -p /a/b && echo > /a/b/file && chown 5:6 /a/b; test -e /none";
+
 fn run_is_killed(step: usize) -> Result<()> {
     let (_dir, layout) = tiny()?;
     let (rbox, image) = Rbox::with_image(&layout, "latest", "t/tiny:1")?;
     let run = rbox.command(["run", "--rm", "--name", "victim", &image, "sh", "-c", WRITES]);
     each_point(
         "rbox run",
+        step,
+        |point| follow(&run, None, point),
+        || {
+            recover(&rbox, &image);
+            tree(&rbox)
+        },
+    )
+}
+
+/// The starter, the monitor from its first step to its last, and init.
+fn run_detached_is_killed(step: usize) -> Result<()> {
+    let (_dir, layout) = tiny()?;
+    let (rbox, image) = Rbox::with_image(&layout, "latest", "t/tiny:1")?;
+    let run = rbox.command(["run", "-d", "--restart", "on-failure:1", "--name", "victim", &image, "sh", "-c", FAILS]);
+    each_point(
+        "rbox run -d",
         step,
         |point| follow(&run, None, point),
         || {
