@@ -143,19 +143,16 @@ impl Monitor {
 
     /// From the first start to the last end.
     fn live(mut self, starter: Channel) -> Result<(), ()> {
-        let first = say(&starter, &Heard::Listening).and_then(|()| {
-            // A starter that is gone, and that is all the same.
-            let _ = starter.receive(&mut [0; 16]);
-            if self.setup.attached { self.clients.wait_for_one() } else { Ok(()) }
-        });
+        // A starter that is gone is as good as one that says go: what was to be started is started. Who wanted to be attached
+        // before, has connected by then.
+        let _ = say(&starter, &Heard::Listening);
+        let _ = starter.receive(&mut [0; 16]);
+        self.clients.accept();
         let mut starter = Some(starter);
-        let mut result = first.map_err(Error::io("hear from", "the starter"));
-        if result.is_ok() {
-            let _ = fs::remove_file(self.directory.path().join(STOPPED));
-        }
+        let _ = fs::remove_file(self.directory.path().join(STOPPED));
         loop {
             let began = Instant::now();
-            let ended = result.and_then(|()| self.run(&mut starter));
+            let ended = self.run(&mut starter);
             let failed = ended.as_ref().err().map(failure);
             let exit = ended.unwrap_or_else(|error| Exit::Code(error.status()));
             self.write_end(exit);
@@ -173,7 +170,6 @@ impl Monitor {
                 return Ok(());
             }
             self.made.restarts += 1;
-            result = Ok(());
         }
     }
 

@@ -36,15 +36,6 @@ impl Clients {
         Ok(Self { socket, clients: Vec::new() })
     }
 
-    /// Waits until somebody is attached.
-    pub(super) fn wait_for_one(&mut self) -> io::Result<()> {
-        while self.clients.is_empty() {
-            rbox_sys::poll::wait([(self.socket.as_fd(), Interest::Read)], None)?;
-            self.accept();
-        }
-        Ok(())
-    }
-
     /// Whether all have taken what there was for them.
     pub(super) fn are_ready(&self) -> bool {
         self.clients.iter().all(|client| client.waiting.is_none())
@@ -100,7 +91,8 @@ impl Clients {
         self.clients.retain(|client| !client.gone);
     }
 
-    fn accept(&mut self) {
+    /// Takes in those who have connected.
+    pub(super) fn accept(&mut self) {
         while let Ok(channel) = Channel::accept(&self.socket) {
             if fd::set_nonblocking(&channel).is_ok() {
                 self.clients.push(Client { channel, waiting: None, gone: false });
