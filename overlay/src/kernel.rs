@@ -150,13 +150,12 @@ impl KernelOverlay {
 pub fn remove_volatile_mark(work: &Path) {
     const MARK: [&str; 3] = ["work", "work/incompat", "work/incompat/volatile"];
     let remove = || -> io::Result<()> {
-        for directory in MARK {
-            fs::set_permissions(work.join(directory), Permissions::from_mode(0o700))?;
-        }
         fs::remove_file(work.join("work/incompat/volatile/dirty"))?;
         MARK.iter().rev().try_for_each(|directory| fs::remove_dir(work.join(directory)))
     };
-    let _ = remove();
+    let enter = || MARK.iter().try_for_each(|dir| fs::set_permissions(work.join(dir), Permissions::from_mode(0o700)));
+    // Who is root of the ids that own them enters all the same.
+    let _ = remove().or_else(|_| enter().and_then(|()| remove()));
 }
 
 fn name(fd: &OwnedFd) -> String {
