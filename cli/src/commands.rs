@@ -1,6 +1,7 @@
 //! One file a command: its flags and what it does.
 
 pub(crate) mod attach;
+mod attaching;
 pub(crate) mod audit;
 pub(crate) mod container;
 mod container_flags;

@@ -25,7 +25,8 @@ use crate::{Engine, Error};
 pub struct Attachment {
     /// Standard input reaches the workload.
     pub input: bool,
-    /// What the workload prints is printed: standard output, and standard error.
+    /// What the workload prints is printed: standard output, and standard error. Without both one leaves when the input
+    /// has ended.
     pub outputs: [bool; 2],
     /// Signals are handed on to the workload.
     pub signals: bool,
@@ -91,10 +92,9 @@ impl Client {
 
     fn exchange(&self, attachment: &Attachment, signals: &SignalFd, terminal: Option<&Terminal>) -> io::Result<Heard> {
         let (stdin, stdout) = (io::stdin(), io::stdout());
+        let at_terminal = terminal.is_some() && tty::is_terminal(stdin.as_fd());
         let _raw = match terminal {
-            Some(_) if attachment.input && tty::is_terminal(stdin.as_fd()) => {
-                Some(RawMode::enter(stdin.as_fd(), Leave::Everything)?)
-            }
+            Some(_) if attachment.input && at_terminal => Some(RawMode::enter(stdin.as_fd(), Leave::Everything)?),
             Some(_) if tty::is_terminal(stdout.as_fd()) => Some(RawMode::enter(stdout.as_fd(), Leave::Output)?),
             _ => None,
         };
@@ -103,6 +103,9 @@ impl Client {
         let typed_keys = if terminal.is_some() { &attachment.detach_keys } else { &DetachKeys::NONE };
         let mut watch = Watch::for_keys(typed_keys);
         let mut input = attachment.input;
+        if !input && attachment.outputs == [false; 2] {
+            return Ok(Heard::Left);
+        }
         loop {
             let reading = if input { Interest::Read } else { Interest::None };
             let waited =
@@ -119,14 +122,21 @@ impl Client {
                 let length = match stdin.lock().read(&mut bytes) {
                     Ok(length) => length,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    // The terminal has hung up.
+                    // A terminal that has hung up.
                     Err(_) => 0,
                 };
                 bytes.truncate(length);
                 if length == 0 {
+                    // In raw mode no key makes an end: the terminal is gone, and that is not for the workload to know.
+                    if at_terminal {
+                        return Ok(Heard::Left);
+                    }
                     input = false;
                     self.type_in(&watch.take_held());
                     self.tell(Frame::EndOfInput);
+                    if attachment.outputs == [false; 2] {
+                        return Ok(Heard::Left);
+                    }
                 } else if watch.pass(&mut bytes) {
                     self.type_in(&bytes);
                     return Ok(Heard::Left);

@@ -11,6 +11,7 @@ use rbox_types::{ContainerId, ContainerName, Exit};
 use crate::begun::Begun;
 use crate::list::ContainerQuery;
 use crate::record::{Finished, Made, Record};
+use crate::request::RunRequest;
 use crate::restart::RestartPolicy;
 use crate::stop::mark_stopped;
 use crate::{Engine, Error, events};
@@ -154,6 +155,19 @@ impl Engine {
         directory.remove(&|path| self.remove_tree(path))?;
         events::note(&self.store, &[events::of_container("remove", &entry.id, &entry.name, image.as_ref())]);
         Ok(entry.id)
+    }
+
+    /// Stops and removes what has the name of a container that is to replace it.
+    pub(crate) fn make_room(&self, request: &RunRequest) -> Result<(), Error> {
+        let Some(name) = request.name.as_ref().filter(|_| request.replace) else { return Ok(()) };
+        // Not what has an id that begins so.
+        let Some(entry) = self.store.containers()?.into_iter().find(|entry| entry.name == *name) else { return Ok(()) };
+        let made_room = self.stop(entry.id.as_str(), None, None);
+        match made_room.and_then(|id| self.remove_container(id.as_str(), Some(Duration::ZERO))) {
+            Err(error) if !error.is_not_found() => Err(error),
+            // One of --rm has gone by itself.
+            _ => Ok(()),
+        }
     }
 
     /// Gives a container another name.

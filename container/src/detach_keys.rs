@@ -8,6 +8,11 @@ pub struct DetachKeys(Vec<u8>);
 
 impl DetachKeys {
     pub(crate) const NONE: Self = Self(Vec::new());
+
+    /// Whether there are none to leave by.
+    pub fn is_none(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 /// Docker's.

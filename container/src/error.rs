@@ -40,7 +40,7 @@ pub enum Error {
     #[error(transparent)]
     Start(#[from] crate::monitor::StartFailure),
     /// A container that was made and started at once.
-    #[error("container {0} ran in the foreground, and cannot be started again")]
+    #[error("container {0} was run in the foreground, and cannot be started again")]
     NotStartable(ContainerName),
     /// A container that runs in the foreground.
     #[error("container {0} runs in the foreground of its caller, and nobody else can attach to it")]

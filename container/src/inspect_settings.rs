@@ -1,6 +1,8 @@
 //! A container's settings, under the names and in the places where Docker shows them; what only Podman has, where that one
 //! does.
 
+use std::num::NonZeroU32;
+
 use serde_json::{Map, Value, json};
 
 use crate::settings::{Dns, Limits, Settings, Stop, Ulimit};
@@ -13,6 +15,7 @@ impl Settings {
             "Annotations": self.annotations,
             "StopSignal": self.stop.signal.as_ref().map_or("SIGTERM", |signal| signal.as_str()),
             "StopTimeout": self.stop.timeout.unwrap_or(Stop::TIMEOUT),
+            "Timeout": self.stop.lifetime.map_or(0, NonZeroU32::get),
             "Umask": self.limits.umask.map_or_else(|| "0022".into(), |mask| mask.to_string()),
         }));
         fields.extend(self.timezone.as_ref().map(|zone| ("Timezone".into(), json!(zone))));

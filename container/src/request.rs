@@ -37,6 +37,8 @@ pub struct RunRequest {
     pub hostname: Option<String>,
     /// The container's name; a random one otherwise.
     pub name: Option<ContainerName>,
+    /// Whether one that has this name gives way to it.
+    pub replace: bool,
     /// Standard input reaches the workload.
     pub interactive: bool,
     /// The workload has a terminal.
@@ -80,6 +82,7 @@ impl RunRequest {
             user: None,
             hostname: None,
             name: None,
+            replace: false,
             interactive: false,
             tty: false,
             rm: false,

@@ -43,6 +43,8 @@ impl Engine {
         // An init that stays must be one that others can join (ptrace(2), "Ptrace access mode checking"): of a process that
         // has never been executed in the user namespace, the kernel asks for power over the one that it came from.
         let init = Init { always_executed: request.init, ..worker::INIT };
+        // What has this name may be whose namespaces are shared: then there is nothing to share, and that is said.
+        self.make_room(request)?;
         let shared = self.shared(&request.settings.sharing)?;
         // First of all: it takes longest, and forks, which a process can only do before it has threads that pull.
         let mut siblings = Siblings::find(self);

@@ -79,6 +79,8 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
 
     #[test]
@@ -88,7 +90,7 @@ mod tests {
             limits: Limits { umask: Some("077".parse().expect("valid")), ..Limits::default() },
             sharing: Sharing { pid: Whose::Host, ipc: "container:a".parse().expect("valid"), ..Sharing::default() },
             groups: vec!["audio".into()],
-            stop: Stop { signal: Some("INT".parse().expect("valid")), timeout: Some(3) },
+            stop: Stop { signal: Some("INT".parse().expect("valid")), timeout: Some(3), lifetime: NonZeroU32::new(5) },
             ..Settings::default()
         };
         let text = serde_json::to_string(&settings).expect("serialized");

@@ -62,6 +62,26 @@ impl Engine {
         Ok(id)
     }
 
+    /// Runs a container by a monitor of its own, and stays attached to its end, or until it is left.
+    pub fn run_attached(
+        &self,
+        request: &RunRequest,
+        attachment: &Attachment,
+        output: &dyn PullOutput,
+    ) -> Result<(ContainerId, Attached), Error> {
+        let directory = self.make(request, output)?;
+        let entry = self.store.find_container(directory.id().as_str())?;
+        let attached = self.begin_attached(&entry, directory, attachment)?;
+        Ok((entry.id, attached))
+    }
+
+    /// The ids of those that a monitor runs, or could run.
+    pub fn startable_containers(&self, running: bool) -> Result<Vec<String>, Error> {
+        let mut containers = self.store.containers()?;
+        containers.retain(|entry| entry.running == running && entry.path.join(Startable::FILE).exists());
+        Ok(containers.into_iter().map(|entry| entry.id.to_string()).collect())
+    }
+
     /// Starts a container that does not run; gives its id when it does.
     pub fn start(&self, name_or_id: &str) -> Result<ContainerId, Error> {
         let (entry, directory) = self.startable(name_or_id)?;
@@ -75,9 +95,18 @@ impl Engine {
     pub fn start_attached(&self, name_or_id: &str, attachment: &Attachment) -> Result<Attached, Error> {
         let (entry, directory) = self.startable(name_or_id)?;
         let Some(directory) = directory else { return self.attach(name_or_id, attachment) };
+        self.begin_attached(&entry, directory, attachment)
+    }
+
+    fn begin_attached(
+        &self,
+        entry: &ContainerEntry,
+        directory: ContainerDir,
+        attachment: &Attachment,
+    ) -> Result<Attached, Error> {
         let starting = self.begin(directory, true)?;
         starting.listening()?;
-        let client = crate::attach::Client::connect(&entry)?;
+        let client = crate::attach::Client::connect(entry)?;
         starting.started()?;
         client.serve(attachment)
     }
@@ -112,6 +141,7 @@ impl Engine {
         let shared = self.shared(&request.settings.sharing)?;
         let image = self.image_for(request, output)?;
         let draft = Draft::new(self, request, image, request.tty.then_some((0, 0)), &shared)?;
+        self.make_room(request)?;
         let directory = draft.make(self, request)?;
         let filled = self.fill(request, &draft, &directory);
         if let Err(error) = filled {
@@ -137,6 +167,13 @@ impl Engine {
         let record = Made { log: Some(request.log.clone()), ..draft.record(request) };
         record.write(directory.path()).map_err(failed())?;
         Ok(())
+    }
+}
+
+impl RunRequest {
+    /// Whether a monitor can have what is asked for.
+    pub fn can_be_monitored(&self) -> bool {
+        can_be_monitored(&self.settings).is_ok()
     }
 }
 

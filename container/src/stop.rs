@@ -11,7 +11,7 @@ use rbox_sys::signal::Signal;
 use rbox_types::ContainerId;
 
 use crate::record::{Made, Record};
-use crate::start::STOPPED;
+use crate::start::{STOPPED, Startable};
 use crate::{Engine, Error, events};
 
 /// How long a supervisor may take to write down the end, and to remove what it is to remove.
@@ -33,15 +33,20 @@ impl Engine {
         Ok(entry.id)
     }
 
-    /// Stops a container where it runs, and starts it; one that ran in the foreground cannot be started again.
+    /// Stops a container where it runs, and starts it. One that runs in the foreground could not be started again, and is
+    /// left alone.
     pub fn restart(
         &self,
         name_or_id: &str,
         signal: Option<Signal>,
         timeout: Option<Duration>,
     ) -> Result<ContainerId, Error> {
-        let id = self.stop(name_or_id, signal, timeout)?;
-        self.start(id.as_str())
+        let entry = self.store.find_container(name_or_id)?;
+        if !entry.path.join(Startable::FILE).exists() {
+            return Err(Error::NotStartable(entry.name));
+        }
+        self.stop(entry.id.as_str(), signal, timeout)?;
+        self.start(entry.id.as_str())
     }
 
     /// The ids of those that run.

@@ -105,6 +105,85 @@ fn one_leaves_a_terminal_and_comes_back() -> Result<()> {
 }
 
 #[test]
+fn a_run_at_a_terminal_is_left_and_come_back_to() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    for (flags, keys) in [(&[][..], "\x10\x11"), (&["--detach-keys", "ctrl-a,d"][..], "\x01d")] {
+        let words = [&["run", "--rm", "-it", "--name", "box", "-e", "PS1=ready> "], flags, &[&image, "sh"]].concat();
+        let mut run = Terminal::start(&rbox.command(words), 24, 80)?;
+        run.expect("ready> ");
+        run.send(&format!("kept=$((40 + 2))\r{keys}"))?;
+        assert_eq!(run.wait(), 0);
+        assert_eq!(run.modes()?, run.modes_at_start());
+        let mut back = Terminal::start(&rbox.command(["attach", "box"]), 24, 80)?;
+        back.send("echo =$kept=\r")?;
+        back.expect("=42=");
+        back.send("exit 6\r")?;
+        assert_eq!(back.wait(), 6);
+        until(|| rbox.files("containers"), Vec::is_empty);
+    }
+    // None to leave by.
+    let words = ["run", "--rm", "-it", "--detach-keys", "", "-e", "PS1=ready> ", &image, "sh"];
+    let mut run = Terminal::start(&rbox.command(words), 24, 80)?;
+    run.expect("ready> ");
+    run.send("\x10\x11exit $((3 + 2))\r")?;
+    assert_eq!(run.wait(), 5);
+    Ok(())
+}
+
+#[test]
+fn a_run_shows_what_it_is_attached_to() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let script = "cat; echo out; echo err >&2; exit 3";
+    let run = |flags: &[&str], input: &[u8]| {
+        rbox.run_with_input([&["run", "-i", "--name", "box"], flags, &[&image, "sh", "-c", script]].concat(), input)
+    };
+    let again = || rbox.run(["rm", "--force", "box"]).success();
+    let outcome = run(&["-a", "stdin", "-a", "stdout"], b"in\n").exits(3);
+    assert_eq!((&*outcome.stdout, &*outcome.stderr), ("in\nout\n", ""));
+    again();
+    let outcome = run(&["--attach=stdin,STDERR"], b"in\n").exits(3);
+    assert_eq!((&*outcome.stdout, &*outcome.stderr), ("", "err\n"));
+    again();
+    // It has all of its input, and goes on by itself.
+    let id = run(&["-a", "stdin"], b"in\n").success();
+    assert_eq!(id.len(), 65, "{id:?}");
+    until(|| rbox.run(["logs", "box"]), |logs| (&*logs.stdout, &*logs.stderr) == ("in\nout\n", "err\n"));
+    until(|| rbox.run(["ps"]).success().lines().count(), |lines| *lines == 1);
+    again();
+    // Nobody gives it input, and nobody takes that away from it.
+    let words = ["run", "-i", "-a", "stdout", "--name", "box", &image, "sh", "-c", "echo begun; cat"];
+    let mut running = rbox.start(words);
+    running.expect("begun");
+    assert_eq!(rbox.run(["ps"]).success().lines().count(), 2);
+    again();
+    assert_eq!(running.wait(), 137);
+
+    rbox.run(["run", "-d", "-a", "stdout", &image, "true"]).exits(125);
+    rbox.run(["run", "-a", "stdnone", &image, "true"]).exits(125);
+    rbox.run(["run", "-a", "stdout", "--explain", &image, "true"]).exits(125);
+    Ok(())
+}
+
+#[test]
+fn signals_go_to_whom_they_are_for() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let script = "trap 'exit 4' INT; echo ready; while :; do sleep 0.05; done";
+    let run = |flag| rbox.start(["run", "--name", "box", flag, &image, "sh", "-c", script]);
+    let mut handed_on = run("--sig-proxy=true");
+    handed_on.expect("ready");
+    handed_on.signal("INT")?;
+    assert_eq!(handed_on.wait(), 4);
+    rbox.run(["rm", "box"]).success();
+    let mut kept = run("--sig-proxy=false");
+    kept.expect("ready");
+    kept.signal("INT")?;
+    kept.wait();
+    assert_eq!(rbox.run(["ps"]).success().lines().count(), 2, "it goes on by itself");
+    rbox.run(["rm", "--force", "box"]).success();
+    Ok(())
+}
+
+#[test]
 fn a_client_that_is_killed_or_reads_nothing_harms_nobody() -> Result<()> {
     let (rbox, image) = Rbox::with_small_image()?;
     let script = format!("{WAITS} seq 1 200000; echo the end");

@@ -80,16 +80,36 @@ fn the_modes_come_back_on_every_exit() -> Result<()> {
 #[test]
 fn the_modes_come_back_after_a_signal_and_an_error() -> Result<()> {
     let (rbox, name) = Rbox::with_small_image()?;
-    let mut terminal = shell(&rbox, &name)?;
-    terminal.expect("ready> ");
-    // A shell ignores SIGTERM, and as pid 1 also this (pid_namespaces(7)); rbox ends it after its grace.
-    terminal.signal("HUP")?;
-    assert_ne!(terminal.wait(), 137, "its terminal is gone, so it ends; nobody needs to kill it");
-    assert_eq!(terminal.modes()?, terminal.modes_at_start());
+    for signal in ["HUP", "TERM"] {
+        let mut terminal = shell(&rbox, &name)?;
+        terminal.expect("ready> ");
+        terminal.signal(signal)?;
+        terminal.wait();
+        assert_eq!(terminal.modes()?, terminal.modes_at_start());
+        // As in Docker, it goes on, and one can come back to it.
+        let id = rbox.run(["ps", "-q"]).success();
+        rbox.run(["rm", "--force", id.trim()]).success();
+    }
 
     let mut failing = Terminal::start(&rbox.command(["run", "--rm", "-it", &name, "no-such-program"]), 24, 80)?;
     assert_eq!(failing.wait(), 127);
     assert_eq!(failing.modes()?, failing.modes_at_start());
+    Ok(())
+}
+
+/// What a monitor cannot have is supervised by its caller.
+#[test]
+fn one_that_cannot_be_left() -> Result<()> {
+    let (rbox, name) = Rbox::with_small_image()?;
+    let run = ["run", "--rm", "-it", "--name", "box", "--pid=host", "-e", "PS1=ready> "];
+    let mut terminal = Terminal::start(&rbox.command([&run[..], &[&name, "sh"]].concat()), 24, 80)?;
+    terminal.expect("ready> ");
+    terminal.send("\x10\x11echo $((40 + 2)); exit 3\r")?;
+    terminal.expect("42");
+    assert_eq!(terminal.wait(), 3);
+    let outcome = rbox.run([&run[..], &["--detach-keys", "x", &name, "true"]].concat()).exits(125);
+    assert!(outcome.stderr.contains("the host's process ids"), "{}", outcome.stderr);
+    rbox.run([&run[..], &["--detach-keys", "", &name, "true"]].concat()).success();
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! What `rbox run` and `rbox create` have in common: how a container is to be, and its image and command.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -25,7 +26,7 @@ pub(super) struct Making {
     #[arg(long, value_name = "POLICY", default_value = "no")]
     restart: RestartPolicy,
 
-    /// Where what it prints is kept: k8s-file, json-file or none [default: k8s-file, and none in the foreground]
+    /// Where what it prints is kept: k8s-file, json-file or none [default: k8s-file; none in the foreground without -it]
     #[arg(long, value_name = "DRIVER", value_parser = parse_driver)]
     log_driver: Option<Driver>,
 
@@ -81,6 +82,14 @@ pub(super) struct Making {
     #[arg(long)]
     name: Option<ContainerName>,
 
+    /// Stop and remove the container that has this name, if there is one
+    #[arg(long, requires = "name")]
+    replace: bool,
+
+    /// Kill the container when it has run for so many seconds; 0 for no end
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true)]
+    timeout: u32,
+
     /// The host name inside
     #[arg(long, value_parser = parse_hostname)]
     hostname: Option<String>,
@@ -115,7 +124,7 @@ pub(super) struct Making {
 impl Making {
     /// Whether only a monitor can do what is asked for.
     pub(super) fn needs_monitor(&self) -> bool {
-        self.restart != RestartPolicy::No || self.log_driver.is_some() || !self.log_opt.is_empty()
+        self.restart != RestartPolicy::No || self.log_driver.is_some() || !self.log_opt.is_empty() || self.timeout > 0
     }
 
     /// What is asked for.
@@ -136,7 +145,8 @@ impl Making {
         for option in self.security_opt {
             security.take(option)?;
         }
-        let Taken { settings, volumes, tmpfs, host_env } = self.container.take()?;
+        let Taken { mut settings, volumes, tmpfs, host_env } = self.container.take()?;
+        settings.stop.lifetime = NonZeroU32::new(self.timeout);
         Ok(RunRequest {
             image,
             platform: self.platform,
@@ -149,6 +159,7 @@ impl Making {
             user: self.user,
             hostname: self.hostname,
             name: self.name,
+            replace: self.replace,
             interactive: self.interactive,
             tty: self.tty,
             rm: self.rm,

@@ -1,8 +1,9 @@
 //! `rbox run`
 
 use clap::Args;
-use rbox_container::{Attachment, DetachKeys, Engine, RunRequest};
+use rbox_container::{Engine, RunRequest};
 
+use crate::commands::attaching::Attaching;
 use crate::commands::denied;
 use crate::commands::making::Making;
 use crate::commands::start::status;
@@ -14,6 +15,9 @@ pub(crate) struct Run {
     /// Leave it to a monitor of its own, and print its id
     #[arg(short, long)]
     detach: bool,
+
+    #[command(flatten)]
+    attaching: Attaching,
 
     #[command(flatten)]
     making: Making,
@@ -29,10 +33,13 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
-        let by_monitor = self.making.needs_monitor();
-        if by_monitor && (self.explain || self.explain_denied) {
+        let explains = self.explain || self.explain_denied;
+        let by_monitor = self.making.needs_monitor() || self.attaching.needs_monitor();
+        if by_monitor && explains {
             return Err(Failure::new(
-                "--explain and --explain-denied are for what runs in the foreground, without --restart and --log-…",
+                "--explain and --explain-denied are for what runs in the foreground, without --restart, --log-…, \
+                 --timeout, --attach, --sig-proxy=false \
+                 and --detach-keys",
             ));
         }
         let request = RunRequest { explain_denied: self.explain_denied, ..self.making.request()? };
@@ -41,15 +48,17 @@ impl Run {
             println!("{id}");
             return Ok(0);
         }
-        if by_monitor {
-            let id = with_output(false, |output| engine.create(&request, output))?;
-            let attachment = Attachment {
-                input: request.interactive,
-                outputs: [true; 2],
-                signals: true,
-                detach_keys: DetachKeys::default(),
-            };
-            return Ok(status(engine.start_attached(id.as_str(), &attachment)?));
+        // A person at a terminal can leave it, and then somebody has to be there for the container.
+        let can_be_left = request.tty && request.interactive && !explains && request.can_be_monitored();
+        if by_monitor || can_be_left {
+            let attachment = self.attaching.attachment(&request);
+            let (id, attached) = with_output(false, |output| engine.run_attached(&request, &attachment, output))?;
+            if attachment.outputs == [false; 2] {
+                // Docker's way: whoever sees nothing of it is told what it is.
+                println!("{id}");
+                return Ok(0);
+            }
+            return Ok(status(attached));
         }
         let ran = with_output(false, |output| engine.run(&request, self.explain, output))?;
         if let Some((plan, steps)) = ran.explained {

@@ -24,15 +24,20 @@ pub(crate) struct Start {
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     sig_proxy: bool,
 
+    /// All that do not run and can be started
+    #[arg(long, conflicts_with_all = ["attach", "interactive", "containers"])]
+    all: bool,
+
     /// Names, or the beginnings of ids
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(required_unless_present = "all", value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 
 impl Start {
     pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
         if !self.attach && !self.interactive {
-            return each(self.containers, |container| {
+            let containers = if self.all { engine.startable_containers(false)? } else { self.containers };
+            return each(containers, |container| {
                 engine.start(container)?;
                 println!("{container}");
                 Ok(())

@@ -32,8 +32,16 @@ pub(crate) struct Restart {
     #[command(flatten)]
     how: How,
 
+    /// All that can be started, whether they run or not
+    #[arg(short, long, conflicts_with_all = ["running", "containers"])]
+    all: bool,
+
+    /// Those that run and can be started again
+    #[arg(long, conflicts_with = "containers")]
+    running: bool,
+
     /// Names, or the beginnings of ids
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(required_unless_present_any = ["all", "running"], value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 
@@ -60,7 +68,14 @@ impl Stop {
 
 impl Restart {
     pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
-        each(self.containers, |container| {
+        let mut containers = self.containers;
+        if self.all || self.running {
+            containers.extend(engine.startable_containers(true)?);
+        }
+        if self.all {
+            containers.extend(engine.startable_containers(false)?);
+        }
+        each(containers, |container| {
             self.how.act(|signal, time| engine.restart(container, signal, time))?;
             println!("{container}");
             Ok(())

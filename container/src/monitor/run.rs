@@ -104,7 +104,8 @@ impl Monitor {
     fn serve(&mut self, running: &Running, streams: &mut Streams) -> std::io::Result<()> {
         let mut buffer = [0; LONGEST];
         let mut settles = Some(Instant::now() + SETTLED_AFTER);
-        let mut killed_at: Option<Instant> = None;
+        let lifetime = self.made.settings.stop.lifetime.map(|seconds| Duration::from_secs(seconds.get().into()));
+        let mut killed_at: Option<Instant> = lifetime.map(|lifetime| Instant::now() + lifetime);
         loop {
             let wants_output = self.clients.are_ready();
             let mut waited = vec![(running.as_fd(), Interest::Read), (self.signals.as_fd(), Interest::Read)];
@@ -126,7 +127,9 @@ impl Monitor {
                     if signal == Signal::TERM && !self.stopping {
                         self.stopping = true;
                         running.signal(self.made.stop_signal())?;
-                        killed_at = Some(Instant::now() + self.made.stop_timeout());
+                        // What is not to be counted is for ever.
+                        let by_then = Instant::now().checked_add(self.made.stop_timeout());
+                        killed_at = killed_at.into_iter().chain(by_then).min();
                     }
                 }
             }

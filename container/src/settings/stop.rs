@@ -1,5 +1,6 @@
-//! `--stop-signal`, `--stop-timeout`.
+//! `--stop-signal`, `--stop-timeout`, `--timeout`.
 
+use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use rbox_sys::signal::Signal;
@@ -15,6 +16,9 @@ pub struct Stop {
     /// Seconds until it is killed; negative for no end. 10 otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<i32>,
+    /// Seconds after its start when it is killed, whatever it does (Podman); none for no end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<NonZeroU32>,
 }
 
 impl Stop {

@@ -36,7 +36,7 @@ impl ProcessFlags {
         settings.groups = self.group_add;
         settings.timezone = self.tz;
         settings.preserve_fds = self.preserve_fds;
-        settings.stop = Stop { signal: self.stop_signal, timeout: self.stop_timeout };
+        settings.stop = Stop { signal: self.stop_signal, timeout: self.stop_timeout, lifetime: None };
     }
 
     /// The caller's variables, where they are asked for. What is not UTF-8 cannot be handed on.
