@@ -165,7 +165,7 @@ fn a_run_shows_what_it_is_attached_to() -> Result<()> {
 }
 
 #[test]
-fn signals_go_to_whom_they_are_for() -> Result<()> {
+fn a_run_hands_on_signals_or_keeps_them() -> Result<()> {
     let (rbox, image) = Rbox::with_small_image()?;
     let script = "trap 'exit 4' INT; echo ready; while :; do sleep 0.05; done";
     let run = |flag| rbox.start(["run", "--name", "box", flag, &image, "sh", "-c", script]);

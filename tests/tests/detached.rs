@@ -194,3 +194,69 @@ fn output_is_kept_whole() -> Result<()> {
     assert!(logs == expected, "{} bytes of {}", logs.len(), expected.len());
     Ok(())
 }
+
+#[test]
+fn a_run_replaces_what_has_its_name() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let script = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+    let old = Detached::start(&rbox, &image, "box", &["--replace", "--rm"], script);
+    until(|| old.logs(), |logs| logs == "ready\n");
+    let id = old.inspect(&["Id"]);
+    // One with an id that begins so is another one, whatever its name.
+    let short = id.as_str().unwrap_or_default()[..12].to_owned();
+    rbox.run(["run", "--rm", "--replace", "--name", &short, &image, "true"]).success();
+    assert_eq!(old.inspect(&["Id"]), id);
+
+    let new = Detached::start(&rbox, &image, "box", &["--replace"], script);
+    assert_ne!(new.inspect(&["Id"]), id);
+    assert_eq!(rbox.run(["run", "--rm", "--replace", "--name", "box", &image, "echo", "hi"]).success(), "hi\n");
+    assert_eq!(rbox.run(["ps", "-aq"]).success(), "");
+    rbox.run(["create", "--name", "box", &image, "true"]).success();
+    rbox.run(["create", "--name", "box", &image, "true"]).exits(125);
+    rbox.run(["create", "--replace", "--name", "box", &image, "true"]).success();
+    rbox.run(["run", "--replace", &image, "true"]).exits(125);
+    Ok(())
+}
+
+#[test]
+fn a_run_has_its_time() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let outcome =
+        rbox.run(["run", "--name", "front", "--timeout", "1", &image, "sh", "-c", "echo hi; exec sleep 1000"]);
+    assert_eq!(outcome.exits(137).stdout, "hi\n");
+    let behind = Detached::start(&rbox, &image, "behind", &["--timeout", "1"], "trap '' TERM; exec sleep 1000");
+    until(|| behind.status(), |status| status == "exited");
+    assert_eq!(
+        (behind.inspect(&["State", "ExitCode"]), behind.inspect(&["Config", "Timeout"])),
+        (137.into(), 1.into())
+    );
+    let quick = ["run", "--rm", "--timeout", "100", &image, "true"];
+    rbox.run(quick).success();
+    rbox.run(["rm", "front"]).success();
+    Ok(())
+}
+
+#[test]
+fn a_run_in_front_is_left_out_of_all() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let script = "echo life >> /lives; wc -l < /lives; exec sleep 1000";
+    let mut front = rbox.start(["run", "--name", "front", &image, "sh", "-c", "echo ready; exec sleep 1000"]);
+    front.expect("ready");
+    let [one, two] = ["one", "two"].map(|name| Detached::start(&rbox, &image, name, &[], script));
+    until(|| (one.logs(), two.logs()), |logs| logs.0 == "1\n" && logs.1 == "1\n");
+    rbox.run(["stop", "-t", "0", "two"]).success();
+    assert_eq!(rbox.run(["restart", "-t", "0", "--running"]).success().lines().count(), 1);
+    until(|| one.logs(), |logs| logs == "1\n2\n");
+    assert_eq!(two.status(), "exited");
+    assert_eq!(rbox.run(["start", "--all"]).success().lines().count(), 1);
+    until(|| two.logs(), |logs| logs == "1\n2\n");
+    rbox.run(["stop", "-t", "0", "two"]).success();
+    assert_eq!(rbox.run(["restart", "-t", "0", "--all"]).success().lines().count(), 2);
+    until(|| (one.logs(), two.logs()), |logs| logs.0 == "1\n2\n3\n" && logs.1 == "1\n2\n3\n");
+    let outcome = rbox.run(["restart", "front"]).exits(125);
+    assert!(outcome.stderr.contains("foreground"), "{}", outcome.stderr);
+    rbox.run(["exec", "front", "true"]).success();
+    rbox.run(["stop", "-t", "0", "front"]).success();
+    front.wait();
+    Ok(())
+}

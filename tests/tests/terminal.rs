@@ -99,7 +99,7 @@ fn the_modes_come_back_after_a_signal_and_an_error() -> Result<()> {
 
 /// What a monitor cannot have is supervised by its caller.
 #[test]
-fn one_that_cannot_be_left() -> Result<()> {
+fn a_run_that_cannot_be_left() -> Result<()> {
     let (rbox, name) = Rbox::with_small_image()?;
     let run = ["run", "--rm", "-it", "--name", "box", "--pid=host", "-e", "PS1=ready> "];
     let mut terminal = Terminal::start(&rbox.command([&run[..], &[&name, "sh"]].concat()), 24, 80)?;
