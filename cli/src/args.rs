@@ -8,8 +8,8 @@ use clap::{ArgMatches, FromArgMatches, Parser, Subcommand};
 use rbox_rootless::Choice;
 
 use crate::commands::{
-    attach, audit, container, create, events, exec, gc, image, images, info, inspect, kill, logs, oci, port, ps, pull,
-    rename, rm, rmi, run, start, stats, stop, top, wait,
+    attach, audit, container, create, events, exec, gc, image, images, info, inspect, kill, logs, oci, pause, port, ps,
+    pull, rename, rm, rmi, run, start, stats, stop, top, wait,
 };
 
 /// Run containers without root, without a daemon.
@@ -98,6 +98,10 @@ verbs! {
     "stop" => Stop(stop::Stop),
     /// Stop containers where they run, and start them
     "restart" => Restart(stop::Restart),
+    /// Have all processes of containers stand still
+    "pause" => Pause(pause::Pause),
+    /// Let paused containers go on
+    "unpause" => Unpause(pause::Unpause),
     /// Show what a container that runs prints, and let it have standard input
     "attach" => Attach(attach::Attach),
     /// List containers

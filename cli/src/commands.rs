@@ -19,6 +19,7 @@ pub(crate) mod kill;
 pub(crate) mod logs;
 mod making;
 pub(crate) mod oci;
+pub(crate) mod pause;
 pub(crate) mod port;
 mod prune;
 pub(crate) mod ps;
@@ -49,6 +50,8 @@ pub(crate) fn act(args: Args) -> Result<u8, Failure> {
         Command::Start(start) => return start.act(&engine()?),
         Command::Stop(stop) => return stop.act(&engine()?),
         Command::Restart(restart) => return restart.act(&engine()?),
+        Command::Pause(pause) => return pause.act(&engine()?),
+        Command::Unpause(unpause) => return unpause.act(&engine()?),
         Command::Attach(attach) => return attach.act(&engine()?),
         Command::Pull(pull) => pull.act(&engine()?)?,
         Command::Ps(ps) => ps.act(&engine()?)?,

@@ -50,6 +50,7 @@ impl Engine {
         if !entry.running {
             return Err(Error::NotRunning(entry.name));
         }
+        self.refuse_paused(&entry)?;
         Client::connect(&entry)?.serve(attachment)
     }
 }

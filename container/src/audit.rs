@@ -14,7 +14,7 @@ use rbox_runtime::seccomp::KernelVersion;
 use rbox_types::IdMap;
 use serde::Serialize;
 
-use crate::containers::{ContainerStatus, ContainerSummary};
+use crate::containers::ContainerSummary;
 use crate::on_host::OnHost;
 use crate::plan::{Host, plan};
 use crate::request::RunRequest;
@@ -194,7 +194,10 @@ impl Engine {
 
     fn audit_container(&self, container: ContainerSummary) -> Result<Audit, Error> {
         let not_running = || Error::NotRunning(container.name.clone());
-        let ContainerStatus::Running { pid, .. } = container.status else { return Err(not_running()) };
+        if !container.status.is_alive() {
+            return Err(not_running());
+        }
+        let pid = container.status.pid();
         let posture = process::posture(pid);
         // The number is the workload's as long as its supervisor holds the lock: what was read is of the workload if
         // that is so still.

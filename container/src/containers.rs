@@ -14,7 +14,7 @@ use crate::record::{Finished, Made, Record};
 use crate::request::RunRequest;
 use crate::restart::RestartPolicy;
 use crate::stop::mark_stopped;
-use crate::{Engine, Error, events};
+use crate::{Engine, Error, events, pause};
 
 /// What a container is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,13 @@ pub enum ContainerStatus {
     /// The workload runs.
     Running {
         /// Since when.
+        since: Timestamp,
+        /// Its process id.
+        pid: u32,
+    },
+    /// The workload's processes stand still.
+    Paused {
+        /// Since when it runs.
         since: Timestamp,
         /// Its process id.
         pid: u32,
@@ -65,16 +72,22 @@ impl ContainerStatus {
         match self {
             Self::Created => "created",
             Self::Running { .. } => "running",
+            Self::Paused { .. } => "paused",
             Self::Restarting { .. } => "restarting",
             Self::Exited { .. } => "exited",
             Self::Dead => "dead",
         }
     }
 
+    /// Whether there is a workload, running or paused.
+    pub fn is_alive(&self) -> bool {
+        matches!(self, Self::Running { .. } | Self::Paused { .. })
+    }
+
     /// The workload's process id; 0 where none runs.
     pub fn pid(&self) -> u32 {
         match self {
-            Self::Running { pid, .. } => *pid,
+            Self::Running { pid, .. } | Self::Paused { pid, .. } => *pid,
             Self::Created | Self::Restarting { .. } | Self::Exited { .. } | Self::Dead => 0,
         }
     }
@@ -83,14 +96,14 @@ impl ContainerStatus {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Restarting { exit, .. } | Self::Exited { exit, .. } => exit.status(),
-            Self::Created | Self::Running { .. } | Self::Dead => 0,
+            Self::Created | Self::Running { .. } | Self::Paused { .. } | Self::Dead => 0,
         }
     }
 
     /// Since when it runs, where it does.
     pub fn started_at(&self) -> Option<Timestamp> {
         match self {
-            Self::Running { since, .. } => Some(*since),
+            Self::Running { since, .. } | Self::Paused { since, .. } => Some(*since),
             Self::Created | Self::Restarting { .. } | Self::Exited { .. } | Self::Dead => None,
         }
     }
@@ -99,7 +112,7 @@ impl ContainerStatus {
     pub fn finished_at(&self) -> Option<Timestamp> {
         match self {
             Self::Restarting { at, .. } | Self::Exited { at, .. } => Some(*at),
-            Self::Created | Self::Running { .. } | Self::Dead => None,
+            Self::Created | Self::Running { .. } | Self::Paused { .. } | Self::Dead => None,
         }
     }
 }
@@ -126,7 +139,11 @@ impl Engine {
                 ContainerStatus::Restarting { at: finished.at, exit: finished.exit }
             }
             (true, Some(made), None) if made.pid != 0 => {
-                ContainerStatus::Running { since: made.since(), pid: made.pid }
+                let (since, pid) = (made.since(), made.pid);
+                match pause::is_paused(&entry.path, made).map_err(read_error())? {
+                    true => ContainerStatus::Paused { since, pid },
+                    false => ContainerStatus::Running { since, pid },
+                }
             }
             (_, _, Some(finished)) => ContainerStatus::Exited { at: finished.at, exit: finished.exit },
             (true, _, None) => ContainerStatus::Created,
@@ -178,12 +195,16 @@ impl Engine {
     /// Sends a signal to the first process of a container that runs. Gives its id.
     pub fn signal_container(&self, name_or_id: &str, signal: Signal) -> Result<ContainerId, Error> {
         let Begun { entry, made, pidfd, .. } = Begun::find(&self.store, name_or_id)?;
-        if signal == Signal::KILL || signal == made.stop_signal() {
+        let ends = signal == Signal::KILL || signal == made.stop_signal();
+        if ends {
             mark_stopped(&entry)?;
         }
         let killed = events::of_container("kill", &entry.id, &entry.name, Some(&made.image));
         events::note(&self.store, &[killed.with("signal", signal.number())]);
         signal_pidfd(&pidfd, signal).map_err(Error::io("signal the workload of", &entry.name))?;
+        if ends {
+            self.unpause_to_end(&entry, &made);
+        }
         Ok(entry.id)
     }
 }

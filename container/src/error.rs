@@ -36,6 +36,17 @@ pub enum Error {
     /// A container whose workload has not begun.
     #[error("container {0} is still being started")]
     Starting(ContainerName),
+    /// A container that is paused, where it would have to run.
+    #[error("container {0} is paused")]
+    Paused(ContainerName),
+    /// A container that is to go on, and does.
+    #[error("container {0} is not paused")]
+    NotPaused(ContainerName),
+    /// A container of which nobody can say which processes are its own.
+    #[error(
+        "container {0} cannot be paused: its process ids are the host's or another container's, and so are its processes"
+    )]
+    SharesProcesses(ContainerName),
     /// The monitor's reason why the container does not run.
     #[error(transparent)]
     Start(#[from] crate::monitor::StartFailure),
@@ -148,6 +159,7 @@ impl Error {
             Self::NotStartable(_) | Self::InForeground(_) => {
                 Some("containers of run -d and of create have a monitor of their own".into())
             }
+            Self::Paused(name) => Some(format!("rbox unpause {name}")),
             Self::Starting(_) => Some("try again when its command runs".into()),
             Self::NoImage(image) => Some(format!("rbox pull {image}")),
             Self::LayerGone(_) => Some("pull the image again".into()),

@@ -19,7 +19,7 @@ use crate::request::ExecRequest;
 use crate::root::Wanted;
 use crate::shared::Shared;
 use crate::supervise::{Supervised, Terminal, supervise_until};
-use crate::{Error, events, held, oom_score, worker};
+use crate::{Error, events, held, oom_score, pause, worker};
 
 /// Runs a process in a container of the store at `root`, or of this user's own, and waits for its end. One that is left to
 /// itself has ended well as far as its caller is concerned.
@@ -28,6 +28,7 @@ pub fn exec(root: Option<PathBuf>, request: &ExecRequest) -> Result<Exit, Error>
     let Begun { entry, made, filter, first, pidfd } = Begun::find(&store, &request.container)?;
     let on = || entry.name.as_str();
 
+    let going = pause::keep_going(&entry, &made)?;
     let made_for_it = NamespacePlan::of(&Shared::recorded(&made.settings.sharing).namespaces())?;
     let on_host = OnHost::of_record(&made.settings)?;
     let joined = NamespacePlan::of_container(first.pid, pidfd, &made_for_it);
@@ -61,6 +62,7 @@ pub fn exec(root: Option<PathBuf>, request: &ExecRequest) -> Result<Exit, Error>
         before: &mut |_| Ok(()),
     };
     let mut running = launch.start(workload, &mut Trace::off())?;
+    drop(going);
     let happened = |action| events::of_container(action, &entry.id, &entry.name, Some(&made.image));
     events::note(&store, &[happened("exec_start")]);
     let supervised = if request.detach {

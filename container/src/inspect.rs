@@ -67,7 +67,8 @@ impl Engine {
             "Args": words.get(1..).unwrap_or_default(),
             "State": {
                 "Status": status.word(),
-                "Running": matches!(status, ContainerStatus::Running { .. }),
+                "Running": status.is_alive(),
+                "Paused": matches!(status, ContainerStatus::Paused { .. }),
                 "Pid": status.pid(),
                 "ExitCode": status.exit_code(),
                 "StartedAt": status.started_at(),

@@ -33,6 +33,7 @@ mod names;
 mod on_host;
 mod oom_score;
 mod outside;
+mod pause;
 mod plan;
 mod processes;
 mod prune;

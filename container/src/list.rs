@@ -97,9 +97,10 @@ impl ContainerFilters {
             "status" => self.statuses.push(match value {
                 "created" => "created",
                 "running" => "running",
+                "paused" => "paused",
                 "exited" | "stopped" => "exited",
                 "dead" => "dead",
-                _ => return Err(wrong("status", "a container is created, running, exited or dead")),
+                _ => return Err(wrong("status", "a container is created, running, paused, exited or dead")),
             }),
             "exited" => {
                 let code = value.parse().map_err(|_| wrong("exited", "an exit status is a number from 0 to 255"))?;
@@ -171,9 +172,7 @@ impl Engine {
                 listed.push(self.summary(&entry)?);
             }
         }
-        listed.retain(|container| {
-            (all || matches!(container.status, ContainerStatus::Running { .. })) && filters.matches(container)
-        });
+        listed.retain(|container| (all || container.status.is_alive()) && filters.matches(container));
         sort(&mut listed, ContainerOrder::Created);
         listed.truncate(query.last.unwrap_or(usize::MAX));
         sort(&mut listed, query.order);
@@ -354,7 +353,7 @@ mod tests {
             ("name", "is not KEY=VALUE"),
             ("=a", "is not KEY=VALUE"),
             ("health=healthy", "no filter \"health\" for containers; there are: ancestor before"),
-            ("status=asleep", "a container is created, running, exited or dead"),
+            ("status=asleep", "a container is created, running, paused, exited or dead"),
             ("exited=256", "from 0 to 255"),
             ("until=yesterday", "a time is 10m"),
         ] {

@@ -6,6 +6,7 @@
 //! ├─ container.json       [`Made`]: written while it starts, anew at each start; locked while the workload runs
 //! ├─ start.json           [`Startable`](crate::start::Startable): what its monitor needs, where it has one
 //! ├─ stopped              empty: somebody has stopped it, and it is not to be restarted
+//! ├─ paused               the first process of the life in which it is paused
 //! ├─ exit.json            [`Finished`]; missing while the workload runs
 //! ├─ waiters.json         made by those who wait for a container's end; [`Finished`], if the container goes away then
 //! ├─ attach               the socket of its monitor

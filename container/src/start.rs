@@ -115,6 +115,7 @@ impl Engine {
     fn startable(&self, name_or_id: &str) -> Result<(ContainerEntry, Option<ContainerDir>), Error> {
         let entry = self.store.find_container(name_or_id)?;
         if entry.running {
+            self.refuse_paused(&entry)?;
             return Ok((entry, None));
         }
         let directory = self.store.claim_container(&entry)?;

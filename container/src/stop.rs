@@ -78,6 +78,7 @@ impl Engine {
                 }],
             );
             signal_pidfd(process, signal.unwrap_or_else(|| made.stop_signal())).map_err(failed())?;
+            self.unpause_to_end(entry, made);
             if !ended_within(process, timeout.unwrap_or_else(|| made.stop_timeout())).map_err(failed())? {
                 signal_pidfd(process, Signal::KILL).map_err(failed())?;
             }

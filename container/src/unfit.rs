@@ -29,7 +29,9 @@ pub enum Unfit {
     #[error("--preserve-fds: descriptor {0} is not open")]
     NotHanded(i32),
     /// What a container that runs by itself cannot have.
-    #[error("a container that runs by itself (-d, create, --restart) cannot have {0} in this version")]
+    #[error(
+        "a container that runs by itself (-d, create, --restart, --log-…, --timeout, -a, --sig-proxy=false, --detach-keys) cannot have {0} in this version"
+    )]
     Monitored(&'static str),
     /// `--cidfile`.
     #[error("{0} is there already: --cidfile writes a new file, lest another container's id be lost")]
@@ -43,7 +45,7 @@ impl Unfit {
             Self::Permissions { .. } => Some("only root can forbid that, by a cgroup of the host's; say rwm".into()),
             Self::Relabel => Some("label them yourself: chcon -R -t container_file_t DIR".into()),
             Self::CidFile(path) => Some(format!("rm {}, if that container is gone", path.display())),
-            Self::Monitored(_) => Some("run it in the foreground".into()),
+            Self::Monitored(_) => Some("run it in the foreground, without these".into()),
             Self::NoDevice(_) | Self::NoDevices(_) | Self::NoZone(_) | Self::NotHanded(_) => None,
         }
     }

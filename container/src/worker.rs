@@ -4,7 +4,7 @@ use rbox_rootless::worker;
 use rbox_runtime::{Init, init_main};
 use rbox_sys::socket::Channel;
 
-use crate::{monitor, root};
+use crate::{monitor, pause, root};
 
 /// A container's first process.
 pub(crate) const INIT: Init = Init { verb: "__init", open_root: root::open, always_executed: false };
@@ -12,6 +12,8 @@ pub(crate) const INIT: Init = Init { verb: "__init", open_root: root::open, alwa
 pub(crate) const JOIN: Init = Init { verb: "__init-join", open_root: root::there, always_executed: true };
 /// A detached container's monitor.
 pub(crate) const MONITOR: &str = "__monitor";
+/// Signals all processes of a container but the first one.
+pub(crate) const SIGNAL: &str = "__signal";
 /// Unpacks a layer.
 pub(crate) const UNPACK: &str = "__unpack";
 /// Removes or measures a tree.
@@ -26,6 +28,7 @@ pub fn find(verb: &str) -> Option<Verb> {
         _ if verb == JOIN.verb => Some(|arguments| init_main(arguments, &JOIN)),
         _ if verb == Init::OF_BUNDLE.verb => Some(|arguments| init_main(arguments, &Init::OF_BUNDLE)),
         MONITOR => Some(monitor::main),
+        SIGNAL => Some(pause::main),
         UNPACK => Some(|_| serve(rbox_overlay::worker::main)),
         TREE => Some(|_| serve(rbox_overlay::worker::main_once)),
         _ => None,

@@ -123,6 +123,11 @@ pub fn signal_child(pid: u32, signal: Signal) -> io::Result<()> {
     errno::check(unsafe { libc::kill(pid as libc::pid_t, signal.number()) })
 }
 
+/// Whether this process's parent is in another pid namespace, in which case it has no number here (pid_namespaces(7)).
+pub fn parent_is_outside() -> bool {
+    rustix::process::getppid().is_none()
+}
+
 /// Names this process in lists of them: 15 bytes at most.
 pub fn set_name(name: &std::ffi::CStr) -> io::Result<()> {
     Ok(rustix::thread::set_name(name)?)

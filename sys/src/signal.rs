@@ -10,6 +10,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 pub struct Signal(i32);
 
 impl Signal {
+    /// Lets a stopped process go on.
+    pub const CONT: Self = Self(libc::SIGCONT);
+    /// Stops a process, and cannot be caught.
+    pub const STOP: Self = Self(libc::SIGSTOP);
     /// Terminal hang-up.
     pub const HUP: Self = Self(libc::SIGHUP);
     /// A child has ended or stopped.
@@ -57,6 +61,19 @@ impl Signal {
     /// As kill(2) takes it.
     pub const fn number(self) -> i32 {
         self.0
+    }
+}
+
+/// Sends a signal to every process of this pid namespace that this one may signal, but the first one and itself; in one
+/// step, in which none of them can fork unseen (kill(2)). That there is none is no error.
+pub fn send_to_all_others(signal: Signal) -> io::Result<()> {
+    // SAFETY: plain integers.
+    match unsafe { libc::kill(-1, signal.number()) } {
+        0 => Ok(()),
+        _ => match io::Error::last_os_error() {
+            none if none.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            error => Err(error),
+        },
     }
 }
 

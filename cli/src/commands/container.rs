@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use rbox_container::{Engine, Kind};
 
 use super::{
-    attach, create, exec, inspect, kill, logs, port, prune, ps, rename, rm, run, start, stats, stop, top, wait,
+    attach, create, exec, inspect, kill, logs, pause, port, prune, ps, rename, rm, run, start, stats, stop, top, wait,
 };
 use crate::failure::Failure;
 
@@ -28,6 +28,10 @@ enum Verb {
     Stop(Box<stop::Stop>),
     /// Stop containers where they run, and start them
     Restart(Box<stop::Restart>),
+    /// Have all processes of containers stand still
+    Pause(Box<pause::Pause>),
+    /// Let paused containers go on
+    Unpause(Box<pause::Unpause>),
     /// Show what a container that runs prints, and let it have standard input
     Attach(Box<attach::Attach>),
     /// Run one more command in a container that runs
@@ -69,6 +73,8 @@ impl Container {
             Verb::Start(start) => return start.act(&engine()?),
             Verb::Stop(stop) => return stop.act(&engine()?),
             Verb::Restart(restart) => return restart.act(&engine()?),
+            Verb::Pause(pause) => return pause.act(&engine()?),
+            Verb::Unpause(unpause) => return unpause.act(&engine()?),
             Verb::Attach(attach) => return attach.act(&engine()?),
             Verb::Exec(exec) => return exec.act(root),
             Verb::Logs(logs) => return logs.act(&engine()?),

@@ -169,9 +169,10 @@ fn parse_order(text: &str) -> Result<ContainerOrder, &'static str> {
 fn said(status: &ContainerStatus) -> String {
     match status {
         ContainerStatus::Created => "Created".into(),
-        ContainerStatus::Running { since, .. } => {
+        ContainerStatus::Running { since, .. } | ContainerStatus::Paused { since, .. } => {
             let seconds = jiff::Timestamp::now().as_second() - since.as_second();
-            format!("Up {}", output::duration(seconds))
+            let paused = if matches!(status, ContainerStatus::Paused { .. }) { " (Paused)" } else { "" };
+            format!("Up {}{paused}", output::duration(seconds))
         }
         ContainerStatus::Restarting { at, exit } => {
             format!("Restarting ({}) {}", exit.status(), output::ago(*at))

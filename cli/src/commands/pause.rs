@@ -1,0 +1,50 @@
+//! `rbox pause` and `rbox unpause`
+
+use clap::Args;
+use rbox_container::Engine;
+
+use crate::commands::each;
+use crate::failure::Failure;
+use crate::output;
+
+#[derive(Debug, Args)]
+pub(crate) struct Pause {
+    /// All that run
+    #[arg(short, long, conflicts_with = "containers")]
+    all: bool,
+
+    /// Names, or ids or their beginnings
+    #[arg(required_unless_present = "all", value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Unpause {
+    /// All that are paused
+    #[arg(short, long, conflicts_with = "containers")]
+    all: bool,
+
+    /// Names, or ids or their beginnings
+    #[arg(required_unless_present = "all", value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+impl Pause {
+    pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
+        let containers = if self.all { engine.running_and_paused(false)? } else { self.containers };
+        each(containers, |container| {
+            engine.pause(container)?;
+            Ok(output::line(container)?)
+        })
+    }
+}
+
+impl Unpause {
+    pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
+        let containers = if self.all { engine.running_and_paused(true)? } else { self.containers };
+        each(containers, |container| {
+            engine.unpause(container)?;
+            Ok(output::line(container)?)
+        })
+    }
+}
