@@ -238,3 +238,37 @@ fn it_runs_by_itself() -> Result<()> {
     until(|| fs::exists(format!("/proc/{first}")).unwrap_or(true), |there| !there);
     Ok(())
 }
+
+#[test]
+fn a_disk_that_is_full_loses_no_end() -> Result<()> {
+    let (rbox, name) = Rbox::with_small_image()?;
+    let small = rbox.home().join("small");
+    let mounted = Mounted::at(&small)?;
+    let store = small.join("rbox");
+    rbox_tests::command::read(Command::new("cp").arg("-a").args([&rbox.store(), &store]))?;
+    let size = rbox_tests::command::read(Command::new("du").args(["-sk"]).arg(&small))?;
+    let size: u64 = size.split_whitespace().next().unwrap_or_default().parse()?;
+    let size = format!("remount,size={}k", size + 4096);
+    rbox_tests::command::read(Command::new("mount").args(["-o", &size]).arg(&small))?;
+    let rbox = rbox.env("XDG_DATA_HOME", &small.display().to_string());
+
+    let fill = "until test -e /go; do sleep 0.05; done; cat /dev/zero > /filler; cat /dev/zero >> /filler; echo full";
+    let script = format!("{fill}; seq 1 20000; echo err >&2; exit 7");
+    let container = Detached::start(&rbox, &name, "box", &[], &script);
+    rbox.run(["exec", "box", "touch", "/go"]).success();
+    until(|| container.status(), |status| status == "exited");
+    let more = fs::write(small.join("more"), vec![1; 64 << 10]).expect_err("the disk is full");
+    assert_eq!(more.kind(), std::io::ErrorKind::StorageFull);
+    assert_eq!(container.inspect(&["State", "ExitCode"]), 7);
+    let listed = rbox.run(["ps", "-a", "--format", "{{.Names}} {{.Status}}"]).success();
+    assert!(listed.starts_with("box Exited (7) "), "{listed:?}");
+    rbox.run(["logs", "box"]).success();
+    assert_eq!(rbox.run(["wait", "box"]).success(), "7\n");
+    rbox.run(["rm", "box"]).success();
+    assert_eq!(fs::read_dir(store.join("containers"))?.count(), 0);
+    let _ = fs::remove_file(small.join("more"));
+    assert_eq!(rbox.run(["run", "--rm", &name, "echo", "room"]).success(), "room\n");
+    drop(container);
+    drop(mounted);
+    Ok(())
+}

@@ -260,3 +260,25 @@ fn a_run_in_front_is_left_out_of_all() -> Result<()> {
     front.wait();
     Ok(())
 }
+
+#[test]
+fn followers_lose_no_line_where_files_are_continued_in_new_ones() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    // Room for all of it, in some twenty files.
+    let flags = ["--log-opt", "max-size=64k", "--log-opt", "max-file=60"];
+    let script = "until test -e /go; do sleep 0.05; done; seq 1 20000; echo the end; exec sleep 1000";
+    let container = Detached::start(&rbox, &image, "box", &flags, script);
+    let followers = [(); 2].map(|()| rbox.start(["logs", "--follow", "box"]));
+    rbox.run(["exec", "box", "touch", "/go"]).success();
+    let expected: String = (1..=20_000).map(|number| format!("{number}\n")).collect();
+    let id = container.inspect(&["Id"]);
+    let newest_but_nine = format!("containers/{}/log.9", id.as_str().unwrap_or_default());
+    for mut follower in followers {
+        let lines = follower.expect("the end\n");
+        assert!(lines == expected, "{} bytes of {}", lines.len(), expected.len());
+        assert!(rbox.store().join(&newest_but_nine).exists());
+        follower.signal("TERM")?;
+        follower.wait();
+    }
+    Ok(())
+}
