@@ -16,6 +16,7 @@ use rbox_types::Exit;
 use crate::attach_frames::{Frame, LONGEST};
 use crate::detach_keys::{DetachKeys, Watch};
 use crate::record::{Finished, Made, Record};
+use crate::restart::RestartPolicy;
 use crate::start::ATTACH;
 use crate::supervise::Terminal;
 use crate::{Engine, Error};
@@ -51,7 +52,18 @@ impl Engine {
             return Err(Error::NotRunning(entry.name));
         }
         self.refuse_paused(&entry)?;
-        Client::connect(&entry)?.serve(attachment)
+        self.stay_attached(Client::connect(&entry)?, attachment)
+    }
+
+    pub(crate) fn stay_attached(&self, client: Client, attachment: &Attachment) -> Result<Attached, Error> {
+        let entry = client.entry.clone();
+        let made = Made::read(&entry.path).map_err(Error::io("read the records in", entry.path.display()))?;
+        let attached = client.serve(attachment)?;
+        if matches!(attached, Attached::Ended(_)) && made.is_none_or(|made| made.restart == RestartPolicy::No) {
+            // The next command finds the end written down, or the container gone.
+            self.store.wait_for_owner(&entry)?;
+        }
+        Ok(attached)
     }
 }
 
@@ -73,7 +85,7 @@ impl Client {
         }
     }
 
-    pub(crate) fn serve(self, attachment: &Attachment) -> Result<Attached, Error> {
+    fn serve(self, attachment: &Attachment) -> Result<Attached, Error> {
         let failed = || Error::io("stay attached to", self.entry.name.as_str());
         let made = Made::read(&self.entry.path).map_err(failed())?;
         let tty = made.as_ref().is_some_and(|made| made.tty);

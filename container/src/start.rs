@@ -108,7 +108,7 @@ impl Engine {
         starting.listening()?;
         let client = crate::attach::Client::connect(entry)?;
         starting.started()?;
-        client.serve(attachment)
+        self.stay_attached(client, attachment)
     }
 
     /// The container, and its directory if it does not run.

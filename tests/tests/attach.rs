@@ -119,7 +119,7 @@ fn a_run_at_a_terminal_is_left_and_come_back_to() -> Result<()> {
         back.expect("=42=");
         back.send("exit 6\r")?;
         assert_eq!(back.wait(), 6);
-        until(|| rbox.files("containers"), Vec::is_empty);
+        assert!(rbox.files("containers").is_empty(), "whoever waits for it finds it gone");
     }
     // None to leave by.
     let words = ["run", "--rm", "-it", "--detach-keys", "", "-e", "PS1=ready> ", &image, "sh"];
@@ -127,6 +127,7 @@ fn a_run_at_a_terminal_is_left_and_come_back_to() -> Result<()> {
     run.expect("ready> ");
     run.send("\x10\x11exit $((3 + 2))\r")?;
     assert_eq!(run.wait(), 5);
+    assert!(rbox.files("containers").is_empty());
     Ok(())
 }
 
