@@ -1,6 +1,12 @@
 //! `rbox run -it`: a person at a terminal.
 
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
+
 use anyhow::Result;
+use rbox_sys::tty;
 use rbox_tests::rbox::Rbox;
 use rbox_tests::terminal::Terminal;
 
@@ -94,6 +100,39 @@ fn the_modes_come_back_after_a_signal_and_an_error() -> Result<()> {
     let mut failing = Terminal::start(&rbox.command(["run", "--rm", "-it", &name, "no-such-program"]), 24, 80)?;
     assert_eq!(failing.wait(), 127);
     assert_eq!(failing.modes()?, failing.modes_at_start());
+    Ok(())
+}
+
+/// Not a signal to rbox alone: the terminal itself goes, with what is read from it and written to it.
+#[test]
+fn a_run_outlives_its_terminal() -> Result<()> {
+    let (rbox, name) = Rbox::with_small_image()?;
+    let (mut master, slave) = {
+        let (master, slave) = tty::open_pty_at(File::open("/dev")?.as_fd(), "ptmx")?;
+        (File::from(master), slave)
+    };
+    let run = rbox.command(["run", "--rm", "-it", "--name", "box", &name, "sh", "-c", "echo ready; cat; exit 9"]);
+    let mut on_terminal = Command::new("setsid");
+    on_terminal.arg("--ctty").arg(run.get_program()).args(run.get_args()).env_clear();
+    on_terminal.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let end = || slave.try_clone().map(Stdio::from);
+    let mut child = on_terminal.stdin(end()?).stdout(end()?).stderr(end()?).spawn()?;
+    drop((on_terminal, slave));
+    let mut printed = Vec::new();
+    while !printed.windows(5).any(|bytes| bytes == b"ready") {
+        let mut byte = [0];
+        master.read_exact(&mut byte)?;
+        printed.extend(byte);
+    }
+    drop(master);
+    child.wait()?;
+    let mut back = Terminal::start(&rbox.command(["attach", "box"]), 24, 80)?;
+    back.send("still here\r")?;
+    back.expect("still here");
+    // Once from the terminal, and once from what reads it.
+    back.expect("still here");
+    back.send("\x04")?;
+    assert_eq!(back.wait(), 9);
     Ok(())
 }
 
