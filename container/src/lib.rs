@@ -7,6 +7,7 @@ mod attach;
 mod attach_frames;
 pub mod audit;
 mod begun;
+mod beside;
 mod containers;
 mod denied;
 mod detach_keys;

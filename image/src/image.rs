@@ -19,6 +19,8 @@ pub struct Image {
     pub config_digest: Digest,
     /// Command, environment, user, …
     pub config: ImageConfiguration,
+    /// `Healthcheck` of the config, which is Docker's and not in the OCI's: whatever stands there, if it is not null.
+    pub healthcheck: Option<serde_json::Value>,
     /// The layers, lowest first.
     pub layers: Vec<LayerRef>,
 }
@@ -54,6 +56,7 @@ impl Image {
     pub(crate) fn assemble(name: &str, digest: Digest, manifest: Manifest, config: &[u8]) -> Result<Self, Error> {
         let parsed: ImageConfiguration =
             serde_json::from_slice(config).map_err(|error| malformed(name, "config", error))?;
+        let healthcheck = healthcheck(config).map_err(|error| malformed(name, "config", error))?;
         let diff_ids = parsed
             .rootfs()
             .diff_ids()
@@ -76,7 +79,7 @@ impl Image {
                 chain_id,
             })
             .collect();
-        Ok(Self { manifest: digest, config_digest: manifest.config.digest, config: parsed, layers })
+        Ok(Self { manifest: digest, config_digest: manifest.config.digest, config: parsed, healthcheck, layers })
     }
 
     /// What the config says the image was built for.
@@ -87,6 +90,25 @@ impl Image {
             self.config.variant().clone(),
         )
     }
+}
+
+/// What Docker has in a config and oci-spec's types have not.
+fn healthcheck(config: &[u8]) -> serde_json::Result<Option<serde_json::Value>> {
+    #[derive(Default, serde::Deserialize)]
+    struct Inner {
+        #[serde(rename = "Healthcheck")]
+        healthcheck: Option<serde_json::Value>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Outer {
+        config: Option<Inner>,
+    }
+    // Few images have one, and each start of a container reads its image's config.
+    if memchr::memmem::find(config, b"\"Healthcheck\"").is_none() {
+        return Ok(None);
+    }
+    let outer: Outer = serde_json::from_slice(config)?;
+    Ok(outer.config.and_then(|inner| inner.healthcheck))
 }
 
 /// The digest of a config that a stored manifest names, so that a reader knows which blob to open next.
@@ -136,6 +158,7 @@ mod tests {
         assert_eq!(config_digest("n", manifest.as_bytes()).expect("a manifest"), diff_id(9).0);
         assert_eq!((image.layers[0].diff_id, image.layers[0].size), (diff_id(1), 7));
         let inner = image.config.config().as_ref().expect("config");
+        assert_eq!(image.healthcheck, Some(json!({"Test": ["NONE"]})));
         assert_eq!(inner.cmd().as_deref(), Some(&["sh".to_owned()][..]));
 
         let mut fewer = config.clone();

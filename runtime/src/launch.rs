@@ -1,7 +1,7 @@
 //! The launcher's side: make the namespaces, give them ids, say what to run, wait until it runs.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use rbox_rootless::{Identity, MapWriter, Parent};
 use rbox_sys::clone::{self, Child, Forked, Namespaces};
 use rbox_sys::poll::{self, Interest};
 use rbox_sys::socket::Channel;
-use rbox_sys::{clock, memfd};
+use rbox_sys::{clock, memfd, process};
 use rbox_types::Exit;
 use serde::Serialize;
 
@@ -76,6 +76,7 @@ pub struct Workload<'a> {
 pub struct Launch {
     // Before `maps`, whose helpers give up when it is gone.
     first: FirstProcess,
+    own_number: u32,
     maps: Option<MapWriter>,
     channel: Channel,
     enters: bool,
@@ -133,8 +134,9 @@ impl Launch {
                 shm = Some(borrowed(&ours)?);
             }
         }
-        if std::process::id() == 1 {
-            // Of a pid namespace of its own, as a monitor is, and /proc is the host's.
+        let own_number = child.pid();
+        if std::process::id() == 1 || (outside && process::proc_numbers_otherwise()) {
+            // Of a pid namespace of its own, as a monitor is, or below one; and /proc is the host's.
             child = child.as_proc_numbers_it().map_err(failed("find the number of the container's process"))?;
         }
         trace.mark("clone into new namespaces");
@@ -144,12 +146,17 @@ impl Launch {
         trace.mark(if inside.is_some() { "write the id maps" } else { "start newuidmap and newgidmap" });
         let enters = namespaces.enters();
         let single_id = identity.is_some_and(Identity::is_single);
-        Ok(Self { first, maps, channel: ours, enters, single_id, shm, lender, cloned })
+        Ok(Self { first, own_number, maps, channel: ours, enters, single_id, shm, lender, cloned })
     }
 
     /// Init's process id, as the host numbers it.
     pub fn pid(&self) -> u32 {
         self.first.child().pid()
+    }
+
+    /// The same as the pid namespace of this process numbers it, which is what the kernel takes from this process.
+    pub fn own_number(&self) -> u32 {
+        self.own_number
     }
 
     /// Has init run the workload, or hold it; that is so when this returns.
@@ -255,6 +262,13 @@ impl Launch {
         }
         trace.mark("wait for the workload's start");
         Ok(Running::new(first, console))
+    }
+}
+
+/// Readable once init, or the workload that it has become, has ended.
+impl AsFd for Launch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.first.child().as_fd()
     }
 }
 

@@ -116,6 +116,12 @@ pub fn exit_at_once(status: u8) -> ! {
     unsafe { libc::_exit(status.into()) }
 }
 
+/// Whether /proc is of another pid namespace than this process's, and has other numbers than the kernel takes from it.
+pub fn proc_numbers_otherwise() -> bool {
+    let number = std::fs::read_link("/proc/self").ok().and_then(|number| number.to_str()?.parse().ok());
+    number != Some(std::process::id())
+}
+
 /// Sends a signal to the process of this number, which must be a child that this process has not reaped: only so does
 /// the number stay that process's.
 pub fn signal_child(pid: u32, signal: Signal) -> io::Result<()> {
