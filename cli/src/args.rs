@@ -8,8 +8,8 @@ use clap::{ArgMatches, FromArgMatches, Parser, Subcommand};
 use rbox_rootless::Choice;
 
 use crate::commands::{
-    attach, audit, container, create, events, exec, gc, image, images, info, inspect, kill, logs, oci, pause, port, ps,
-    pull, rename, rm, rmi, run, start, stats, stop, top, wait,
+    attach, audit, container, create, events, exec, gc, healthcheck, image, images, info, inspect, kill, logs, oci,
+    pause, port, ps, pull, rename, rm, rmi, run, start, stats, stop, top, wait,
 };
 
 /// Run containers without root, without a daemon.
@@ -124,6 +124,8 @@ verbs! {
     "rm" => Rm(rm::Rm),
     /// Remove images
     "rmi" => Rmi(rmi::Rmi),
+    /// Check the health of a container
+    "healthcheck" => Healthcheck(healthcheck::Healthcheck),
     /// Show what happens to containers and images
     "events" => Events(events::Events),
     /// Show all that is known of containers or images

@@ -11,6 +11,7 @@ mod environment;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod gc;
+pub(crate) mod healthcheck;
 pub(crate) mod image;
 pub(crate) mod images;
 pub(crate) mod info;
@@ -46,6 +47,7 @@ pub(crate) fn act(args: Args) -> Result<u8, Failure> {
     match args.command {
         Command::Run(run) => return run.act(&engine()?),
         Command::Exec(exec) => return exec.act(global.root),
+        Command::Healthcheck(healthcheck) => return healthcheck.act(global.root),
         Command::Create(create) => create.act(&engine()?)?,
         Command::Start(start) => return start.act(&engine()?),
         Command::Stop(stop) => return stop.act(&engine()?),

@@ -9,6 +9,7 @@ use rbox_sys::signal::Signal;
 use rbox_types::{ContainerId, ContainerName, Exit};
 
 use crate::begun::Begun;
+use crate::health::Health;
 use crate::list::ContainerQuery;
 use crate::record::{Finished, Made, Record};
 use crate::request::RunRequest;
@@ -64,6 +65,8 @@ pub struct ContainerSummary {
     pub made: Option<Made>,
     /// What it is doing.
     pub status: ContainerStatus,
+    /// How its workload was when it was checked last; none where nothing is checked.
+    pub health: Option<Health>,
 }
 
 impl ContainerStatus {
@@ -117,6 +120,13 @@ impl ContainerStatus {
     }
 }
 
+impl ContainerSummary {
+    /// Docker's word for how it is; none where nothing is checked.
+    pub fn health_word(&self) -> Option<&'static str> {
+        self.health.as_ref().map(|health| health.status.word())
+    }
+}
+
 impl Engine {
     /// All containers, the newest first.
     pub fn containers(&self) -> Result<Vec<ContainerSummary>, Error> {
@@ -150,7 +160,12 @@ impl Engine {
             (false, Some(made), None) if made.pid == 0 => ContainerStatus::Created,
             (false, _, None) => ContainerStatus::Dead,
         };
-        Ok(ContainerSummary { id: entry.id.clone(), name: entry.name.clone(), made, status })
+        let health = if made.as_ref().is_some_and(|made| made.settings.health.is_some()) {
+            Some(Health::read(&entry.path).map_err(read_error())?.unwrap_or_default())
+        } else {
+            None
+        };
+        Ok(ContainerSummary { id: entry.id.clone(), name: entry.name.clone(), made, status, health })
     }
 
     /// Removes a container that is not running. Where that is `forced`, one that runs is asked to end first, and killed if

@@ -72,7 +72,7 @@ impl Draft {
         if request.explain_denied && planned.spec.linux().as_ref().is_none_or(|linux| linux.seccomp().is_none()) {
             return Err(Error::NothingDenies);
         }
-        let settings = outside::recorded(request, &image, shared);
+        let settings = outside::recorded(request, &image, shared)?;
         let chain = image.layers.iter().map(|layer| layer.chain_id).collect();
         Ok(Self { id, name, planned, hostname, volumes, image, chain, settings })
     }

@@ -73,6 +73,20 @@ pub enum Error {
     /// `--explain-denied` where no filter is.
     #[error("cannot explain what is denied: the container has no seccomp profile, and so nothing is")]
     NothingDenies,
+    /// A container without a health check.
+    #[error("container {0} has no defined healthcheck")]
+    NoHealthCheck(ContainerName),
+    /// Flags of a health check that is none.
+    #[error("there is no health check to which --health-… could apply: the image has none")]
+    NothingToCheck,
+    /// An image whose health check cannot be read.
+    #[error("the image's health check cannot be read: {0}")]
+    ImageHealth(String),
+    /// A run that only a monitor can do, and that was to do without one.
+    #[error(
+        "the image has a health check, for which a monitor is needed, and --explain and --explain-denied have none"
+    )]
+    NeedsMonitor,
     /// A layer that was there a moment ago.
     #[error("layer {0} is not in the store")]
     LayerGone(ChainId),
@@ -132,6 +146,22 @@ impl Error {
         move |source| Self::Io { operation, on: on.to_string(), source }
     }
 
+    /// What went wrong and why, in one line.
+    pub(crate) fn with_causes(&self) -> String {
+        let mut message = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // Errors that wrap others often say the same again.
+            if !message.ends_with(&text) {
+                message.push_str(": ");
+                message.push_str(&text);
+            }
+            cause = error.source();
+        }
+        message
+    }
+
     /// Whether the thing asked for is not there.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NoSuchImage(_) | Self::Nothing(_) | Self::Store(rbox_store::Error::NoContainer(_)))
@@ -160,6 +190,9 @@ impl Error {
                 Some("containers of run -d and of create have a monitor of their own".into())
             }
             Self::Paused(name) => Some(format!("rbox unpause {name}")),
+            Self::ImageHealth(_) | Self::NeedsMonitor => Some("--no-healthcheck does without it".into()),
+            Self::NothingToCheck => Some("say what to run, with --health-cmd".into()),
+            Self::NoHealthCheck(_) => Some("run and create take --health-cmd".into()),
             Self::Starting(_) => Some("try again when its command runs".into()),
             Self::NoImage(image) => Some(format!("rbox pull {image}")),
             Self::LayerGone(_) => Some("pull the image again".into()),

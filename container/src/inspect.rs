@@ -104,6 +104,11 @@ impl Engine {
                 "SecurityOpt": made.map(|made| &made.security.options),
             },
         });
+        if let Some(health) = &container.health {
+            // Docker's name and Podman's.
+            document["State"]["Health"] = json!(health);
+            document["State"]["Healthcheck"] = json!(health);
+        }
         if let Some(settings) = made.map(|made| &made.settings) {
             for (place, fields) in [("Config", settings.in_config()), ("HostConfig", settings.in_host_config())] {
                 document[place].as_object_mut().into_iter().for_each(|shown| shown.extend(fields.clone()));

@@ -18,6 +18,7 @@ impl Settings {
             "Timeout": self.stop.lifetime.map_or(0, NonZeroU32::get),
             "Umask": self.limits.umask.map_or_else(|| "0022".into(), |mask| mask.to_string()),
         }));
+        fields.extend(self.health.as_ref().map(|check| ("Healthcheck".into(), json!(check))));
         fields.extend(self.timezone.as_ref().map(|zone| ("Timezone".into(), json!(zone))));
         fields
     }

@@ -41,6 +41,7 @@ pub struct ContainerFilters {
     ids: Vec<String>,
     names: Vec<Pattern>,
     statuses: Vec<&'static str>,
+    healths: Vec<&'static str>,
     exit_codes: Vec<u8>,
     ancestors: Vec<String>,
     before: Vec<String>,
@@ -84,7 +85,7 @@ pub struct ContainerQuery {
     pub order: ContainerOrder,
 }
 
-const KEYS: &str = "ancestor before exited id label name network since status until volume";
+const KEYS: &str = "ancestor before exited health id label name network since status until volume";
 
 impl ContainerFilters {
     /// Adds one filter: `KEY=VALUE`.
@@ -101,6 +102,13 @@ impl ContainerFilters {
                 "exited" | "stopped" => "exited",
                 "dead" => "dead",
                 _ => return Err(wrong("status", "a container is created, running, paused, exited or dead")),
+            }),
+            "health" => self.healths.push(match value {
+                "starting" => "starting",
+                "healthy" => "healthy",
+                "unhealthy" => "unhealthy",
+                "none" => "none",
+                _ => return Err(wrong("health", "a container is starting, healthy, unhealthy or none of them")),
             }),
             "exited" => {
                 let code = value.parse().map_err(|_| wrong("exited", "an exit status is a number from 0 to 255"))?;
@@ -207,6 +215,7 @@ impl Resolved<'_> {
         any(&filters.ids, |id| container.id.as_str().starts_with(id.as_str()))
             && any(&filters.names, |name| name.matches(container.name.as_str()))
             && any(&filters.statuses, |word| status.word() == *word)
+            && any(&filters.healths, |word| container.health_word().unwrap_or("none") == *word)
             && any(&filters.exit_codes, |code| {
                 matches!(status, ContainerStatus::Exited { .. }) && status.exit_code() == *code
             })
@@ -352,8 +361,9 @@ mod tests {
         for (filter, words) in [
             ("name", "is not KEY=VALUE"),
             ("=a", "is not KEY=VALUE"),
-            ("health=healthy", "no filter \"health\" for containers; there are: ancestor before"),
+            ("pod=web", "no filter \"pod\" for containers; there are: ancestor before"),
             ("status=asleep", "a container is created, running, paused, exited or dead"),
+            ("health=good", "a container is starting"),
             ("exited=256", "from 0 to 255"),
             ("until=yesterday", "a time is 10m"),
         ] {

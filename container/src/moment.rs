@@ -24,7 +24,7 @@ pub fn parse(text: &str, now: Timestamp, local: &TimeZone) -> Result<Timestamp, 
 }
 
 /// Go's durations: numbers, each with its unit, all of them together with one sign.
-fn duration(text: &str) -> Option<SignedDuration> {
+pub(crate) fn duration(text: &str) -> Option<SignedDuration> {
     let (sign, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (-1, rest),
         None => (1, text.strip_prefix('+').unwrap_or(text)),

@@ -22,6 +22,7 @@
 //! It trusts nobody but who may open the store: the socket is in there. What a client or the workload does not take is
 //! waited for with a limit, and never piles up.
 
+mod checks;
 mod clients;
 mod run;
 mod spawn;
@@ -237,20 +238,5 @@ impl Monitor {
 }
 
 fn failure(error: &Error) -> StartFailure {
-    StartFailure { message: with_causes(error), hint: error.hint(), status: error.status() }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        // Errors that wrap others often say the same again.
-        if !message.ends_with(&text) {
-            message.push_str(": ");
-            message.push_str(&text);
-        }
-        cause = error.source();
-    }
-    message
+    StartFailure { message: error.with_causes(), hint: error.hint(), status: error.status() }
 }

@@ -10,7 +10,7 @@ use rbox_types::ContainerId;
 use crate::request::RunRequest;
 use crate::settings::Settings;
 use crate::shared::Shared;
-use crate::{Error, Unfit};
+use crate::{Error, Unfit, health};
 
 /// `--cidfile`. As with Docker, the file stays when the container goes.
 pub(crate) fn write_cid_file(settings: &Settings, id: &ContainerId) -> Result<(), Error> {
@@ -30,8 +30,9 @@ pub(crate) fn write_pid_file(settings: &Settings, pid: u32) -> Result<(), Failur
 }
 
 /// What a container's record has: what was asked for, and what the image says where nothing was.
-pub(crate) fn recorded(request: &RunRequest, image: &Image, shared: &Shared) -> Settings {
+pub(crate) fn recorded(request: &RunRequest, image: &Image, shared: &Shared) -> Result<Settings, Error> {
     let mut settings = request.settings.clone();
+    settings.health = health::wanted(request, image.healthcheck.as_ref())?;
     settings.sharing = shared.words(&settings.sharing);
     let config = image.config.config();
     for (name, value) in config.iter().filter_map(|config| config.labels().as_ref()).flatten() {
@@ -42,5 +43,5 @@ pub(crate) fn recorded(request: &RunRequest, image: &Image, shared: &Shared) -> 
         // One that is none is as if the image had said nothing.
         settings.stop.signal = of_image.and_then(|signal| signal.parse().ok());
     }
-    settings
+    Ok(settings)
 }

@@ -8,6 +8,7 @@
 //! ├─ stopped              empty: somebody has stopped it, and it is not to be restarted
 //! ├─ paused               the first process of the life in which it is paused
 //! ├─ exit.json            [`Finished`]; missing while the workload runs
+//! ├─ health.json          [`Health`](crate::health::Health), where there is a check; written anew after each one
 //! ├─ waiters.json         made by those who wait for a container's end; [`Finished`], if the container goes away then
 //! ├─ attach               the socket of its monitor
 //! ├─ log log.1 …          what it printed ([`logs`](crate::logs))

@@ -125,6 +125,24 @@ pub struct ExecRequest {
     pub detach_keys: DetachKeys,
 }
 
+impl ExecRequest {
+    /// A command as the container's own would be, and without any flag.
+    pub(crate) fn of(command: Vec<String>) -> Self {
+        Self {
+            container: String::new(),
+            command,
+            env: Vec::new(),
+            workdir: None,
+            user: None,
+            privileged: false,
+            interactive: false,
+            tty: false,
+            detach: false,
+            detach_keys: DetachKeys::NONE,
+        }
+    }
+}
+
 /// When the registry is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PullPolicy {

@@ -3,6 +3,7 @@
 use std::io;
 
 use jiff::Timestamp;
+use rbox_image::Image;
 use rbox_overlay::kernel::remove_volatile_mark;
 use rbox_runtime::seccomp::KernelVersion;
 use rbox_runtime::trace::{Step, Trace};
@@ -22,7 +23,7 @@ use crate::request::RunRequest;
 use crate::siblings::Siblings;
 use crate::supervise::{Terminal, supervise};
 use crate::workload::{Start, workload};
-use crate::{Engine, Error, events, oom_score, outside, worker};
+use crate::{Engine, Error, events, health, oom_score, outside, worker};
 
 /// A run that has ended.
 #[derive(Debug)]
@@ -36,7 +37,8 @@ pub struct Ran {
 }
 
 impl Engine {
-    /// Runs a container to its end. With `explain`, the steps of its start are measured.
+    /// Runs a container to its end; fails with [`Error::NeedsMonitor`] before anything is made where its image has a health
+    /// check. With `explain`, the steps of its start are measured.
     pub fn run(&self, request: &RunRequest, explain: bool, output: &dyn PullOutput) -> Result<Ran, Error> {
         let mut trace = if explain { Trace::on("rbox") } else { Trace::off() };
         let terminal = if request.tty { Some(Terminal::of_caller()?) } else { None };
@@ -51,12 +53,22 @@ impl Engine {
         // Below a parent there are no helpers to wait for, so first what the plan is made of; and once there, this process
         // has no way to the helpers, which unpack what is pulled.
         let image = siblings.parent().map(|_| self.image_here(request)).transpose()?.flatten();
+        if let Some(image) = &image {
+            needs_no_monitor(request, image)?;
+        }
         let parent = siblings.parent().filter(|_| image.is_some());
         let namespaces = shared.plan()?;
         let launch = oom_score::begin_with(&request.settings.limits, OnHost::least_oom_score_adj(request)?, || {
             Ok(Launch::begin(&init, &namespaces, shared.maps(&self.identity), parent, &mut trace)?)
         })?;
-        let image = image.map_or_else(|| self.image_for(request, output), Ok)?;
+        let image = match image {
+            Some(image) => image,
+            None => {
+                let image = self.image_for(request, output)?;
+                needs_no_monitor(request, &image)?;
+                image
+            }
+        };
         trace.mark("find the image");
         let draft = Draft::new(self, request, image, terminal.as_ref().map(Terminal::size), &shared)?;
         // Before anything that a signal could leave half-done: it waits, and is handed on to the workload.
@@ -124,6 +136,16 @@ impl Engine {
             return Ok(directory.remove(&|path| self.remove_tree(path))?);
         }
         Finished { at: Timestamp::now(), exit }.write_reserved(directory.path()).map_err(record_error(&directory))
+    }
+}
+
+/// Whether nobody has to check this container's health.
+fn needs_no_monitor(request: &RunRequest, image: &Image) -> Result<(), Error> {
+    // Almost always; what was asked for has been seen to.
+    let Some(of_image) = &image.healthcheck else { return Ok(()) };
+    match health::wanted(request, Some(of_image))? {
+        Some(check) if !check.on_demand => Err(Error::NeedsMonitor),
+        _ => Ok(()),
     }
 }
 

@@ -3,6 +3,7 @@
 //! A container's record has them as they were said, so that `exec`, `stop` and `inspect` find them.
 
 mod device;
+mod health;
 mod limits;
 mod resolver;
 mod sharing;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use device::DeviceRequest;
+pub use health::{HealthCheck, HealthCommand, HealthTime};
 pub(crate) use limits::resource;
 pub use limits::{ByteSize, Limits, Sysctl, Ulimit, Umask};
 pub use resolver::{Dns, ExtraHost, Resolver};
@@ -51,6 +53,9 @@ pub struct Settings {
     /// How it is asked to end.
     #[serde(skip_serializing_if = "is_default")]
     pub stop: Stop,
+    /// How it is found out whether it is well; of a request what was said, of a record what there is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
     /// Where its id is written; must not be there yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cid_file: Option<PathBuf>,

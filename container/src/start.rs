@@ -179,7 +179,7 @@ impl RunRequest {
 }
 
 /// A monitor is in namespaces of its own, from which others' cannot be joined, and has nothing that its starter has.
-fn can_be_monitored(settings: &Settings) -> Result<(), Unfit> {
+pub(crate) fn can_be_monitored(settings: &Settings) -> Result<(), Unfit> {
     let Sharing { ipc, pid, uts } = &settings.sharing;
     let joins = matches!(ipc, Ipc::Container(_)) || [pid, uts].iter().any(|whose| matches!(whose, Whose::Container(_)));
     match () {

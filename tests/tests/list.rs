@@ -65,7 +65,10 @@ fn ps_filters_and_orders() -> Result<()> {
     let image_id = rbox.run(["inspect", "-f", "{{.Id}}", &image]).success();
     assert_eq!(names(&rbox, &["-a", "-f", &format!("ancestor={}", &image_id.trim()[7..19])]), "three two one");
 
-    rbox.run(["ps", "-f", "health=healthy"]).refused(&["health", "there are", "ancestor"]);
+    assert_eq!(names(&rbox, &["-a", "-f", "health=none"]), "three two one");
+    assert_eq!(names(&rbox, &["-a", "-f", "health=healthy"]), "");
+    rbox.run(["ps", "-f", "pod=web"]).refused(&["pod", "there are", "ancestor"]);
+    rbox.run(["ps", "-f", "health=good"]).refused(&["good", "starting"]);
     rbox.run(["ps", "-f", "status=asleep"]).refused(&["asleep", "running"]);
     rbox.run(["ps", "-f", "name"]).refused(&["KEY=VALUE"]);
     rbox.run(["ps", "-f", "before=nobody"]).refused(&["nobody"]);

@@ -2,6 +2,7 @@
 
 mod described;
 mod files;
+mod health;
 mod labels;
 mod limits;
 mod names;
@@ -29,6 +30,9 @@ struct All {
     files: files::Files,
 
     #[command(flatten)]
+    health: health::HealthFlags,
+
+    #[command(flatten)]
     limits: limits::LimitFlags,
 
     #[command(flatten)]
@@ -53,6 +57,11 @@ pub(super) struct Taken {
 }
 
 impl ContainerFlags {
+    /// Whether its health is to be checked, as far as flags say.
+    pub(super) fn check_health(&self) -> bool {
+        self.all.0.health.check()
+    }
+
     pub(super) fn take(self) -> Result<Taken, Failure> {
         self.all.0.take()
     }
@@ -68,6 +77,7 @@ impl All {
             resolver: self.names.take()?,
             labels,
             annotations,
+            health: self.health.take()?,
             ..Settings::default()
         };
         self.process.take(&mut settings);

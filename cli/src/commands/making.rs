@@ -124,7 +124,11 @@ pub(super) struct Making {
 impl Making {
     /// Whether only a monitor can do what is asked for.
     pub(super) fn needs_monitor(&self) -> bool {
-        self.restart != RestartPolicy::No || self.log_driver.is_some() || !self.log_opt.is_empty() || self.timeout > 0
+        self.restart != RestartPolicy::No
+            || self.log_driver.is_some()
+            || !self.log_opt.is_empty()
+            || self.timeout > 0
+            || self.container.check_health()
     }
 
     /// What is asked for.

@@ -41,7 +41,7 @@ pub(crate) struct Ps {
     #[arg(long)]
     noheading: bool,
 
-    /// Only those that are so: ancestor=IMAGE, before=CONTAINER, exited=STATUS, id=ID, label=KEY[=VALUE],
+    /// Only those that are so: ancestor=IMAGE, before=CONTAINER, exited=STATUS, health=WORD, id=ID, label=KEY[=VALUE],
     /// name=PART, network=MODE, since=CONTAINER, status=WORD, until=TIME, volume=PATH
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
@@ -93,7 +93,7 @@ impl Ps {
             made.map(|made| made.image.to_string()).unwrap_or_default(),
             self.command(container),
             made.map(|made| output::ago(made.created)).unwrap_or_default(),
-            said(&container.status),
+            said(container),
             String::new(),
             container.name.to_string(),
         ]
@@ -133,7 +133,8 @@ impl Ps {
             "Exited": matches!(status, ContainerStatus::Exited { .. } | ContainerStatus::Dead),
             "ExitCode": status.exit_code(),
             "State": status.word(),
-            "Status": said(status),
+            "Status": said(container),
+            "Health": container.health_word().unwrap_or("none"),
             "Pid": status.pid(),
             "Ports": "",
             "Networks": "none",
@@ -166,13 +167,21 @@ fn parse_order(text: &str) -> Result<ContainerOrder, &'static str> {
     })
 }
 
-fn said(status: &ContainerStatus) -> String {
-    match status {
+fn said(container: &ContainerSummary) -> String {
+    match &container.status {
         ContainerStatus::Created => "Created".into(),
         ContainerStatus::Running { since, .. } | ContainerStatus::Paused { since, .. } => {
             let seconds = jiff::Timestamp::now().as_second() - since.as_second();
-            let paused = if matches!(status, ContainerStatus::Paused { .. }) { " (Paused)" } else { "" };
-            format!("Up {}{paused}", output::duration(seconds))
+            let up = format!("Up {}", output::duration(seconds));
+            let word = match &container.status {
+                ContainerStatus::Paused { .. } => Some("Paused"),
+                _ => container.health_word(),
+            };
+            match word {
+                None => up,
+                Some("starting") => format!("{up} (health: starting)"),
+                Some(word) => format!("{up} ({word})"),
+            }
         }
         ContainerStatus::Restarting { at, exit } => {
             format!("Restarting ({}) {}", exit.status(), output::ago(*at))
@@ -193,7 +202,8 @@ fn document(container: &ContainerSummary) -> Value {
         "Command": made.map(|made| made.args.clone()),
         "Created": made.map(|made| made.created),
         "State": container.status.word(),
-        "Status": said(&container.status),
+        "Status": said(container),
+        "Health": container.health_word().unwrap_or("none"),
         "Pid": container.status.pid(),
         "ExitCode": container.status.exit_code(),
         "StartedAt": container.status.started_at(),

@@ -1,7 +1,7 @@
 //! `rbox run`
 
 use clap::Args;
-use rbox_container::{Engine, RunRequest};
+use rbox_container::{Engine, Error, RunRequest};
 
 use crate::commands::attaching::Attaching;
 use crate::commands::denied;
@@ -38,8 +38,7 @@ impl Run {
         if by_monitor && explains {
             return Err(Failure::new(
                 "--explain and --explain-denied are for what runs in the foreground, without --restart, --log-…, \
-                 --timeout, --attach, --sig-proxy=false \
-                 and --detach-keys",
+                 --health-cmd, --timeout, --attach, --sig-proxy=false and --detach-keys",
             ));
         }
         let request = RunRequest { explain_denied: self.explain_denied, ..self.making.request()? };
@@ -50,7 +49,16 @@ impl Run {
         }
         // A person at a terminal can leave it, and then somebody has to be there for the container.
         let can_be_left = request.tty && request.interactive && !explains && request.can_be_monitored();
-        if by_monitor || can_be_left {
+        let ran = if by_monitor || can_be_left {
+            None
+        } else {
+            match with_output(false, |output| engine.run(&request, self.explain, output)) {
+                // As it turns out when the image is here.
+                Err(Error::NeedsMonitor) if !explains => None,
+                ran => Some(ran?),
+            }
+        };
+        let Some(ran) = ran else {
             let attachment = self.attaching.attachment(&request);
             let (id, attached) = with_output(false, |output| engine.run_attached(&request, &attachment, output))?;
             if attachment.outputs == [false; 2] {
@@ -59,8 +67,7 @@ impl Run {
                 return Ok(0);
             }
             return Ok(status(attached));
-        }
-        let ran = with_output(false, |output| engine.run(&request, self.explain, output))?;
+        };
         if let Some((plan, steps)) = ran.explained {
             explain_steps(&plan, &steps)?;
         }

@@ -14,9 +14,11 @@ use rbox_sys::socket::Channel;
 use rbox_types::Exit;
 
 use super::Monitor;
+use super::checks::Checks;
 use super::streams::{Streams, put_null_in_place};
 use super::words::{Heard, say};
 use crate::attach_frames::{Frame, LONGEST};
+use crate::beside::Container;
 use crate::logs::Stream;
 use crate::on_host::OnHost;
 use crate::plan::console_size;
@@ -60,7 +62,10 @@ impl Monitor {
             }
             (None, None) => return Err(io_error("get", "the terminal")(std::io::ErrorKind::NotFound.into())),
         };
-        self.serve(&running, &mut streams).map_err(io_error("supervise", "the workload"))?;
+        let mut checks = Checks::begin(self.made.settings.health.as_ref(), self.directory.path(), self.made.since());
+        self.serve(&running, &mut streams, &mut checks).map_err(io_error("supervise", "the workload"))?;
+        // One that still runs has nothing left to check.
+        drop(checks);
         let exit = running.wait().map_err(io_error("wait for", "the workload"))?;
         self.finish(&mut streams, exit);
         Ok(exit)
@@ -101,7 +106,7 @@ impl Monitor {
     }
 
     /// To the workload's end, or until it is to be killed.
-    fn serve(&mut self, running: &Running, streams: &mut Streams) -> std::io::Result<()> {
+    fn serve(&mut self, running: &Running, streams: &mut Streams, checks: &mut Option<Checks>) -> std::io::Result<()> {
         let mut buffer = [0; LONGEST];
         let mut settles = Some(Instant::now() + SETTLED_AFTER);
         let lifetime = self.made.settings.stop.lifetime.map(|seconds| Duration::from_secs(seconds.get().into()));
@@ -110,10 +115,13 @@ impl Monitor {
             let wants_output = self.clients.are_ready();
             let mut waited = vec![(running.as_fd(), Interest::Read), (self.signals.as_fd(), Interest::Read)];
             waited.extend(streams.interests(wants_output));
+            let before_checks = waited.len();
+            waited.extend(checks.iter().flat_map(Checks::interests));
             let before_clients = waited.len();
             waited.extend(self.clients.interests(streams.take_input()));
             let now = Instant::now();
-            let next = settles.into_iter().chain(killed_at).map(|at| at.saturating_duration_since(now));
+            let check = checks.as_ref().and_then(Checks::due);
+            let next = settles.into_iter().chain(killed_at).chain(check).map(|at| at.saturating_duration_since(now));
             let ready = poll::wait_all(&waited, next.chain(self.clients.patience()).min())?;
             drop(waited);
             if wants_output {
@@ -136,6 +144,9 @@ impl Monitor {
             if ready[0] {
                 return Ok(());
             }
+            if let Some(checks) = checks {
+                self.check(checks, ready[before_checks..before_clients].first() == Some(&true), running);
+            }
             let now = Instant::now();
             if killed_at.take_if(|at| now >= *at).is_some() {
                 running.signal(Signal::KILL)?;
@@ -143,6 +154,17 @@ impl Monitor {
             if settles.take_if(|at| now >= *at).is_some() {
                 self.invite();
             }
+        }
+    }
+
+    /// Goes on with the health checks.
+    fn check(&self, checks: &mut Checks, has_ended: bool, running: &Running) {
+        let Self { directory, made, .. } = self;
+        let Some(joining) = &made.joining else { return };
+        let (id, name, filter) = (directory.id(), directory.name(), &joining.filter);
+        let container = Container { id, name, made, filter, first: running.pid() };
+        if let Some(status) = checks.go_on(has_ended, container, running.as_fd(), directory.path()) {
+            self.note(self.happened(&format!("health_status: {}", status.word())));
         }
     }
 

@@ -1,0 +1,58 @@
+//! `rbox healthcheck run`: one check, now, by whoever asks.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use rbox_sys::poll;
+
+use super::{Checked, Health, Probe};
+use crate::begun::Begun;
+use crate::beside::Container;
+use crate::engine::open_store;
+use crate::record::{Made, Record};
+use crate::settings::HealthCheck;
+use crate::{Error, events};
+use std::os::fd::AsFd;
+
+/// Runs the health check of a container of the store at `root`, or of this user's own, once; says whether it succeeded.
+///
+/// Where nobody else checks, what it finds is written down, and counts as it would then. Else that is for the container's
+/// monitor alone.
+pub fn check_health(root: Option<PathBuf>, name_or_id: &str) -> Result<bool, Error> {
+    let store = open_store(root)?;
+    let Begun { entry, made, filter, first, pidfd } = Begun::find(&store, name_or_id)?;
+    let Some(check) = &made.settings.health else { return Err(Error::NoHealthCheck(entry.name)) };
+    let container = Container { id: &entry.id, name: &entry.name, made: &made, filter: &filter, first: first.pid };
+    let failed = |operation| Error::io(operation, format!("the health check of {}", entry.name.as_str()));
+    let mut probe = Probe::begin(check, container, pidfd.as_fd()).map_err(failed("begin"))?;
+    let checked = loop {
+        let waited: Vec<_> = probe.interests().collect();
+        let left = probe.due().map(|due| due.saturating_duration_since(Instant::now()));
+        let ready = poll::wait_all(&waited, left).map_err(failed("wait for"))?;
+        drop(waited);
+        if let Some(checked) = probe.go_on(ready[0]).map_err(failed("wait for"))? {
+            break checked;
+        }
+    };
+    let is_well = checked.exit_code == 0;
+    if check.on_demand
+        && let Some(changed) = write_down(&entry.path, check, &made, checked).map_err(failed("write down"))?
+    {
+        let action = format!("health_status: {}", changed.status.word());
+        events::note(&store, &[events::of_container(&action, &entry.id, &entry.name, Some(&made.image))]);
+    }
+    Ok(is_well)
+}
+
+/// Gives what is known now, where its status has changed.
+fn write_down(
+    directory: &std::path::Path,
+    check: &HealthCheck,
+    made: &Made,
+    checked: Checked,
+) -> std::io::Result<Option<Health>> {
+    let mut health = Health::read(directory)?.unwrap_or_default();
+    let has_changed = health.take(check, made.since(), checked);
+    health.write(directory)?;
+    Ok(has_changed.then_some(health))
+}

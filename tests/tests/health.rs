@@ -1,0 +1,166 @@
+//! Health checks of containers that run by themselves.
+
+use anyhow::Result;
+use rbox_tests::alpine;
+use rbox_tests::detached::Detached;
+use rbox_tests::image::ImageBuilder;
+use rbox_tests::patience::until;
+use rbox_tests::rbox::Rbox;
+use serde_json::{Value, json};
+
+/// Often, so that nobody waits.
+const OFTEN: [&str; 2] = ["--health-interval", "50ms"];
+
+fn health(container: &Detached<'_>) -> String {
+    container.inspect(&["State", "Health", "Status"]).as_str().unwrap_or("none").to_owned()
+}
+
+fn last(container: &Detached<'_>) -> Value {
+    let log = container.inspect(&["State", "Health", "Log"]);
+    log.as_array().and_then(|log| log.last().cloned()).unwrap_or_default()
+}
+
+#[test]
+fn it_is_found_out_whether_a_container_is_well() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let flags =
+        [&OFTEN[..], &["--health-cmd", "echo looked; test -e /well", "--health-retries=2", "--user=7:7"]].concat();
+    let container = Detached::start(&rbox, &image, "box", &flags, "exec sleep 1000");
+    until(|| health(&container), |word| word == "unhealthy");
+    assert!(container.inspect(&["State", "Health", "FailingStreak"]).as_u64() >= Some(2));
+    let status = || rbox.run(["ps", "--format", "{{.Status}} {{.Health}}"]).success();
+    let unwell = status();
+    assert!(unwell.starts_with("Up ") && unwell.ends_with(" (unhealthy) unhealthy\n"), "{unwell}");
+    assert_eq!(rbox.run(["healthcheck", "run", "box"]).exits(1).stdout, "unhealthy\n");
+
+    rbox.run(["exec", "--user=0", "box", "touch", "/well"]).success();
+    until(|| health(&container), |word| word == "healthy");
+    let (state, last) = (container.inspect(&["State", "Health"]), last(&container));
+    assert_eq!(
+        (&last["ExitCode"], &last["Output"], &state["FailingStreak"]),
+        (&json!(0), &json!("looked\n"), &json!(0))
+    );
+    assert!(last["Start"].as_str() < last["End"].as_str(), "{last}");
+    until(|| container.inspect(&["State", "Health", "Log"]).as_array().map(Vec::len), |length| *length == Some(5));
+    assert!(status().contains("(healthy) healthy"));
+    assert_eq!(rbox.run(["healthcheck", "run", "box"]).success(), "");
+    assert_eq!(rbox.run(["ps", "-q", "-f", "health=healthy"]).success().lines().count(), 1);
+    assert_eq!(rbox.run(["ps", "-q", "-f", "health=unhealthy"]).success(), "");
+    let config = container.inspect(&["Config", "Healthcheck"]);
+    let expected = json!({"Test": ["CMD-SHELL", "echo looked; test -e /well"], "Interval": 50_000_000, "Retries": 2});
+    assert_eq!(config, expected);
+    let events = rbox.run(["events", "--no-stream", "-f", "event=health_status", "--format", "json"]).success();
+    let actions: Vec<Value> = events.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let actions: Vec<_> = actions.iter().map(|event| event["Action"].as_str().unwrap_or_default()).collect();
+    assert_eq!(actions, ["health_status: unhealthy", "health_status: healthy"]);
+
+    rbox.run(["restart", "-t", "0", "box"]).success();
+    until(|| health(&container), |word| word == "healthy");
+    rbox.run(["stop", "-t", "0", "box"]).success();
+    rbox.run(["healthcheck", "run", "box"]).refused(&["not running"]);
+    Ok(())
+}
+
+/// Neither output nor clients nor the end wait for a check that hangs; it is killed when its time is over, and whatever is
+/// left of it keeps nobody.
+#[test]
+fn a_check_that_hangs_keeps_nobody() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let hangs = "sleep 1000 & echo $$ > /check; echo begun; exec sleep 1000";
+    let flags = [&OFTEN[..], &["--health-cmd", hangs, "--health-timeout=2h", "--interactive"]].concat();
+    let script = "while read -r line; do echo $line; done";
+    let slow = Detached::start(&rbox, &image, "slow", &flags, script);
+    until(|| rbox.run(["exec", "slow", "cat", "/check"]).stdout, |pid| pid.ends_with('\n'));
+    let mut attached = rbox.run_with_input(["attach", "slow"], b"heard\n");
+    attached.stdout.truncate(6);
+    assert_eq!(attached.stdout, "heard\n");
+    until(|| slow.logs(), |logs| logs == "heard\n");
+    assert_eq!(health(&slow), "starting");
+    rbox.run(["stop", "-t", "0", "slow"]).success();
+    assert_eq!(slow.status(), "exited");
+
+    let flags = [&OFTEN[..], &["--health-cmd", hangs, "--health-timeout=100ms", "--health-retries=1"]].concat();
+    let limited = Detached::start(&rbox, &image, "limited", &flags, "exec sleep 1000");
+    until(|| health(&limited), |word| word == "unhealthy");
+    let found = last(&limited);
+    assert_eq!(found["ExitCode"], -1);
+    assert!(found["Output"].as_str().is_some_and(|text| text.contains("exceeded timeout (100ms)")), "{found}");
+    // Never two at once: each one that is over has left its child and nothing else.
+    let pid = rbox.run(["exec", "limited", "cat", "/check"]).success();
+    until(|| rbox.run(["exec", "limited", "cat", "/check"]).success(), |next| *next != pid);
+    Ok(())
+}
+
+#[test]
+fn what_cannot_run_and_what_says_too_much() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let of = |name: &'static str, command: &str| {
+        let flags = [&OFTEN[..], &["--health-retries=1", "--health-cmd", command]].concat();
+        Detached::start(&rbox, &image, name, &flags, "exec sleep 1000")
+    };
+    let missing = of("missing", r#"["no-such-program"]"#);
+    until(|| health(&missing), |word| word == "unhealthy");
+    let found = last(&missing);
+    assert!(found["ExitCode"] == 127 && found["Output"].as_str().is_some_and(|text| text.contains("no-such-program")));
+    let loud = of("loud", "yes | head -c 1000000; echo end >&2");
+    until(|| health(&loud), |word| word == "healthy");
+    let output = last(&loud)["Output"].as_str().unwrap_or_default().to_owned();
+    assert!(output.len() == 4099 && output.starts_with("y\ny\n") && output.ends_with("..."), "{}", output.len());
+    Ok(())
+}
+
+#[test]
+fn the_images_check_also_in_the_foreground() -> Result<()> {
+    let layout = alpine::small()?;
+    let check = json!({"Test": ["CMD", "test", "-e", "/well"], "Interval": 50_000_000, "Retries": 1});
+    ImageBuilder::on(&layout, "latest")?.set("Healthcheck", check).tag("checked")?;
+    let (rbox, image) = Rbox::with_image(&layout, "checked", "t/checked:1")?;
+    let look = || rbox.run(["inspect", "box", "-f", "{{.State.Health.Status}}"]).stdout;
+    let script = "until test -e /go; do sleep 0.05; done; exit 3";
+    let mut running = rbox.start(["run", "--name", "box", &image, "sh", "-c", script]);
+    until(look, |word| word == "unhealthy\n");
+    rbox.run(["exec", "box", "touch", "/well"]).success();
+    until(look, |word| word == "healthy\n");
+    rbox.run(["exec", "box", "touch", "/go"]).success();
+    assert_eq!(running.wait(), 3);
+    rbox.run(["rm", "box"]).success();
+
+    // The flag's command, the image's interval.
+    let own = Detached::start(&rbox, &image, "own", &["--health-cmd", "false"], "exec sleep 1000");
+    until(|| health(&own), |word| word == "unhealthy");
+    for flags in [&["--no-healthcheck"][..], &["--health-cmd=none"]] {
+        let without = Detached::start(&rbox, &image, "without", flags, "exec sleep 1000");
+        assert_eq!((health(&without), without.inspect(&["Config", "Healthcheck"])), ("none".into(), Value::Null));
+        rbox.run(["healthcheck", "run", "without"]).refused(&["no defined healthcheck"]);
+    }
+    // What can have no monitor has no check of its image's.
+    assert_eq!(rbox.run(["run", "--rm", "--pid=host", &image, "echo", "ran"]).success(), "ran\n");
+    rbox.run(["run", "--rm", "--explain", &image, "true"]).refused(&["health check", "--no-healthcheck"]);
+    rbox.run(["run", "--rm", "--explain", "--no-healthcheck", &image, "true"]).exits(0);
+    Ok(())
+}
+
+#[test]
+fn only_when_asked_for() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let flags = ["--health-interval=disable", "--health-cmd=test -e /well", "--health-retries=1"];
+    let container = Detached::start(&rbox, &image, "box", &flags, "exec sleep 1000");
+    assert!(rbox.run(["ps"]).success().contains("(health: starting)"));
+    rbox.run(["healthcheck", "run", "box"]).exits(1);
+    assert_eq!((health(&container), &last(&container)["ExitCode"]), ("unhealthy".into(), &json!(1)));
+    rbox.run(["exec", "box", "touch", "/well"]).success();
+    rbox.run(["healthcheck", "run", "box"]).success();
+    assert_eq!(health(&container), "healthy");
+
+    for (flags, words) in [
+        (&["--no-healthcheck", "--health-cmd=true"][..], &["contradict"][..]),
+        (&["--health-interval=1s"], &["no health check"]),
+        (&["--health-cmd=true", "--health-interval=1us"], &["--health-interval", "millisecond"]),
+        (&["--health-cmd=true", "--health-retries=0"], &["--health-retries"]),
+        (&["--health-cmd="], &["--health-cmd", "none"]),
+        (&["--health-cmd=true", "--pid=host"], &["process ids"]),
+    ] {
+        rbox.run([&["run", "--rm"], flags, &[image.as_str(), "true"]].concat()).refused(words);
+    }
+    Ok(())
+}
