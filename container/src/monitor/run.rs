@@ -49,6 +49,7 @@ impl Monitor {
         let begun = self.launch();
         put_null_in_place().map_err(io_error("leave the streams of", "the workload"))?;
         let (mut running, record) = begun?;
+        let mut checks = Checks::begin(self.made.settings.health.as_ref(), self.directory.path(), self.made.since());
         // From here on it can be joined.
         flock::lock(&record, Mode::Exclusive).map_err(io_error("lock the record of", "the container"))?;
         if let Some(starter) = starter.take() {
@@ -62,7 +63,6 @@ impl Monitor {
             }
             (None, None) => return Err(io_error("get", "the terminal")(std::io::ErrorKind::NotFound.into())),
         };
-        let mut checks = Checks::begin(self.made.settings.health.as_ref(), self.directory.path(), self.made.since());
         self.serve(&running, &mut streams, &mut checks).map_err(io_error("supervise", "the workload"))?;
         // One that still runs has nothing left to check.
         drop(checks);
