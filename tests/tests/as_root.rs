@@ -270,5 +270,20 @@ fn a_disk_that_is_full_loses_no_end() -> Result<()> {
     assert_eq!(rbox.run(["run", "--rm", &name, "echo", "room"]).success(), "room\n");
     drop(container);
     drop(mounted);
+
+/// Of a monitor without a user namespace of its own. The number that its pid namespace has for the check is some other
+/// process's on the host, which is left alone.
+#[test]
+fn health_checks_of_a_container_of_roots() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let adjustment = || fs::read_to_string("/proc/2/oom_score_adj");
+    let before = adjustment().ok();
+    let command = "cat /proc/self/oom_score_adj; readlink /proc/self/ns/user";
+    let flags = ["--health-interval=50ms", "--oom-score-adj=77", "--health-cmd", command];
+    let container = Detached::start(&rbox, &image, "box", &flags, "readlink /proc/self/ns/user; exec sleep 1000");
+    until(|| container.inspect(&["State", "Health", "Status"]), |word| word == "healthy");
+    let own = until(|| container.logs(), |logs| logs.ends_with('\n'));
+    assert_eq!(container.inspect(&["State", "Health", "Log"])[0]["Output"], format!("77\n{own}"));
+    assert_eq!(adjustment().ok(), before);
     Ok(())
 }

@@ -85,3 +85,13 @@ fn it_runs_by_itself() -> Result<()> {
     until(|| container.logs(), |logs| logs == "out\nout\n");
     Ok(())
 }
+
+#[test]
+fn health_checks_with_one_id() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let flags = ["--health-interval=50ms", "--health-cmd=id -u", "--init"];
+    let container = Detached::start(&rbox, &image, "box", &flags, "exec sleep 1000");
+    until(|| container.inspect(&["State", "Health", "Status"]), |word| word == "healthy");
+    assert_eq!(container.inspect(&["State", "Health", "Log"])[0]["Output"], "0\n");
+    Ok(())
+}
