@@ -37,9 +37,9 @@ impl ProcessAttributes {
     }
 
     /// Gives the process `pid` what only a privileged launcher can; it is in its user namespace already. What fails
-    /// here is tried again inside, where it is a failure.
-    pub(crate) fn grant(&self, pid: u32) {
-        let _ = self.rlimits.make_room(Some(pid));
+    /// here is tried again inside, where it is a failure. `pid` is its number in /proc, `own_number` the kernel's.
+    pub(crate) fn grant(&self, pid: u32, own_number: u32) {
+        let _ = self.rlimits.make_room(Some(own_number));
         if let Some(wanted) = self.oom_score_adj {
             let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), wanted.to_string());
         }

@@ -181,12 +181,12 @@ impl Launch {
         (plan.create_container, plan.start_container) = (hooks.create_container, hooks.start_container);
         plan.subject = workload.subject;
         trace.mark("check the spec");
-        let Self { first, maps, channel, cloned, shm, lender, .. } = self;
+        let Self { first, own_number, maps, channel, cloned, shm, lender, .. } = self;
         if let Some(shm) = lender.map(NamespacePlan::shm_of) {
             plan.mounts.iter_mut().for_each(|step| step.lent = step.binds(&shm));
         }
         let pid = first.child().pid();
-        plan.attributes.grant(pid);
+        plan.attributes.grant(pid, own_number);
         send(Order::Plan, &plan, &channel).map_err(failed("write the plan"))?;
         if let Some(maps) = maps {
             maps.finish()?;
