@@ -270,6 +270,8 @@ fn a_disk_that_is_full_loses_no_end() -> Result<()> {
     assert_eq!(rbox.run(["run", "--rm", &name, "echo", "room"]).success(), "room\n");
     drop(container);
     drop(mounted);
+    Ok(())
+}
 
 /// Of a monitor without a user namespace of its own. The number that its pid namespace has for the check is some other
 /// process's on the host, which is left alone.

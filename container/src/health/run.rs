@@ -1,6 +1,8 @@
 //! `rbox healthcheck run`: one check, now, by whoever asks.
 
-use std::path::PathBuf;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rbox_sys::poll;
@@ -12,7 +14,6 @@ use crate::engine::open_store;
 use crate::record::{Made, Record};
 use crate::settings::HealthCheck;
 use crate::{Error, events};
-use std::os::fd::AsFd;
 
 /// Runs the health check of a container of the store at `root`, or of this user's own, once; says whether it succeeded.
 ///
@@ -45,12 +46,7 @@ pub fn check_health(root: Option<PathBuf>, name_or_id: &str) -> Result<bool, Err
 }
 
 /// Gives what is known now, where its status has changed.
-fn write_down(
-    directory: &std::path::Path,
-    check: &HealthCheck,
-    made: &Made,
-    checked: Checked,
-) -> std::io::Result<Option<Health>> {
+fn write_down(directory: &Path, check: &HealthCheck, made: &Made, checked: Checked) -> io::Result<Option<Health>> {
     let mut health = Health::read(directory)?.unwrap_or_default();
     let has_changed = health.take(check, made.since(), checked);
     health.write(directory)?;
