@@ -103,7 +103,7 @@ fn the_modes_come_back_after_a_signal_and_an_error() -> Result<()> {
     Ok(())
 }
 
-/// Not a signal to rbox alone: the terminal itself goes, with what is read from it and written to it.
+/// The terminal itself goes: whoever leads its session is hung up, and rbox finds that there is nothing to be read.
 #[test]
 fn a_run_outlives_its_terminal() -> Result<()> {
     let (rbox, name) = Rbox::with_small_image()?;
@@ -113,7 +113,11 @@ fn a_run_outlives_its_terminal() -> Result<()> {
     };
     let run = rbox.command(["run", "--rm", "-it", "--name", "box", &name, "sh", "-c", "echo ready; cat; exit 9"]);
     let mut on_terminal = Command::new("setsid");
-    on_terminal.arg("--ctty").arg(run.get_program()).args(run.get_args()).env_clear();
+    on_terminal
+        .args(["--ctty", "sh", "-c", "trap '' HUP; \"$@\"; exit", "sh"])
+        .arg(run.get_program())
+        .args(run.get_args())
+        .env_clear();
     on_terminal.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let end = || slave.try_clone().map(Stdio::from);
     let mut child = on_terminal.stdin(end()?).stdout(end()?).stderr(end()?).spawn()?;
