@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use rbox_sys::clone::Namespaces;
 use rbox_sys::mount::{self, Propagation};
 use rbox_sys::socket::Channel;
-use rbox_sys::{caps, exec, fd};
+use rbox_sys::{caps, exec, fd, process};
 
 use crate::early::Early;
 use crate::error::{During, Failure};
@@ -64,6 +64,9 @@ pub(crate) fn run(
     }
     words.push(wanted.bits().to_string());
     words.extend(joins.hand_on().during(|| "hand a namespace to init")?);
+    // The program that comes has this from the one before it, for a moment; and if that was undumpable, as a monitor is, then
+    // for that moment /proc/<pid> would be root's, where the launcher is about to write the maps.
+    process::set_dumpable().during(|| "show itself to the launcher")?;
     let argv: Vec<CString> = words.into_iter().filter_map(|word| CString::new(word).ok()).collect();
     let error = exec::execve_fd(exe.as_fd(), &argv, &[]);
     Err(Failure::new("execute init", &error))

@@ -29,6 +29,11 @@ pub fn signal_at_parent_death(signal: Signal) -> io::Result<()> {
     errno::check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal.number(), 0, 0, 0) })
 }
 
+/// Takes back [`set_undumpable`], also where it was the parent's.
+pub fn set_dumpable() -> io::Result<()> {
+    Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)?)
+}
+
 /// Hides /proc/self from processes of the same user (PR_SET_DUMPABLE), until the next execve(2).
 pub fn set_undumpable() -> io::Result<()> {
     Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?)
