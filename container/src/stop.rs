@@ -49,10 +49,10 @@ impl Engine {
         self.start(entry.id.as_str())
     }
 
-    /// The ids of those that run.
+    /// The names of those that run.
     pub fn running(&self) -> Result<Vec<String>, Error> {
         let running = self.store.containers()?.into_iter().filter(|entry| entry.running);
-        Ok(running.map(|entry| entry.id.to_string()).collect())
+        Ok(running.map(|entry| entry.name.to_string()).collect())
     }
 
     /// As [`stop`](Self::stop), of one that runs.
@@ -97,10 +97,8 @@ impl Engine {
         let until = Instant::now() + SUPERVISOR;
         let mut pause = Duration::from_millis(1);
         loop {
-            match self.store.find_container(entry.id.as_str()) {
-                Ok(now) if now.running => {}
-                // It has been removed, as it was to be.
-                _ => return Ok(()),
+            if !self.store.has_owner(entry)? {
+                return Ok(());
             }
             if Instant::now() >= until {
                 return Err(Error::StillRunning(entry.name.clone()));

@@ -123,6 +123,15 @@ impl Store {
         self.entry(name, id)?.ok_or_else(none)
     }
 
+    /// Whether a container has an owner now; one whose directory is gone has none.
+    pub fn has_owner(&self, entry: &ContainerEntry) -> Result<bool> {
+        let path = entry.path.join(LOCK);
+        match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            file => Ok(!flock::try_lock(file.at("open", &path)?, Mode::Shared).at("lock", &path)?),
+        }
+    }
+
     /// Waits until a container has no owner any more: until it has ended, and what its owner wrote down of that is there.
     /// Its directory may be gone then.
     pub fn wait_for_owner(&self, entry: &ContainerEntry) -> Result<()> {

@@ -18,6 +18,10 @@ use crate::bench_start::contender;
 use crate::stage::Disk;
 use crate::{build, setup};
 
+/// How many containers each starts, if nothing else is said: both take a session keyring for each, and a user may have 200
+/// (kernel.keys.maxkeys).
+pub(crate) const CONTAINERS: usize = 90;
+
 /// How many stored containers the list is of.
 const STORED: usize = 1000;
 
@@ -26,7 +30,7 @@ pub(crate) fn run(runs: usize) -> Result<()> {
     setup::all()?;
     alpine::layout()?;
     build::release()?;
-    on_stage("__bench-life", runs, Disk::Ext4("2G"))
+    on_stage("__bench-life", runs, Disk::Ext4("8G"))
 }
 
 /// The benchmark itself.

@@ -55,7 +55,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["test", ref rest @ ..] => test::run(rest),
         ["bench", "start"] => bench_start::run(60),
         ["bench", "start", runs] => bench_start::run(runs.parse()?),
-        ["bench", "life"] => bench_life::run(100),
+        ["bench", "life"] => bench_life::run(bench_life::CONTAINERS),
         ["bench", "life", runs] => bench_life::run(runs.parse()?),
         ["bench", "oci"] => bench_oci::run(50),
         ["bench", "oci", runs] => bench_oci::run(runs.parse()?),
