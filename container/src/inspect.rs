@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::containers::{ContainerStatus, ContainerSummary};
+use crate::logs::LogOptions;
 use crate::{Engine, Error};
 
 /// What is looked for.
@@ -102,7 +103,10 @@ impl Engine {
                 "CapAdd": made.map(|made| &made.security.cap_add),
                 "CapDrop": made.map(|made| &made.security.cap_drop),
                 "SecurityOpt": made.map(|made| &made.security.options),
+                "RestartPolicy": made.map(|made| made.restart.document()),
+                "LogConfig": made.and_then(|made| made.log.as_ref()).map(LogOptions::document),
             },
+            "RestartCount": made.map_or(0, |made| made.restarts),
         });
         if let Some(health) = &container.health {
             // Docker's name and Podman's.

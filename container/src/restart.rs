@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rbox_types::Exit;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// When a container's monitor starts the workload again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -30,6 +31,17 @@ impl RestartPolicy {
             Self::OnFailure(limit) => exit != Exit::Code(0) && limit.is_none_or(|limit| restarts < limit),
             Self::Always | Self::UnlessStopped => true,
         }
+    }
+}
+
+impl RestartPolicy {
+    /// As Docker's and Podman's `inspect` show it.
+    pub(crate) fn document(self) -> Value {
+        let (name, limit) = match self {
+            Self::OnFailure(limit) => ("on-failure".into(), limit.unwrap_or(0)),
+            other => (other.to_string(), 0),
+        };
+        json!({ "Name": name, "MaximumRetryCount": limit })
     }
 }
 

@@ -95,6 +95,9 @@ fn it_is_started_again_by_its_policy() -> Result<()> {
     let failing = Detached::start(&rbox, &image, "failing", &["--restart", "on-failure:2"], "echo life; exit 4");
     until(|| failing.logs(), |logs| logs == "life\nlife\nlife\n");
     until(|| failing.status(), |status| status == "exited");
+    assert_eq!(failing.inspect(&["RestartCount"]), 2);
+    assert_eq!(failing.inspect(&["HostConfig", "RestartPolicy", "MaximumRetryCount"]), 2);
+    assert_eq!(failing.inspect(&["HostConfig", "LogConfig", "Type"]), "k8s-file");
     let good = Detached::start(&rbox, &image, "good", &["--restart", "on-failure"], "echo life");
     until(|| good.status(), |status| status == "exited");
     assert_eq!(good.logs(), "life\n");

@@ -1,9 +1,11 @@
 //! `--log-driver` and `--log-opt`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::format::Format;
 
@@ -72,6 +74,14 @@ impl Default for LogOptions {
 }
 
 impl LogOptions {
+    /// As Docker's `inspect` shows it.
+    pub(crate) fn document(&self) -> Value {
+        let size = self.max_size.map(|size| ("max-size", size.to_string()));
+        let files = (self.max_file > 1).then(|| ("max-file", self.max_file.to_string()));
+        let config: BTreeMap<_, _> = size.into_iter().chain(files).collect();
+        json!({ "Type": self.driver.name(), "Config": config })
+    }
+
     /// A reader holds all files open at once, and 1024 descriptors are what a process has as a rule.
     pub const MOST_FILES: u32 = 500;
 
