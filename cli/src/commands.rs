@@ -39,6 +39,7 @@ use rbox_container::Engine;
 
 use crate::args::{Args, Command};
 use crate::failure::Failure;
+use crate::output;
 
 /// Carries out a command; gives the exit status.
 pub(crate) fn act(args: Args) -> Result<u8, Failure> {
@@ -97,8 +98,7 @@ fn each_at_once(names: Vec<String>, act: impl Fn(&str) -> Result<(), Failure> + 
     let mut results = results.into_iter();
     each(names, |name| {
         results.next().unwrap_or(Ok(()))?;
-        println!("{name}");
-        Ok(())
+        Ok(output::line(name)?)
     })
 }
 

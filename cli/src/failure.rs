@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use rbox_container::Error;
+use rbox_container::{Error, with_causes};
 use rbox_types::Exit;
 
 /// What failed, for people, and the exit status.
@@ -39,13 +39,13 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { hint: error.hint(), status: error.status(), message: with_causes(&error) }
+        Self { hint: error.hint(), status: error.status(), message: without_error_numbers(&with_causes(&error)) }
     }
 }
 
 impl From<rbox_runtime::oci::Error> for Failure {
     fn from(error: rbox_runtime::oci::Error) -> Self {
-        Self { hint: error.hint(), status: Exit::RBOX_FAILED, message: with_causes(&error) }
+        Self { hint: error.hint(), status: Exit::RBOX_FAILED, message: without_error_numbers(&with_causes(&error)) }
     }
 }
 
@@ -53,21 +53,6 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        // Errors that wrap others often say the same again.
-        if !message.ends_with(&text) {
-            message.push_str(": ");
-            message.push_str(&text);
-        }
-        cause = error.source();
-    }
-    without_error_numbers(&message)
 }
 
 /// Rust adds the number to the system's words, which says nothing more to a person.

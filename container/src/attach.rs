@@ -4,13 +4,12 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 
-use rbox_runtime::ProcessId;
 use rbox_store::ContainerEntry;
 use rbox_sys::clone::signal_pidfd;
 use rbox_sys::poll::{self, Interest};
 use rbox_sys::signal::{Signal, SignalFd};
 use rbox_sys::socket::Channel;
-use rbox_sys::tty::{self, Leave, RawMode};
+use rbox_sys::tty;
 use rbox_types::Exit;
 
 use crate::attach_frames::{Frame, LONGEST};
@@ -58,7 +57,7 @@ impl Engine {
     pub(crate) fn stay_attached(&self, client: Client, attachment: &Attachment) -> Result<Attached, Error> {
         let entry = client.entry.clone();
         let made = Made::read(&entry.path).map_err(Error::io("read the records in", entry.path.display()))?;
-        let attached = client.serve(attachment)?;
+        let attached = client.serve(attachment, made.as_ref().is_some_and(|made| made.tty))?;
         if matches!(attached, Attached::Ended(_)) && made.is_none_or(|made| made.restart == RestartPolicy::No) {
             // The next command finds the end written down, or the container gone.
             self.store.wait_for_owner(&entry)?;
@@ -85,10 +84,8 @@ impl Client {
         }
     }
 
-    fn serve(self, attachment: &Attachment) -> Result<Attached, Error> {
+    fn serve(self, attachment: &Attachment, tty: bool) -> Result<Attached, Error> {
         let failed = || Error::io("stay attached to", self.entry.name.as_str());
-        let made = Made::read(&self.entry.path).map_err(failed())?;
-        let tty = made.as_ref().is_some_and(|made| made.tty);
         let signals = SignalFd::of_forwarded().map_err(failed())?;
         let terminal = if tty { Some(Terminal::of_caller()?) } else { None };
         let exit = self.exchange(attachment, &signals, terminal.as_ref()).map_err(failed())?;
@@ -104,13 +101,9 @@ impl Client {
     }
 
     fn exchange(&self, attachment: &Attachment, signals: &SignalFd, terminal: Option<&Terminal>) -> io::Result<Heard> {
-        let (stdin, stdout) = (io::stdin(), io::stdout());
+        let stdin = io::stdin();
         let at_terminal = terminal.is_some() && tty::is_terminal(stdin.as_fd());
-        let _raw = match terminal {
-            Some(_) if attachment.input && at_terminal => Some(RawMode::enter(stdin.as_fd(), Leave::Everything)?),
-            Some(_) if tty::is_terminal(stdout.as_fd()) => Some(RawMode::enter(stdout.as_fd(), Leave::Output)?),
-            _ => None,
-        };
+        let _raw = terminal.map(|terminal| terminal.enter_raw(attachment.input)).transpose()?;
         self.tell_size(terminal);
         // What comes from a file or a pipe, nobody types.
         let typed_keys = if terminal.is_some() { &attachment.detach_keys } else { &DetachKeys::NONE };
@@ -202,11 +195,8 @@ impl Client {
     }
 
     fn signal(&self, signal: Signal) -> io::Result<()> {
-        let first = Made::read(&self.entry.path)?.and_then(|made| made.first_process());
-        match first.map(ProcessId::open).transpose()?.flatten() {
-            Some(first) => signal_pidfd(&first, signal),
-            None => Ok(()),
-        }
+        let first = Made::read(&self.entry.path)?.map(|made| made.open_first_process()).transpose()?.flatten();
+        first.map_or(Ok(()), |first| signal_pidfd(&first, signal))
     }
 
     fn tell_size(&self, terminal: Option<&Terminal>) {

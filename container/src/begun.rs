@@ -6,6 +6,7 @@ use rbox_runtime::ProcessId;
 use rbox_store::{ContainerEntry, Store};
 
 use crate::Error;
+use crate::beside::Container;
 use crate::record::{Filter, Made};
 
 /// The container, its first process by number and pidfd, and what its record says.
@@ -33,5 +34,11 @@ impl Begun {
         let pidfd = pidfd.ok_or_else(not_running)?;
         let filter = joining.filter.clone();
         Ok(Self { entry, made, filter, first, pidfd })
+    }
+
+    /// As whoever comes into it knows it.
+    pub(crate) fn container(&self) -> Container<'_> {
+        let Self { entry, made, filter, first, .. } = self;
+        Container { id: &entry.id, name: &entry.name, made, filter, first: first.pid }
     }
 }

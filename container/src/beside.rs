@@ -4,7 +4,7 @@
 //! container's first one, the container's record tells, and the kernel, by that process's pidfd.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rbox_runtime::trace::Trace;
 use rbox_runtime::{Launch, NamespacePlan, Running, Streams, Subject, Workload, cgroup};
@@ -39,7 +39,8 @@ pub(crate) struct Beside<'a> {
 
 impl<'a> Beside<'a> {
     /// Joins the container whose first process has this pidfd.
-    pub(crate) fn begin(container: Container<'a>, pidfd: OwnedFd) -> Result<Self, Error> {
+    pub(crate) fn begin(container: Container<'a>, pidfd: BorrowedFd<'_>) -> Result<Self, Error> {
+        let pidfd = pidfd.try_clone_to_owned().map_err(Error::io("join", container.name))?;
         let settings = &container.made.settings;
         let made_for_it = NamespacePlan::of(&Shared::recorded(&settings.sharing).namespaces())?;
         let on_host = OnHost::of_record(settings)?;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use rbox_image::Image;
 use rbox_runtime::seccomp::KernelVersion;
-use rbox_store::{ContainerDir, ContainerRefs};
-use rbox_types::{ChainId, ContainerId, ContainerName};
+use rbox_store::{ContainerDir, ContainerRefs, Event};
+use rbox_types::{ContainerId, ContainerName, Digest};
 
 use crate::etc_files::etc_files;
 use crate::host_devices::host_devices;
@@ -20,9 +20,11 @@ use crate::root::{OverlayRoot, Wanted};
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::volume::Volume;
-use crate::{Engine, Error, names, outside};
+use crate::{Engine, Error, events, names, outside};
 
-/// The overlay's own directory in a container's.
+/// What the workload has written, in a container's directory.
+pub(crate) const UPPER: &str = "upper";
+/// The overlay's own directory there.
 pub(crate) const WORK: &str = "work";
 
 /// All that is known of a container before it has a directory.
@@ -32,8 +34,8 @@ pub(crate) struct Draft {
     pub(crate) planned: RunPlan,
     hostname: String,
     volumes: Vec<Volume>,
-    image: Image,
-    chain: Vec<ChainId>,
+    image_id: Digest,
+    refs: ContainerRefs,
     settings: Settings,
 }
 
@@ -73,15 +75,17 @@ impl Draft {
             return Err(Error::NothingDenies);
         }
         let settings = outside::recorded(request, &image, shared)?;
-        let chain = image.layers.iter().map(|layer| layer.chain_id).collect();
-        Ok(Self { id, name, planned, hostname, volumes, image, chain, settings })
+        let refs = ContainerRefs {
+            manifest: image.manifest,
+            map_key: engine.identity.maps.key(),
+            layers: image.layers.iter().map(|layer| layer.chain_id).collect(),
+        };
+        Ok(Self { id, name, planned, hostname, volumes, image_id: image.config_digest, refs, settings })
     }
 
     /// Makes its directory, which reserves its name.
     pub(crate) fn make(&self, engine: &Engine, request: &RunRequest) -> Result<ContainerDir, Error> {
-        let map_key = engine.identity.maps.key();
-        let refs = ContainerRefs { manifest: self.image.manifest, map_key, layers: self.chain.clone() };
-        let directory = engine.store.create_container(&self.id, &self.name, &refs)?;
+        let directory = engine.store.create_container(&self.id, &self.name, &self.refs)?;
         match outside::write_cid_file(&request.settings, &self.id) {
             Ok(()) => Ok(directory),
             Err(error) => {
@@ -98,13 +102,13 @@ impl Draft {
         request: &RunRequest,
         directory: &ContainerDir,
     ) -> Result<OverlayRoot, Error> {
-        let key = engine.identity.maps.key();
-        let mut lowers = Vec::with_capacity(self.chain.len());
-        for id in self.chain.iter().rev() {
-            let layer = engine.store.layer(&key, *id)?.ok_or(Error::LayerGone(*id))?;
+        let ContainerRefs { map_key, layers, .. } = &self.refs;
+        let mut lowers = Vec::with_capacity(layers.len());
+        for id in layers.iter().rev() {
+            let layer = engine.store.layer(map_key, *id)?.ok_or(Error::LayerGone(*id))?;
             lowers.push(layer.fs());
         }
-        let [upper, work] = ["upper", WORK].map(|name| directory.path().join(name));
+        let [upper, work] = [UPPER, WORK].map(|name| directory.path().join(name));
         for path in [&upper, &work] {
             fs::create_dir(path).map_err(Error::io("create", path.display()))?;
             if let Some((uid, gid)) = engine.identity.foreign_root() {
@@ -115,6 +119,11 @@ impl Draft {
         let files = etc_files(&self.hostname, self.name.as_str(), &request.settings.resolver);
         let context = self.planned.spec.linux().as_ref().and_then(|linux| linux.mount_label().clone());
         Ok(OverlayRoot { lowers, upper, work, volatile: request.rm, context, wanted: Wanted::of(&self.planned), files })
+    }
+
+    /// Something that happened to it.
+    pub(crate) fn happened(&self, action: &str, request: &RunRequest) -> Event {
+        events::of_container(action, &self.id, &self.name, Some(&request.image))
     }
 
     /// What is to be written down of it.
@@ -131,7 +140,7 @@ impl Draft {
             log: None,
             settings: self.settings.clone(),
             image: request.image.clone(),
-            image_id: self.image.config_digest,
+            image_id: self.image_id,
             args: process.args().clone().unwrap_or_default(),
             env: process.env().clone().unwrap_or_default(),
             cwd: process.cwd().display().to_string(),

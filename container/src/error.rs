@@ -146,22 +146,6 @@ impl Error {
         move |source| Self::Io { operation, on: on.to_string(), source }
     }
 
-    /// What went wrong and why, in one line.
-    pub(crate) fn with_causes(&self) -> String {
-        let mut message = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            let text = error.to_string();
-            // Errors that wrap others often say the same again.
-            if !message.ends_with(&text) {
-                message.push_str(": ");
-                message.push_str(&text);
-            }
-            cause = error.source();
-        }
-        message
-    }
-
     /// Whether the thing asked for is not there.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NoSuchImage(_) | Self::Nothing(_) | Self::Store(rbox_store::Error::NoContainer(_)))
@@ -203,4 +187,20 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// What went wrong and why, in one line.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Errors that wrap others often say the same again.
+        if !message.ends_with(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
+        cause = error.source();
+    }
+    message
 }

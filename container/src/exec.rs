@@ -1,5 +1,6 @@
 //! `rbox exec`: one more process in a container that runs.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use rbox_runtime::Streams;
@@ -7,7 +8,7 @@ use rbox_sys::signal::SignalFd;
 use rbox_types::Exit;
 
 use crate::begun::Begun;
-use crate::beside::{Beside, Container};
+use crate::beside::Beside;
 use crate::engine::open_store;
 use crate::request::ExecRequest;
 use crate::supervise::{Supervised, Terminal, supervise_until};
@@ -17,10 +18,10 @@ use crate::{Error, events, held, pause};
 /// itself has ended well as far as its caller is concerned.
 pub fn exec(root: Option<PathBuf>, request: &ExecRequest) -> Result<Exit, Error> {
     let store = open_store(root)?;
-    let Begun { entry, made, filter, first, pidfd } = Begun::find(&store, &request.container)?;
-    let going = pause::keep_going(&entry, &made)?;
-    let container = Container { id: &entry.id, name: &entry.name, made: &made, filter: &filter, first: first.pid };
-    let beside = Beside::begin(container, pidfd)?;
+    let begun = Begun::find(&store, &request.container)?;
+    let Begun { entry, made, pidfd, .. } = &begun;
+    let going = pause::keep_going(entry, made)?;
+    let beside = Beside::begin(begun.container(), pidfd.as_fd())?;
     let terminal = if request.tty { Some(Terminal::of_caller()?) } else { None };
     let signals = SignalFd::of_forwarded().map_err(Error::io("block", "signals"))?;
     let streams = match (request.detach, request.interactive) {

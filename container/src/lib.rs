@@ -67,7 +67,7 @@ pub use denied::{Denials, Denied};
 pub use detach_keys::DetachKeys;
 pub use doctor::doctor;
 pub use engine::{Engine, Info};
-pub use error::Error;
+pub use error::{Error, with_causes};
 pub use exec::exec;
 pub use health::{Checked, Health, HealthStatus, check_health};
 pub use image_list::{ImageOrder, ImageQuery};

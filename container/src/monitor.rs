@@ -30,7 +30,7 @@ mod streams;
 mod words;
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -54,7 +54,7 @@ use crate::logs::LogWriter;
 use crate::record::{Finished, Made, Record};
 use crate::restart::BackOff;
 use crate::start::{ATTACH, STOPPED, Startable};
-use crate::{Error, events};
+use crate::{Error, events, with_causes};
 
 /// As lists of processes show it.
 const NAME: &std::ffi::CStr = c"rbox-monitor";
@@ -87,12 +87,6 @@ struct Monitor {
     stopping: bool,
 }
 
-/// How a life of the workload went.
-struct Life {
-    exit: Exit,
-    length: Duration,
-}
-
 impl Monitor {
     fn begin(channel: &Channel, lock: OwnedFd) -> Result<Self, ()> {
         let begun = Self::prepare(channel, lock);
@@ -122,7 +116,7 @@ impl Monitor {
         // The one of a monitor that was killed.
         let _ = fs::remove_file(path.join(ATTACH));
         let opened = dir::open(path).map_err(on_socket())?;
-        let socket = Channel::listen(std::os::fd::AsFd::as_fd(&opened), ATTACH).map_err(on_socket())?;
+        let socket = Channel::listen(opened.as_fd(), ATTACH).map_err(on_socket())?;
         let clients = Clients::of(socket).map_err(on_socket())?;
         let options = made.log.clone().unwrap_or_default();
         let log = LogWriter::open(path, &options, Timestamp::now());
@@ -157,7 +151,7 @@ impl Monitor {
             let failed = ended.as_ref().err().map(failure);
             let exit = ended.unwrap_or_else(|error| Exit::Code(error.status()));
             self.write_end(exit);
-            let life = Life { exit, length: began.elapsed() };
+            let length = began.elapsed();
             if let Some(failure) = failed
                 && let Some(starter) = starter.take()
             {
@@ -166,7 +160,7 @@ impl Monitor {
                 let _ = say(&starter, &Heard::Failed(failure));
                 return Err(());
             }
-            if !self.begins_again(&life) {
+            if !self.begins_again(exit, length) {
                 self.end();
                 return Ok(());
             }
@@ -174,13 +168,13 @@ impl Monitor {
         }
     }
 
-    /// Waits until the workload is to be started once more; false if it is not.
-    fn begins_again(&mut self, life: &Life) -> bool {
+    /// Waits until the workload, whose last life was that long, is to be started once more; false if it is not.
+    fn begins_again(&mut self, exit: Exit, length: Duration) -> bool {
         let stopped = self.directory.path().join(STOPPED);
-        if !self.made.restart.restarts(life.exit, self.made.restarts) {
+        if !self.made.restart.restarts(exit, self.made.restarts) {
             return false;
         }
-        let until = Instant::now() + self.back_off.after(life.length);
+        let until = Instant::now() + self.back_off.after(length);
         loop {
             // Who stops a container says so first, and then to the monitor.
             if self.stopping || stopped.exists() {
@@ -190,7 +184,7 @@ impl Monitor {
             if left.is_zero() {
                 return true;
             }
-            let mut waited = vec![(std::os::fd::AsFd::as_fd(&self.signals), Interest::Read)];
+            let mut waited = vec![(self.signals.as_fd(), Interest::Read)];
             waited.extend(self.clients.interests(true));
             let Ok(ready) = poll::wait_all(&waited, Some(left)) else {
                 thread::sleep(left);
@@ -238,5 +232,5 @@ impl Monitor {
 }
 
 fn failure(error: &Error) -> StartFailure {
-    StartFailure { message: error.with_causes(), hint: error.hint(), status: error.status() }
+    StartFailure { message: with_causes(error), hint: error.hint(), status: error.status() }
 }

@@ -5,6 +5,7 @@ use std::io;
 use rbox_types::{ContainerId, Reference};
 
 use crate::containers::ContainerSummary;
+use crate::draft::UPPER;
 use crate::image_list::ImageQuery;
 use crate::list::{ContainerFilters, ContainerQuery};
 use crate::{ContainerStatus, Engine, Error, files};
@@ -71,7 +72,7 @@ impl Engine {
 
     /// The bytes that a container has written to its root filesystem.
     pub fn written_size(&self, container: &ContainerSummary) -> Result<u64, Error> {
-        let upper = self.store.container_path(&container.id).join("upper");
+        let upper = self.store.container_path(&container.id).join(UPPER);
         match files::tree_size(&self.identity, &upper) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
             size => size.map_err(Error::io("measure", upper.display())),

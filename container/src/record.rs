@@ -20,6 +20,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 use std::{fs, io};
@@ -173,6 +174,11 @@ impl Made {
     pub(crate) fn first_process(&self) -> Option<ProcessId> {
         let joining = self.joining.as_ref()?;
         Some(ProcessId { pid: self.pid, started: joining.started })
+    }
+
+    /// A descriptor of the first process, if it lives.
+    pub(crate) fn open_first_process(&self) -> io::Result<Option<OwnedFd>> {
+        Ok(self.first_process().map(ProcessId::open).transpose()?.flatten())
     }
 
     /// The record, and whether the workload has begun. Before that there is no container to join, but the half-made

@@ -32,9 +32,7 @@ impl RestartPolicy {
             Self::Always | Self::UnlessStopped => true,
         }
     }
-}
 
-impl RestartPolicy {
     /// As Docker's and Podman's `inspect` show it.
     pub(crate) fn document(self) -> Value {
         let (name, limit) = match self {

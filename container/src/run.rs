@@ -107,16 +107,14 @@ impl Engine {
                 flock::lock(file, Mode::Exclusive).map_err(record_error(&directory))?;
             }
             // Here and not earlier: while the workload begins there is time.
-            let happened = |action| events::of_container(action, &draft.id, &draft.name, Some(&request.image));
-            events::note(&self.store, &[happened("create"), happened("start")]);
+            events::note(&self.store, &["create", "start"].map(|action| draft.happened(action, request)));
             let exit = supervise(running, &signals, terminal, request.interactive, &mut || siblings.invite())?;
             trace.mark("supervise the workload to its end");
             Ok(exit)
         };
         let ran: Result<Exit, Error> = attempt();
-        let died = events::of_container("die", &draft.id, &draft.name, Some(&request.image));
-        let died = died.with("exitCode", ran.as_ref().map_or_else(Error::status, |exit| exit.status()));
-        let happened = [died, events::of_container("remove", &draft.id, &draft.name, Some(&request.image))];
+        let status = ran.as_ref().map_or_else(Error::status, |exit| exit.status());
+        let happened = [draft.happened("die", request).with("exitCode", status), draft.happened("remove", request)];
         self.finish(request, directory, ran.as_ref().copied().map_err(Error::status))?;
         events::note(&self.store, &happened[..if request.rm { 2 } else { 1 }]);
         trace.mark(if request.rm { "remove the container" } else { "record the end" });

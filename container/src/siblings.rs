@@ -1,10 +1,14 @@
 //! Containers that run at the same time make their user namespaces below one [`Parent`], and spare its helpers.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rbox_rootless::{Identity, Kind, Offer, Parent};
 
 use crate::Engine;
+
+/// When a workload has lived this long, it is worth while to do something for those that may follow.
+pub(crate) const SETTLED_AFTER: Duration = Duration::from_millis(100);
 
 /// What a container's supervisor has of the others', and does for them.
 pub(crate) struct Siblings<'a> {

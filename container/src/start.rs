@@ -10,7 +10,7 @@ use crate::draft::Draft;
 use crate::monitor::Starting;
 use crate::plan::RunPlan;
 use crate::pull::PullOutput;
-use crate::record::{Finished, Made, Record};
+use crate::record::{Made, Record};
 use crate::request::RunRequest;
 use crate::root::OverlayRoot;
 use crate::settings::{Ipc, Settings, Sharing, Whose};
@@ -21,8 +21,6 @@ use crate::{Engine, Error, Unfit, events, worker};
 pub(crate) const ATTACH: &str = "attach";
 /// The mark that somebody has stopped the container.
 pub(crate) const STOPPED: &str = "stopped";
-/// The record of an end.
-pub(crate) const EXIT: &str = Finished::FILE;
 
 /// What a monitor needs to start the container.
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,6 +40,11 @@ impl Record for Startable {
 }
 
 impl Startable {
+    /// Whether a container can be started at all.
+    pub(crate) fn is_there(entry: &ContainerEntry) -> bool {
+        entry.path.join(Self::FILE).exists()
+    }
+
     /// An init that stays must be one that others can join.
     pub(crate) fn init(&self) -> Init {
         Init { always_executed: self.reaper, ..worker::INIT }
@@ -70,7 +73,7 @@ impl Engine {
         output: &dyn PullOutput,
     ) -> Result<(ContainerId, Attached), Error> {
         let directory = self.make(request, output)?;
-        let entry = self.store.find_container(directory.id().as_str())?;
+        let entry = self.store.find_container(directory.name().as_str())?;
         let attached = self.begin_attached(&entry, directory, attachment)?;
         Ok((entry.id, attached))
     }
@@ -78,7 +81,7 @@ impl Engine {
     /// The ids of those that a monitor runs, or could run.
     pub fn startable_containers(&self, running: bool) -> Result<Vec<String>, Error> {
         let mut containers = self.store.containers()?;
-        containers.retain(|entry| entry.running == running && entry.path.join(Startable::FILE).exists());
+        containers.retain(|entry| entry.running == running && Startable::is_there(entry));
         Ok(containers.into_iter().map(|entry| entry.id.to_string()).collect())
     }
 
@@ -119,17 +122,17 @@ impl Engine {
             return Ok((entry, None));
         }
         let directory = self.store.claim_container(&entry)?;
+        if !Startable::is_there(&entry) {
+            return Err(Error::NotStartable(entry.name));
+        }
         Ok((entry, Some(directory)))
     }
 
     fn begin(&self, directory: ContainerDir, attached: bool) -> Result<Starting, Error> {
-        let read_error = || Error::io("read the records in", directory.path().display());
-        let made = Made::read(directory.path()).map_err(read_error())?;
-        if Startable::read(directory.path()).map_err(read_error())?.is_none() {
-            return Err(Error::NotStartable(directory.name().clone()));
-        }
-        let tty = made.is_some_and(|made| made.tty);
-        let size = if tty && attached { Some(Terminal::of_caller()?.size()) } else { None };
+        let path = directory.path();
+        let read = || Made::read(path).map_err(Error::io("read the records in", path.display()));
+        let has_tty = attached && read()?.is_some_and(|made| made.tty);
+        let size = if has_tty { Some(Terminal::of_caller()?.size()) } else { None };
         let starting = Starting::begin(self, directory, attached, size)?;
         if !attached {
             starting.listening()?;
@@ -150,8 +153,7 @@ impl Engine {
             let _ = directory.remove(&|path| self.remove_tree(path));
             return Err(error);
         }
-        let created = events::of_container("create", directory.id(), directory.name(), Some(&request.image));
-        events::note(&self.store, &[created]);
+        events::note(&self.store, &[draft.happened("create", request)]);
         Ok(directory)
     }
 

@@ -42,10 +42,12 @@ impl Engine {
         timeout: Option<Duration>,
     ) -> Result<ContainerId, Error> {
         let entry = self.store.find_container(name_or_id)?;
-        if !entry.path.join(Startable::FILE).exists() {
+        if !Startable::is_there(&entry) {
             return Err(Error::NotStartable(entry.name));
         }
-        self.stop(entry.id.as_str(), signal, timeout)?;
+        if entry.running {
+            self.end(&entry, signal, timeout)?;
+        }
         self.start(entry.id.as_str())
     }
 
@@ -66,8 +68,7 @@ impl Engine {
         // Before its end, so that its monitor sees why.
         mark_stopped(entry)?;
         let made = Made::read(&entry.path).map_err(failed())?;
-        let first = made.as_ref().and_then(Made::first_process);
-        let process = first.map(|first| first.open()).transpose().map_err(failed())?.flatten();
+        let process = made.as_ref().map(Made::open_first_process).transpose().map_err(failed())?.flatten();
         if let (Some(made), Some(process)) = (&made, &process) {
             let happened = |action| events::of_container(action, &entry.id, &entry.name, Some(&made.image));
             events::note(
@@ -93,7 +94,7 @@ impl Engine {
     }
 
     /// Until the container's supervisor has written down the end.
-    pub(crate) fn wait_for_supervisor(&self, entry: &ContainerEntry) -> Result<(), Error> {
+    fn wait_for_supervisor(&self, entry: &ContainerEntry) -> Result<(), Error> {
         let until = Instant::now() + SUPERVISOR;
         let mut pause = Duration::from_millis(1);
         loop {

@@ -13,19 +13,14 @@ use rbox_types::Exit;
 
 use crate::Error;
 use crate::detach_keys::{DetachKeys, Watch};
+use crate::siblings::SETTLED_AFTER;
 
 /// How long a workload may go on when the terminal that it was started from is gone.
 const GRACE_AFTER_HANGUP: Duration = Duration::from_secs(10);
 
-/// When a workload has lived this long, it is worth while to do something for those that may follow.
-const SETTLED_AFTER: Duration = Duration::from_millis(100);
-
 /// This many interrupts, and the workload is killed: pid 1 of a container ignores those that it has no handler for,
 /// and a person who presses Ctrl-C again and again means it.
 const INTERRUPTS_TO_KILL: u32 = 3;
-
-/// The end of file character of a terminal (termios(3), VEOF).
-const END_OF_FILE: u8 = 4;
 
 /// The caller's terminal, for a workload that has one of its own.
 #[derive(Debug)]
@@ -49,6 +44,19 @@ impl Terminal {
     /// Rows and columns; zeros where there is no terminal to ask.
     pub fn size(&self) -> (u16, u16) {
         self.winsize().map_or((0, 0), |size| (size.ws_row, size.ws_col))
+    }
+
+    /// Puts the caller's side in raw mode until what this gives is dropped: all of it where what is typed reaches the
+    /// workload, else what is printed alone; none where there is nothing to put.
+    pub(crate) fn enter_raw(&self, input: bool) -> io::Result<Option<RawMode>> {
+        let (stdin, stdout) = (io::stdin(), io::stdout());
+        if input && tty::is_terminal(stdin.as_fd()) {
+            RawMode::enter(stdin.as_fd(), Leave::Everything).map(Some)
+        } else if tty::is_terminal(stdout.as_fd()) {
+            RawMode::enter(stdout.as_fd(), Leave::Output).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     fn winsize(&self) -> Option<Winsize> {
@@ -136,14 +144,7 @@ impl Supervisor<'_> {
         mut input: Input<'_>,
     ) -> io::Result<Option<File>> {
         let stdin = io::stdin();
-        let stdout = io::stdout();
-        let _raw = if input.open && tty::is_terminal(stdin.as_fd()) {
-            Some(RawMode::enter(stdin.as_fd(), Leave::Everything)?)
-        } else if tty::is_terminal(stdout.as_fd()) {
-            Some(RawMode::enter(stdout.as_fd(), Leave::Output)?)
-        } else {
-            None
-        };
+        let _raw = terminal.enter_raw(input.open)?;
         let mut master = File::from(master);
         let mut output_open = true;
         loop {
@@ -255,7 +256,7 @@ impl Input<'_> {
             self.open = false;
             self.buffer = self.watch.take_held();
             // A pipe that ends says so to the workload as a person would.
-            self.buffer.push(END_OF_FILE);
+            self.buffer.push(tty::END_OF_FILE);
         } else {
             self.left = self.watch.pass(&mut self.buffer);
         }

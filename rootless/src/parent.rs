@@ -1,8 +1,8 @@
 //! A user namespace that no container is in, for the user namespaces of containers to be made below.
 //!
-//! newuidmap(1) and newgidmap(1) take longer than all else of a start. Whoever is in a user namespace with a user's ids
-//! can map them further without these helpers. So a supervisor that has lived for a while makes such a namespace and
-//! offers it to the others of its user, for as long as it lives:
+//! newuidmap(1) and newgidmap(1) take longer than all else of a start. Whoever is in a user namespace with a user's
+//! ids can map them further without these helpers. So a supervisor that has lived for a while makes such a namespace
+//! and offers it to the others of its user, for as long as it lives:
 //!
 //! ```text
 //! the user's namespace
@@ -12,10 +12,12 @@
 //!    └─ container
 //! ```
 //!
-//! A monitor, which is in a user namespace of its own, offers that one. Who starts a container below goes there itself, with
-//! that container's supervision, which changes little for it: its user is the same. No container is below another one, whose root would be the other's as well: a user namespace's creator has every
-//! capability in it only while being in its parent, and nothing of a container ever is (user_namespaces(7),
-//! "Capabilities").
+//! A monitor, which is in a user namespace of its own, offers that one. Who starts a container below goes there itself,
+//! with that container's supervision, which changes little for it: its user is the same.
+//!
+//! Containers are siblings: below one container's namespace, another's root would be under the first one's root. As
+//! siblings neither has a capability in the other, for which it would have to be in the parent, where nothing of a
+//! container ever is (user_namespaces(7), "Capabilities").
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
@@ -88,10 +90,9 @@ impl Parent {
     /// Lets others find it at `path`; none where somebody offers one there already.
     pub fn offer(self, path: &Path) -> io::Result<Option<Offer>> {
         let Some(mut lock) = lock(path)? else { return Ok(None) };
-        // The process as /proc numbers it, which the caller, in a pid namespace of its own, may not.
-        let process = fs::read_link("/proc/self")?;
+        let process = process::number_in_proc()?;
         let (number, inode) = (self.namespace.as_raw_fd(), self.namespace.metadata()?.ino());
-        let text = format!("{} {number} {inode}\n", process.display());
+        let text = format!("{process} {number} {inode}\n");
         lock.set_len(0)?;
         lock.rewind()?;
         lock.write_all(text.as_bytes())?;

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsFd;
 use std::thread;
 
 use rbox_rootless::worker;
@@ -110,10 +109,7 @@ fn close_streams(streams: Streams) -> Result<(), Failure> {
         Streams::NoInput => 0..1,
         Streams::None => 0..3,
     };
-    let null = File::options().read(true).write(true).open("/dev/null").during(|| "open /dev/null")?;
-    closed.into_iter().try_for_each(|stream| {
-        tty::replace_stdio(null.as_fd(), stream).during(|| "put /dev/null in place of the standard streams")
-    })
+    tty::replace_stdio_by_null(closed).during(|| "put /dev/null in place of the standard streams")
 }
 
 /// Makes the rest of the namespaces and what is in them.

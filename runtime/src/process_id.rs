@@ -25,8 +25,7 @@ impl ProcessId {
 
     /// This process, by the number that /proc has for it.
     pub fn of_self() -> io::Result<Self> {
-        let pid = std::fs::read_link("/proc/self")?.to_str().and_then(|number| number.parse().ok());
-        let pid = pid.ok_or(io::ErrorKind::NotFound)?;
+        let pid = process::number_in_proc()?;
         let started = process::began(pid)?.ok_or(io::ErrorKind::NotFound)?;
         Ok(Self { pid, started })
     }

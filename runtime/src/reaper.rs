@@ -1,12 +1,13 @@
 //! `--init`: init stays as the container's first process, and the workload is its child.
 //!
-//! The first process of a pid namespace is the parent of every orphan in it, which stays a zombie until it is reaped; and
-//! of the signals that it has no handler for it gets none from inside (pid_namespaces(7)). Few programs are made for that.
-//! This one does what Docker's init does: it reaps, hands every signal on to the workload, and ends as the workload ends,
-//! which ends all else in the container.
+//! The first process of a pid namespace is the parent of every orphan in it, which stays a zombie until it is reaped;
+//! and of the signals that it has no handler for it gets none from inside (pid_namespaces(7)). Few programs are made
+//! for that. This one does what Docker's init does: it reaps, hands every signal on to the workload, and ends as the
+//! workload ends, which ends all else in the container.
 //!
-//! It is under the workload's own filter, limits and AppArmor profile, has no more capabilities than the workload, holds no descriptor, and
-//! cannot be looked into: who could take it over would gain nothing. Nothing of the image is executed.
+//! It is under the workload's own filter, limits and AppArmor profile, has no more capabilities than the workload,
+//! holds no descriptor, and cannot be looked into: who could take it over would gain nothing. Nothing of the image is
+//! executed.
 
 use std::convert::Infallible;
 use std::io;
@@ -46,8 +47,8 @@ pub(crate) fn begin(alone: Alone, labels: OwnLabels, sets: &Sets) -> Result<(), 
     }
 }
 
-/// A group of its own, so that the terminal's keys reach the workload and not init as well, which would hand on the signal
-/// a second time.
+/// A group of its own, so that the terminal's keys reach the workload and not init as well, which would hand on the
+/// signal a second time.
 fn lead() -> Result<(), Failure> {
     process::new_group().during(|| "begin a process group")?;
     let stdin = io::stdin();

@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rbox_sys::mount::{self, Attributes, Filesystem};
 use rbox_sys::socket::Channel;
-use rbox_sys::tty::{self, Winsize};
-use rbox_sys::{at, beneath, dir, in_root, process};
+use rbox_sys::{at, beneath, dir, in_root, process, tty};
 
 use crate::copy_up::copy_up;
 use crate::error::{During, Failure};
@@ -241,8 +240,7 @@ fn open_terminal(root: BorrowedFd<'_>, channel: &Channel, size: (u16, u16), uid:
     let pts = in_root::open_path(root, Path::new("/dev/pts")).during(|| "open /dev/pts")?;
     let (master, slave) = tty::open_pty_at(pts.as_fd(), "ptmx").during(|| "open a pseudo-terminal")?;
     if size != (0, 0) {
-        let size = Winsize { ws_row: size.0, ws_col: size.1, ws_xpixel: 0, ws_ypixel: 0 };
-        tty::set_size(slave.as_fd(), size).during(|| "set the terminal's size")?;
+        tty::set_size(slave.as_fd(), tty::winsize(size.0, size.1)).during(|| "set the terminal's size")?;
     }
     std::os::unix::fs::fchown(&slave, Some(uid), None).during(|| "give the terminal to the workload's user")?;
     Report::Console.send(channel, Some(master.as_fd())).during(|| "hand the terminal to the supervisor")?;

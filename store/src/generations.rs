@@ -7,9 +7,9 @@
 //! ```
 //!
 //! Files change their names and nothing else, and a name's number only grows: so whoever looks from the newest to the
-//! oldest, and knows files by their inode, finds each that is there all the time, however often they are renamed meanwhile. In which order they are is certain only if
-//! the newest one has its number still when the others are known.
-//! While they are, and after a crash in between, one number may be free.
+//! oldest, and knows files by their inode, finds each that is there all the time, however often they are renamed
+//! meanwhile. In which order they are is certain only if the newest one has its number still when the others are known.
+//! While files are renamed, and after a crash in between, one number may be free.
 
 use std::fs::{self, File};
 use std::io;

@@ -121,10 +121,15 @@ pub fn exit_at_once(status: u8) -> ! {
     unsafe { libc::_exit(status.into()) }
 }
 
+/// This process by the number that /proc has for it, which may be of an outer pid namespace.
+pub fn number_in_proc() -> io::Result<u32> {
+    let number = std::fs::read_link("/proc/self")?.to_str().and_then(|number| number.parse().ok());
+    number.ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
 /// Whether /proc is of another pid namespace than this process's, and has other numbers than the kernel takes from it.
 pub fn proc_numbers_otherwise() -> bool {
-    let number = std::fs::read_link("/proc/self").ok().and_then(|number| number.to_str()?.parse().ok());
-    number != Some(std::process::id())
+    number_in_proc().ok() != Some(std::process::id())
 }
 
 /// Sends a signal to the process of this number, which must be a child that this process has not reaped: only so does

@@ -1,13 +1,18 @@
 //! Terminals and pseudo-terminals: termios(3), pty(7), ioctl_tty(2).
 #![allow(unsafe_code)]
 
+use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use rustix::pty::OpenptFlags;
 use rustix::termios::{OptionalActions, OutputModes, Termios};
 
 pub use rustix::termios::Winsize;
+
+/// The end of file character of a terminal (termios(3), VEOF).
+pub const END_OF_FILE: u8 = 4;
 
 /// Whether this is a terminal.
 pub fn is_terminal(fd: BorrowedFd<'_>) -> bool {
@@ -87,6 +92,12 @@ pub fn take_as_controlling(slave: BorrowedFd<'_>) -> io::Result<()> {
 /// blocked, since until then the group is in the background (tcsetpgrp(3)).
 pub fn become_foreground(terminal: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::termios::tcsetpgrp(terminal, rustix::process::getpgrp())?)
+}
+
+/// Puts /dev/null in the places of these standard streams, inherited over execve(2).
+pub fn replace_stdio_by_null(places: Range<i32>) -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    places.into_iter().try_for_each(|place| replace_stdio(null.as_fd(), place))
 }
 
 /// Puts `fd` in the place of standard input (0), output (1) or error (2), inherited over execve(2).

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
-use rbox_sys::tty::{self, Winsize};
+use rbox_sys::tty;
 
 use crate::command::shown;
 use crate::running::Running;
@@ -24,7 +24,7 @@ impl Terminal {
     pub fn start(command: &Command, rows: u16, columns: u16) -> Result<Self> {
         let dev = File::open("/dev")?;
         let (master, slave) = tty::open_pty_at(dev.as_fd(), "ptmx").context("cannot make a terminal")?;
-        tty::set_size(master.as_fd(), size(rows, columns))?;
+        tty::set_size(master.as_fd(), tty::winsize(rows, columns))?;
 
         // setsid(1) makes its stdin the controlling terminal and then becomes the program.
         let mut on_terminal = Command::new("setsid");
@@ -54,7 +54,7 @@ impl Terminal {
 
     /// Changes the terminal's size; the program gets SIGWINCH.
     pub fn resize(&self, rows: u16, columns: u16) -> Result<()> {
-        Ok(tty::set_size(self.master.as_fd(), size(rows, columns))?)
+        Ok(tty::set_size(self.master.as_fd(), tty::winsize(rows, columns))?)
     }
 
     /// The terminal's modes, in stty(1)'s form for programs.
@@ -83,10 +83,6 @@ fn modes(slave: &OwnedFd) -> Result<String> {
     stty.arg("-g").stdin(Stdio::from(slave.try_clone()?));
     let output = stty.output().context("cannot start stty")?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-fn size(rows: u16, columns: u16) -> Winsize {
-    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
 }
 
 #[cfg(test)]

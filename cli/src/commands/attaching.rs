@@ -1,10 +1,11 @@
-//! How `rbox run` stays with what it runs.
+//! How one stays with what runs, and leaves it.
 
 use std::str::FromStr;
 
 use clap::Args;
 use rbox_container::{Attachment, DetachKeys, RunRequest};
 
+/// Of `rbox run`.
 #[derive(Debug, Args)]
 pub(super) struct Attaching {
     /// Stay attached to stdin, stdout or stderr, and to no other than those that are named; without an output the id is
@@ -12,6 +13,13 @@ pub(super) struct Attaching {
     #[arg(short, long, value_name = "STREAM", value_delimiter = ',', conflicts_with = "detach")]
     attach: Vec<Stream>,
 
+    #[command(flatten)]
+    leaving: Leaving,
+}
+
+/// Of all that attach.
+#[derive(Debug, Args)]
+pub(super) struct Leaving {
     /// Hand on signals; in a terminal (-t), the terminal makes them
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     sig_proxy: bool,
@@ -46,17 +54,21 @@ impl FromStr for Stream {
 impl Attaching {
     /// Whether only a monitor can do what is asked for.
     pub(super) fn needs_monitor(&self) -> bool {
-        !self.attach.is_empty() || !self.sig_proxy || self.detach_keys.as_ref().is_some_and(|keys| !keys.is_none())
+        let Leaving { sig_proxy, detach_keys } = &self.leaving;
+        !self.attach.is_empty() || !sig_proxy || detach_keys.as_ref().is_some_and(|keys| !keys.is_none())
     }
 
     /// How the container of this request is attached to.
     pub(super) fn attachment(self, request: &RunRequest) -> Attachment {
         let wanted = |stream| self.attach.is_empty() || self.attach.contains(&stream);
-        Attachment {
-            input: request.interactive && wanted(Stream::In),
-            outputs: [wanted(Stream::Out), wanted(Stream::Error)],
-            signals: self.sig_proxy,
-            detach_keys: self.detach_keys.unwrap_or_default(),
-        }
+        let (input, outputs) = (wanted(Stream::In), [wanted(Stream::Out), wanted(Stream::Error)]);
+        self.leaving.attachment(request.interactive && input, outputs)
+    }
+}
+
+impl Leaving {
+    /// With these streams.
+    pub(super) fn attachment(self, input: bool, outputs: [bool; 2]) -> Attachment {
+        Attachment { input, outputs, signals: self.sig_proxy, detach_keys: self.detach_keys.unwrap_or_default() }
     }
 }

@@ -16,7 +16,6 @@ impl Create {
     pub(crate) fn act(self, engine: &Engine) -> Result<(), Failure> {
         let request = self.making.request()?;
         let id = crate::progress::with_output(false, |output| engine.create(&request, output))?;
-        println!("{id}");
-        Ok(())
+        Ok(crate::output::line(id.as_str())?)
     }
 }

@@ -30,7 +30,7 @@ impl Healthcheck {
         let Verb::Run(Container { name }) = self.verb;
         let is_well = rbox_container::check_health(root, &name)?;
         if !is_well {
-            println!("unhealthy");
+            crate::output::line("unhealthy")?;
         }
         Ok(u8::from(!is_well))
     }

@@ -38,6 +38,6 @@ impl Kill {
     }
 }
 
-fn parse_signal(text: &str) -> Result<Signal, &'static str> {
+pub(super) fn parse_signal(text: &str) -> Result<Signal, &'static str> {
     Signal::parse(text).ok_or("expected a signal's name or number, such as TERM, SIGTERM or 15")
 }

@@ -8,6 +8,7 @@ use crate::commands::denied;
 use crate::commands::making::Making;
 use crate::commands::start::status;
 use crate::failure::Failure;
+use crate::output;
 use crate::progress::with_output;
 
 #[derive(Debug, Args)]
@@ -44,7 +45,7 @@ impl Run {
         let request = RunRequest { explain_denied: self.explain_denied, ..self.making.request()? };
         if self.detach {
             let id = with_output(false, |output| engine.run_detached(&request, output))?;
-            println!("{id}");
+            output::line(id.as_str())?;
             return Ok(0);
         }
         // A person at a terminal can leave it, and then somebody has to be there for the container.
@@ -63,7 +64,7 @@ impl Run {
             let (id, attached) = with_output(false, |output| engine.run_attached(&request, &attachment, output))?;
             if attachment.outputs == [false; 2] {
                 // Docker's way: whoever sees nothing of it is told what it is.
-                println!("{id}");
+                output::line(id.as_str())?;
                 return Ok(0);
             }
             return Ok(status(attached));

@@ -1,10 +1,12 @@
 //! `rbox start`
 
 use clap::Args;
-use rbox_container::{Attached, Attachment, DetachKeys, Engine};
+use rbox_container::{Attached, Engine};
 
+use crate::commands::attaching::Leaving;
 use crate::commands::each;
 use crate::failure::Failure;
+use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct Start {
@@ -16,13 +18,8 @@ pub(crate) struct Start {
     #[arg(short, long)]
     interactive: bool,
 
-    /// What leaves the container to itself, typed at its terminal; empty for nothing
-    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
-    detach_keys: DetachKeys,
-
-    /// Hand on signals where attached
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
-    sig_proxy: bool,
+    #[command(flatten)]
+    leaving: Leaving,
 
     /// All that do not run and can be started
     #[arg(long, conflicts_with_all = ["attach", "interactive", "containers"])]
@@ -39,19 +36,13 @@ impl Start {
             let containers = if self.all { engine.startable_containers(false)? } else { self.containers };
             return each(containers, |container| {
                 engine.start(container)?;
-                println!("{container}");
-                Ok(())
+                Ok(output::line(container)?)
             });
         }
         let [container] = &self.containers[..] else {
             return Err(Failure::new("one can attach to one container at a time"));
         };
-        let attachment = Attachment {
-            input: self.interactive,
-            outputs: [true; 2],
-            signals: self.sig_proxy,
-            detach_keys: self.detach_keys,
-        };
+        let attachment = self.leaving.attachment(self.interactive, [true; 2]);
         Ok(status(engine.start_attached(container, &attachment)?))
     }
 }

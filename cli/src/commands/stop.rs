@@ -6,8 +6,10 @@ use clap::Args;
 use rbox_container::{Engine, Signal};
 use rbox_types::ContainerId;
 
+use crate::commands::kill::parse_signal;
 use crate::commands::{each, each_at_once};
 use crate::failure::Failure;
+use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct Stop {
@@ -77,8 +79,7 @@ impl Restart {
         }
         each(containers, |container| {
             self.how.act(|signal, time| engine.restart(container, signal, time))?;
-            println!("{container}");
-            Ok(())
+            Ok(output::line(container)?)
         })
     }
 }
@@ -92,8 +93,4 @@ impl How {
         let time = self.time.map(|seconds| u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs));
         act(self.signal, time)
     }
-}
-
-fn parse_signal(text: &str) -> Result<Signal, String> {
-    Signal::parse(text).ok_or_else(|| "no such signal".into())
 }

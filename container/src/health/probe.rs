@@ -19,10 +19,10 @@ use rbox_sys::signal::{Signal, SignalFd};
 use rbox_sys::{fd, process, tty};
 
 use super::Checked;
-use crate::Error;
 use crate::beside::{Beside, Container};
 use crate::request::ExecRequest;
 use crate::settings::HealthCheck;
+use crate::{Error, with_causes};
 
 /// As lists of processes show it.
 const NAME: &std::ffi::CStr = c"rbox-health";
@@ -56,12 +56,8 @@ impl Probe {
         let child = match clone::fork_into(Namespaces::NONE)? {
             Forked::Child => {
                 let _ = process::set_name(NAME);
-                let null = File::open("/dev/null");
-                let put = |fd: BorrowedFd<'_>, places: &[i32]| {
-                    places.iter().try_for_each(|place| tty::replace_stdio(fd, *place))
-                };
-                let placed = null.and_then(|null| put(null.as_fd(), &[0])).and_then(|()| put(theirs.as_fd(), &[1, 2]));
-                if placed.is_err() {
+                let place_theirs = |()| (1..3).try_for_each(|place| tty::replace_stdio(theirs.as_fd(), place));
+                if tty::replace_stdio_by_null(0..1).and_then(place_theirs).is_err() {
                     process::exit_at_once(rbox_types::Exit::RBOX_FAILED);
                 }
                 let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
@@ -150,7 +146,7 @@ impl Drop for Probe {
 /// What the process does; nothing of its parent is used any more.
 fn live(container: Container<'_>, pidfd: BorrowedFd<'_>, command: Vec<String>) -> Infallible {
     let status = run(container, pidfd, command).unwrap_or_else(|error| {
-        eprintln!("{}", error.with_causes());
+        eprintln!("{}", with_causes(&error));
         // To Docker and Podman a check that does not run is one that fails.
         error.status()
     });
@@ -160,7 +156,7 @@ fn live(container: Container<'_>, pidfd: BorrowedFd<'_>, command: Vec<String>) -
 fn run(container: Container<'_>, pidfd: BorrowedFd<'_>, command: Vec<String>) -> Result<u8, Error> {
     let failed = |operation| Error::io(operation, "the health check");
     let signals = SignalFd::of_forwarded().map_err(failed("wait for signals to"))?;
-    let beside = Beside::begin(container, fd::duplicate(pidfd).map_err(failed("begin"))?)?;
+    let beside = Beside::begin(container, pidfd)?;
     let process = fd::duplicate(&beside).map_err(failed("begin"))?;
     // Beside the start too: a container that is frozen does not even get so far.
     thread::spawn(move || end_when_asked(&signals, &process));

@@ -9,7 +9,6 @@ use rbox_sys::poll;
 
 use super::{Checked, Health, Probe};
 use crate::begun::Begun;
-use crate::beside::Container;
 use crate::engine::open_store;
 use crate::record::{Made, Record};
 use crate::settings::HealthCheck;
@@ -21,11 +20,11 @@ use crate::{Error, events};
 /// monitor alone.
 pub fn check_health(root: Option<PathBuf>, name_or_id: &str) -> Result<bool, Error> {
     let store = open_store(root)?;
-    let Begun { entry, made, filter, first, pidfd } = Begun::find(&store, name_or_id)?;
-    let Some(check) = &made.settings.health else { return Err(Error::NoHealthCheck(entry.name)) };
-    let container = Container { id: &entry.id, name: &entry.name, made: &made, filter: &filter, first: first.pid };
+    let begun = Begun::find(&store, name_or_id)?;
+    let Begun { entry, made, pidfd, .. } = &begun;
+    let Some(check) = &made.settings.health else { return Err(Error::NoHealthCheck(entry.name.clone())) };
     let failed = |operation| Error::io(operation, format!("the health check of {}", entry.name.as_str()));
-    let mut probe = Probe::begin(check, container, pidfd.as_fd()).map_err(failed("begin"))?;
+    let mut probe = Probe::begin(check, begun.container(), pidfd.as_fd()).map_err(failed("begin"))?;
     let checked = loop {
         let waited: Vec<_> = probe.interests().collect();
         let left = probe.due().map(|due| due.saturating_duration_since(Instant::now()));
@@ -37,7 +36,7 @@ pub fn check_health(root: Option<PathBuf>, name_or_id: &str) -> Result<bool, Err
     };
     let is_well = checked.exit_code == 0;
     if check.on_demand
-        && let Some(changed) = write_down(&entry.path, check, &made, checked).map_err(failed("write down"))?
+        && let Some(changed) = write_down(&entry.path, check, made, checked).map_err(failed("write down"))?
     {
         let action = format!("health_status: {}", changed.status.word());
         events::note(&store, &[events::of_container(&action, &entry.id, &entry.name, Some(&made.image))]);

@@ -11,11 +11,12 @@ use rbox_sys::flock::{self, Mode};
 use rbox_sys::poll::{self, Interest};
 use rbox_sys::signal::Signal;
 use rbox_sys::socket::Channel;
+use rbox_sys::tty;
 use rbox_types::Exit;
 
 use super::Monitor;
 use super::checks::Checks;
-use super::streams::{Streams, put_null_in_place};
+use super::streams::Streams;
 use super::words::{Heard, say};
 use crate::attach_frames::{Frame, LONGEST};
 use crate::beside::Container;
@@ -24,12 +25,9 @@ use crate::on_host::OnHost;
 use crate::plan::console_size;
 use crate::record::{Filter, Finished, Record};
 use crate::shared::Shared;
-use crate::start::EXIT;
+use crate::siblings::SETTLED_AFTER;
 use crate::workload::{Start, workload};
 use crate::{Error, oom_score, outside};
-
-/// When a workload has lived this long, others may want to be its siblings.
-const SETTLED_AFTER: Duration = Duration::from_millis(100);
 
 impl Monitor {
     /// Starts the workload, which `starter` hears, and stays with it to its end.
@@ -47,7 +45,7 @@ impl Monitor {
             theirs.put_in_place().map_err(io_error("set the streams of", "the workload"))?;
         }
         let begun = self.launch();
-        put_null_in_place().map_err(io_error("leave the streams of", "the workload"))?;
+        tty::replace_stdio_by_null(0..3).map_err(io_error("leave the streams of", "the workload"))?;
         let (mut running, record) = begun?;
         let mut checks = Checks::begin(self.made.settings.health.as_ref(), self.directory.path(), self.made.since());
         // From here on it can be joined.
@@ -85,7 +83,7 @@ impl Monitor {
             let failed = |error: std::io::Error| Failure::new(format!("fill {}", path.display()), &error);
             Finished::reserve(&path).map_err(failed)?;
             // A workload that runs has no end yet.
-            let _ = std::fs::remove_file(path.join(EXIT));
+            let _ = std::fs::remove_file(path.join(Finished::FILE));
             made.start(pid, Filter::of(&startable.planned)).map_err(failed)?;
             record = Some(made.write(&path).map_err(failed)?);
             outside::write_pid_file(&made.settings, pid)
@@ -207,7 +205,6 @@ impl Monitor {
     fn invite(&mut self) {
         if let Some(path) = &self.setup.offers
             && self.offer.is_none()
-            && !Parent::is_offered(path)
         {
             // Nobody is told what fails: they do without.
             self.offer = Parent::own().and_then(|own| own.offer(path)).ok().flatten();

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
@@ -143,8 +142,7 @@ fn become_monitor(channel: &Channel, lock: &OwnedFd) -> io::Result<Infallible> {
     // Of nothing that its caller has: terminal, directory, descriptors, variables, signals.
     process::new_session()?;
     process::change_directory(Path::new("/"))?;
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    (0..3).try_for_each(|stream| tty::replace_stdio(null.as_fd(), stream))?;
+    tty::replace_stdio_by_null(0..3)?;
     process::close_on_exec_from(3)?;
     signal::unblock_all();
     signal::reset_inherited();

@@ -7,9 +7,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rbox_sys::poll::Interest;
 use rbox_sys::{fd, tty};
 
-/// The end of file character of a terminal (termios(3), VEOF).
-const END_OF_FILE: u8 = 4;
-
 /// Ours; each is gone when the other end is closed.
 pub(super) struct Streams {
     /// Output and error; of a terminal the first is the master, and there is no second.
@@ -93,7 +90,7 @@ impl Streams {
     /// There is no more input.
     pub(super) fn end_input(&mut self) {
         if self.is_terminal {
-            self.type_in(&[END_OF_FILE]);
+            self.type_in(&[tty::END_OF_FILE]);
         } else {
             self.ends = true;
             self.write();
@@ -133,10 +130,4 @@ impl Theirs {
     pub(super) fn put_in_place(&self) -> io::Result<()> {
         (0..).zip(&self.0).try_for_each(|(place, stream)| tty::replace_stdio(stream.as_fd(), place))
     }
-}
-
-/// Puts /dev/null in their places again.
-pub(super) fn put_null_in_place() -> io::Result<()> {
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    (0..3).try_for_each(|place| tty::replace_stdio(null.as_fd(), place))
 }
