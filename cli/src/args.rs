@@ -52,7 +52,10 @@ macro_rules! verbs {
                     clap::Command::new($name)
                         .about(concat!($($about),+).trim_start())
                         $(.visible_alias($alias))?
-                        .defer(<$flags as clap::Args>::augment_args),
+                        // Again: clap takes what is said of the flags for what the verb does.
+                        .defer(|verb| {
+                            <$flags as clap::Args>::augment_args(verb).about(concat!($($about),+).trim_start())
+                        }),
                 ))+
             }
 
@@ -189,7 +192,13 @@ mod tests {
         let mut all = Args::command();
         let verbs: Vec<String> = all.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
         assert!(verbs.len() >= 11 && verbs.iter().all(|verb| Command::has_subcommand(verb)));
+        let abouts = |all: &clap::Command| -> Vec<String> {
+            all.get_subcommands().filter_map(|verb| Some(verb.get_about()?.to_string())).collect()
+        };
+        let listed = abouts(&all);
         all.build();
+        // Of `help` nothing is listed before.
+        assert_eq!(abouts(&all)[..verbs.len()], listed);
         all.debug_assert();
     }
 }
