@@ -14,6 +14,7 @@ use rbox_types::Exit;
 
 use crate::attach_frames::{Frame, LONGEST};
 use crate::detach_keys::{DetachKeys, Watch};
+use crate::logs::Driver;
 use crate::record::{Finished, Made, Record};
 use crate::restart::RestartPolicy;
 use crate::start::ATTACH;
@@ -51,6 +52,10 @@ impl Engine {
             return Err(Error::NotRunning(entry.name));
         }
         self.refuse_paused(&entry)?;
+        let made = Made::read(&entry.path).map_err(Error::io("read the records in", entry.path.display()))?;
+        if made.and_then(|made| made.log).is_some_and(|log| log.driver == Driver::Passthrough) {
+            return Err(Error::PassedThrough(entry.name));
+        }
         self.stay_attached(Client::connect(&entry)?, attachment)
     }
 

@@ -56,6 +56,11 @@ pub enum Error {
     /// A container that runs in the foreground.
     #[error("container {0} runs in the foreground of its caller, and nobody else can attach to it")]
     InForeground(ContainerName),
+    /// A container whose streams are those of whoever has started it.
+    #[error(
+        "container {0} has the streams of whoever started it (--log-driver=passthrough), and nobody else can attach"
+    )]
+    PassedThrough(ContainerName),
     /// A container that does not end.
     #[error("container {0} has been killed, and its supervisor has not ended")]
     StillRunning(ContainerName),

@@ -38,7 +38,7 @@ pub(crate) fn tree_size(identity: &Identity, path: &Path) -> std::io::Result<u64
 }
 
 /// Removes a tree with files of the caller's own, as are those of a container for its root.
-pub(crate) fn remove_own_tree(path: &Path) -> io::Result<()> {
+fn remove_own_tree(path: &Path) -> io::Result<()> {
     let (parent, name) = place(path)?;
     rbox_overlay::remove_tree(parent.as_fd(), name)
 }

@@ -12,7 +12,6 @@ use crate::Error;
 use crate::record::Record;
 use crate::request::RunRequest;
 use crate::settings::HealthCheck;
-use crate::start::can_be_monitored;
 
 /// So many of the last checks are kept.
 const KEPT: usize = 5;
@@ -111,14 +110,11 @@ pub(crate) fn wanted(request: &RunRequest, image: Option<&serde_json::Value>) ->
     }
     let asked = asked.clone().unwrap_or_default();
     let image = image.map(HealthCheck::deserialize).transpose();
-    let wanted = match image {
+    Ok(match image {
         // Nothing of it is wanted.
         Err(_) if !asked.test.is_empty() => asked.over(HealthCheck::default()),
         image => asked.over(image.map_err(|error| Error::ImageHealth(error.to_string()))?.unwrap_or_default()),
-    };
-    // Nobody asked for what only the image says, and nobody need be told that it cannot be had.
-    let only_image = request.settings.health.is_none();
-    Ok(wanted.filter(|_| !only_image || can_be_monitored(&request.settings).is_ok()))
+    })
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ use crate::logs::LogWriter;
 use crate::record::{Finished, Made, Record};
 use crate::restart::BackOff;
 use crate::start::{ATTACH, STOPPED, Startable};
-use crate::{Error, events, with_causes};
+use crate::{Engine, Error, events, with_causes};
 
 /// As lists of processes show it.
 const NAME: &std::ffi::CStr = c"rbox-monitor";
@@ -72,7 +72,7 @@ pub(crate) fn main(mut arguments: impl Iterator<Item = String>) -> u8 {
 }
 
 struct Monitor {
-    store: Store,
+    engine: Engine,
     directory: ContainerDir,
     setup: Setup,
     startable: Startable,
@@ -96,20 +96,23 @@ impl Monitor {
     fn prepare(channel: &Channel, lock: OwnedFd) -> Result<Self, Error> {
         let on_monitor = || Error::io("begin", "the monitor");
         let _ = process::set_name(NAME);
-        // Who has the same user id inside some container shall not look at it. Not that this is all that keeps it from that.
-        process::set_undumpable().map_err(on_monitor())?;
         let signals = SignalFd::of_forwarded().map_err(on_monitor())?;
         let setup: Setup = match hear(channel).map_err(on_monitor())? {
             Some(setup) => setup,
             None => return Err(on_monitor()(io::ErrorKind::UnexpectedEof.into())),
         };
-        let store = Store::open(&setup.root)?;
-        let directory = store.adopt_container(&setup.id, &setup.name, lock);
+        let engine = Engine { store: Store::open(&setup.root)?, identity: setup.ids.clone() };
+        let directory = engine.store.adopt_container(&setup.id, &setup.name, lock);
         let path = directory.path();
         let on_records = || Error::io("read the records in", path.display());
         let missing = || Error::io("find the records in", path.display())(io::ErrorKind::NotFound.into());
         let startable = Startable::read(path).map_err(on_records())?.ok_or_else(missing)?;
         let mut made = Made::read(path).map_err(on_records())?.ok_or_else(missing)?;
+        if !made.settings.sharing.reaches_out() {
+            // Who has the same user id inside some container shall not look at it. Not that this is all that keeps it from
+            // that: elsewhere newuidmap, which writes maps for those alone whom its caller may look at, has to do.
+            process::set_undumpable().map_err(on_monitor())?;
+        }
         made.monitor = Some(rbox_runtime::ProcessId::of_self().map_err(on_monitor())?);
         made.restarts = 0;
         let on_socket = || Error::io("listen in", path.display());
@@ -122,7 +125,7 @@ impl Monitor {
         let log = LogWriter::open(path, &options, Timestamp::now());
         let log = log.map_err(Error::io("open the log in", path.display()))?;
         Ok(Self {
-            store,
+            engine,
             directory,
             setup,
             startable,
@@ -214,19 +217,19 @@ impl Monitor {
     }
 
     fn note(&self, event: Event) {
-        events::note(&self.store, &[event]);
+        events::note(&self.engine.store, &[event]);
     }
 
     /// The end of it all: the container goes, or stays for others to start.
     fn end(self) {
         let removed = self.happened("remove");
-        let Self { store, directory, startable, .. } = self;
+        let Self { engine, directory, startable, .. } = self;
         let _ = fs::remove_file(directory.path().join(ATTACH));
         if startable.rm {
             remove_volatile_mark(&directory.path().join(WORK));
-            // Here root of all its ids: nobody else need be asked. What cannot be removed, gc finds.
-            let _ = directory.remove(&crate::files::remove_own_tree);
-            events::note(&store, &[removed]);
+            // As a rule it is root of all its ids here, and nobody else need be asked. What cannot be removed, gc finds.
+            let _ = directory.remove(&|path| engine.remove_tree(path));
+            events::note(&engine.store, &[removed]);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
 use oci_spec::runtime::PosixRlimitType;
-use rbox_sys::{ids, node, rlimit};
+use rbox_sys::{fd, ids, node, rlimit};
 
 use crate::host_devices::nodes_below;
 use crate::request::RunRequest;
@@ -36,11 +36,6 @@ impl OnHost {
         if request.volumes.iter().any(|volume| volume.options.relabel) && Path::new(SELINUX).exists() {
             return Err(Unfit::Relabel.into());
         }
-        if let Some(number) =
-            (3..).take(settings.preserve_fds as usize).find(|number| !rbox_sys::fd::was_handed(*number))
-        {
-            return Err(Unfit::NotHanded(number).into());
-        }
         let mut devices = Vec::new();
         for device in &settings.devices {
             find_device(device, &mut devices)?;
@@ -67,6 +62,12 @@ impl OnHost {
             ..Self::default()
         })
     }
+}
+
+/// That whoever runs this process has handed on as many descriptors, from 3 on, as a container is to have.
+pub(crate) fn descriptors_are_there(count: u32) -> Result<(), Unfit> {
+    let missing = (3..).take(count as usize).find(|number| !fd::was_handed(*number));
+    missing.map_or(Ok(()), |number| Err(Unfit::NotHanded(number)))
 }
 
 /// There where SELinux is in force.

@@ -11,14 +11,14 @@ use oci_spec::runtime::{
     Box as ConsoleSize, BoxBuilder as ConsoleSizeBuilder, Linux, LinuxNamespace, LinuxSeccomp, Mount, Process, Root,
     Spec,
 };
-use rbox_runtime::DEFAULT_CAPABILITIES;
 use rbox_runtime::seccomp::{self, KernelVersion};
+use rbox_runtime::{DEFAULT_CAPABILITIES, NamespacePlan};
 use serde::{Deserialize, Serialize};
 
 use crate::on_host::OnHost;
 use crate::request::RunRequest;
 use crate::security::Security;
-use crate::shared::{Shared, Source};
+use crate::shared::{LATER, Shared, Source};
 use crate::volume::Volume;
 
 /// What a run will do.
@@ -35,6 +35,19 @@ pub struct RunPlan {
 }
 
 impl RunPlan {
+    /// The plan with the namespaces that are meant now, of one that was made before it was known whose.
+    pub(crate) fn sharing(mut self, shared: &Shared) -> Self {
+        if let Some(linux) = self.spec.linux_mut() {
+            linux.set_namespaces(Some(shared.namespaces()));
+        }
+        let later = NamespacePlan::shm_of(LATER);
+        for mount in self.spec.mounts_mut().iter_mut().flatten().filter(|mount| mount.source().as_ref() == Some(&later))
+        {
+            mount.set_source(shared.shm());
+        }
+        self
+    }
+
     /// The spec, with what is built in spelt out, for people.
     pub fn spec_in_full(&self) -> Spec {
         let mut spec = self.spec.clone();

@@ -15,10 +15,11 @@ use rbox_types::Exit;
 
 use crate::denied::{Denials, Watch};
 use crate::draft::{Draft, WORK};
-use crate::on_host::OnHost;
+use crate::logs::Driver;
+use crate::on_host::{self, OnHost};
 use crate::plan::RunPlan;
 use crate::pull::PullOutput;
-use crate::record::{Filter, Finished, Record};
+use crate::record::{Filter, Finished, Made, Record};
 use crate::request::RunRequest;
 use crate::siblings::Siblings;
 use crate::supervise::{Terminal, supervise};
@@ -47,6 +48,7 @@ impl Engine {
         let init = Init { always_executed: request.init, ..worker::INIT };
         // What has this name may be whose namespaces are shared: then there is nothing to share, and that is said.
         self.make_room(request)?;
+        on_host::descriptors_are_there(request.settings.preserve_fds)?;
         let shared = self.shared(&request.settings.sharing)?;
         // First of all: it takes longest, and forks, which a process can only do before it has threads that pull.
         let mut siblings = Siblings::find(self);
@@ -85,7 +87,9 @@ impl Engine {
                 if !request.rm {
                     Finished::reserve(directory.path()).map_err(failed)?;
                 }
-                let mut made = draft.record(request);
+                // In the foreground nothing is kept, which some ask for.
+                let log = Some(request.log.clone()).filter(|log| log.driver == Driver::Passthrough);
+                let mut made = Made { log, ..draft.record(request) };
                 made.start(pid, Filter::of(&draft.planned)).map_err(failed)?;
                 record_file = Some(made.write(directory.path()).map_err(failed)?);
                 outside::write_pid_file(&request.settings, pid)?;

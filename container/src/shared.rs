@@ -3,15 +3,18 @@
 //! A namespace belongs to the user namespace that it was made in, and only who has power there may join it. So a container
 //! that joins another's shares its user namespace too, and has the same ids.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
 use rbox_rootless::Identity;
 use rbox_runtime::NamespacePlan;
+use rbox_store::{ContainerEntry, Store};
 use rbox_sys::process;
 use rbox_types::ContainerName;
 
 use crate::begun::Begun;
+use crate::record::{Made, Record};
 use crate::settings::{Ipc, Sharing, Whose};
 use crate::{Engine, Error};
 
@@ -26,8 +29,20 @@ pub(crate) struct Shared {
     /// The host name that the container finds, where it has not its own.
     pub(crate) hostname: Option<String>,
     /// Whose are joined.
-    neighbour: Option<Begun>,
+    neighbour: Option<Neighbour>,
 }
+
+/// A container whose namespaces are another's too.
+struct Neighbour {
+    entry: ContainerEntry,
+    made: Made,
+    /// Its first process; none while the other one is only planned.
+    first: Option<(u32, OwnedFd)>,
+}
+
+/// The number of the neighbour's first process in the plan of a container that is to be started later. It is another one
+/// each time that the neighbour is started.
+pub(crate) const LATER: u32 = 0;
 
 /// Whose one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,13 +70,42 @@ pub enum CannotShare {
     OtherIds(ContainerName),
 }
 
+impl Neighbour {
+    /// The one that runs.
+    fn running(store: &Store, name: &str) -> Result<Self, Error> {
+        let Begun { entry, made, first, pidfd, .. } = Begun::find(store, name)?;
+        Ok(Self { entry, made, first: Some((first.pid, pidfd)) })
+    }
+
+    /// One that need not run yet.
+    fn known(store: &Store, name: &str) -> Result<Self, Error> {
+        let entry = store.find_container(name)?;
+        let made = Made::read(&entry.path).map_err(Error::io("read the records in", entry.path.display()))?;
+        let made = made.ok_or_else(|| Error::Starting(entry.name.clone()))?;
+        Ok(Self { entry, made, first: None })
+    }
+
+    fn pid(&self) -> u32 {
+        self.first.as_ref().map_or(LATER, |(pid, _)| *pid)
+    }
+}
+
 impl Engine {
     /// Finds whose they are; where all are the container's own, there is nothing to be found.
     pub(crate) fn shared(&self, asked: &Sharing) -> Result<Shared, Error> {
+        self.find_shared(asked, Neighbour::running)
+    }
+
+    /// The same for a container that is started later, with a neighbour that need not run before.
+    pub(crate) fn shared_later(&self, asked: &Sharing) -> Result<Shared, Error> {
+        self.find_shared(asked, Neighbour::known)
+    }
+
+    fn find_shared(&self, asked: &Sharing, find: Find) -> Result<Shared, Error> {
         if *asked == Sharing::default() {
             return Ok(Shared::default());
         }
-        let mut found = Found { engine: self, neighbour: None };
+        let mut found = Found { engine: self, find, neighbour: None };
         let ipc = match &asked.ipc {
             Ipc::Shareable | Ipc::Private | Ipc::None => Source::Own,
             Ipc::Host => Source::Host,
@@ -88,16 +132,19 @@ impl Engine {
     }
 }
 
+type Find = fn(&Store, &str) -> Result<Neighbour, Error>;
+
 /// The container that is joined, as soon as one is.
 struct Found<'a> {
     engine: &'a Engine,
-    neighbour: Option<Begun>,
+    find: Find,
+    neighbour: Option<Neighbour>,
 }
 
 impl Found<'_> {
     /// Whose a namespace is that is to be a container's: what that one has of the host's is the host's.
     fn source(&mut self, name: &str, is_hosts: fn(&Sharing) -> bool) -> Result<Source, Error> {
-        let found = Begun::find(&self.engine.store, name)?;
+        let found = (self.find)(&self.engine.store, name)?;
         if is_hosts(&found.made.settings.sharing) {
             return Ok(Source::Host);
         }
@@ -167,7 +214,7 @@ impl Shared {
         .map(|(kind, name, source)| {
             let joined = self.neighbour.as_ref().filter(|_| source == Source::Joined);
             let mut namespace = LinuxNamespace::default();
-            namespace.set_typ(kind).set_path(joined.map(|of| format!("/proc/{}/ns/{name}", of.first.pid).into()));
+            namespace.set_typ(kind).set_path(joined.map(|of| format!("/proc/{}/ns/{name}", of.pid()).into()));
             namespace
         })
         .collect()
@@ -178,8 +225,9 @@ impl Shared {
         let plan = NamespacePlan::of(&self.namespaces())?;
         let shm = self.ipc == Source::Joined;
         let Some(found) = &self.neighbour else { return Ok(plan) };
-        let pidfd = found.pidfd.try_clone().map_err(Error::io("join", &found.entry.name))?;
-        Ok(plan.joining(found.first.pid, pidfd, shm))
+        let Some((pid, pidfd)) = &found.first else { return Err(Error::NotRunning(found.entry.name.clone())) };
+        let pidfd = pidfd.try_clone().map_err(Error::io("join", &found.entry.name))?;
+        Ok(plan.joining(*pid, pidfd, shm))
     }
 
     /// The ids to be mapped: none where the user namespace is another's.
@@ -191,7 +239,7 @@ impl Shared {
     pub(crate) fn shm(&self) -> Option<PathBuf> {
         match (self.ipc, &self.neighbour) {
             (Source::Host, _) => Some("/dev/shm".into()),
-            (Source::Joined, Some(found)) => Some(NamespacePlan::shm_of(found.first.pid)),
+            (Source::Joined, Some(found)) => Some(NamespacePlan::shm_of(found.pid())),
             _ => None,
         }
     }

@@ -1,19 +1,25 @@
 //! Containers that are made now and started later, or again: by a monitor of their own.
 
+use std::io;
+use std::os::fd::AsFd;
+
 use rbox_runtime::Init;
 use rbox_store::{ContainerDir, ContainerEntry};
+use rbox_sys::tty;
 use rbox_types::ContainerId;
 use serde::{Deserialize, Serialize};
 
 use crate::attach::{Attached, Attachment};
 use crate::draft::Draft;
+use crate::logs::{Driver, LogOptions};
 use crate::monitor::Starting;
+use crate::on_host::descriptors_are_there;
 use crate::plan::RunPlan;
 use crate::pull::PullOutput;
 use crate::record::{Made, Record};
 use crate::request::RunRequest;
 use crate::root::OverlayRoot;
-use crate::settings::{Ipc, Settings, Sharing, Whose};
+use crate::settings::Settings;
 use crate::supervise::Terminal;
 use crate::{Engine, Error, Unfit, events, worker};
 
@@ -21,6 +27,44 @@ use crate::{Engine, Error, Unfit, events, worker};
 pub(crate) const ATTACH: &str = "attach";
 /// The mark that somebody has stopped the container.
 pub(crate) const STOPPED: &str = "stopped";
+
+/// What a container has of whoever starts it, and how it is started.
+pub(crate) struct Wants {
+    pub(crate) tty: bool,
+    /// Its monitor is in no namespace of its own.
+    pub(crate) reaches_out: bool,
+    /// So many descriptors, from 3 on.
+    pub(crate) descriptors: u32,
+    /// The standard streams.
+    pub(crate) streams: bool,
+}
+
+impl Wants {
+    fn of(settings: &Settings, log: &LogOptions, tty: bool) -> Self {
+        let reaches_out = settings.sharing.reaches_out();
+        let streams = log.driver == Driver::Passthrough;
+        Self { tty, reaches_out, descriptors: settings.preserve_fds, streams }
+    }
+
+    fn of_request(request: &RunRequest) -> Self {
+        Self::of(&request.settings, &request.log, request.tty)
+    }
+
+    fn of_record(directory: &ContainerDir) -> Result<Self, Error> {
+        let on_records = || Error::io("read the records in", directory.path().display());
+        let made = Made::read(directory.path()).map_err(on_records())?;
+        let made = made.ok_or_else(|| on_records()(io::ErrorKind::NotFound.into()))?;
+        Ok(Self::of(&made.settings, &made.log.unwrap_or_default(), made.tty))
+    }
+
+    /// Whether whoever runs this process has all that.
+    fn are_met(&self) -> Result<(), Unfit> {
+        descriptors_are_there(self.descriptors)?;
+        let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+        let terminal = [input.as_fd(), output.as_fd(), error.as_fd()].into_iter().any(tty::is_terminal);
+        if self.streams && terminal { Err(Unfit::PassedTerminal) } else { Ok(()) }
+    }
+}
 
 /// What a monitor needs to start the container.
 #[derive(Debug, Serialize, Deserialize)]
@@ -59,9 +103,9 @@ impl Engine {
 
     /// Runs a container by a monitor of its own; gives its id when the workload runs.
     pub fn run_detached(&self, request: &RunRequest, output: &dyn PullOutput) -> Result<ContainerId, Error> {
-        let directory = self.make(request, output)?;
+        let directory = self.make_to_begin(request, output)?;
         let id = directory.id().clone();
-        self.begin(directory, false)?.started()?;
+        self.begin(directory, Wants::of_request(request), false)?.started()?;
         Ok(id)
     }
 
@@ -72,9 +116,9 @@ impl Engine {
         attachment: &Attachment,
         output: &dyn PullOutput,
     ) -> Result<(ContainerId, Attached), Error> {
-        let directory = self.make(request, output)?;
+        let directory = self.make_to_begin(request, output)?;
         let entry = self.store.find_container(directory.name().as_str())?;
-        let attached = self.begin_attached(&entry, directory, attachment)?;
+        let attached = self.begin_attached(&entry, directory, Wants::of_request(request), attachment)?;
         Ok((entry.id, attached))
     }
 
@@ -89,7 +133,8 @@ impl Engine {
     pub fn start(&self, name_or_id: &str) -> Result<ContainerId, Error> {
         let (entry, directory) = self.startable(name_or_id)?;
         if let Some(directory) = directory {
-            self.begin(directory, false)?.started()?;
+            let wants = Wants::of_record(&directory)?;
+            self.begin(directory, wants, false)?.started()?;
         }
         Ok(entry.id)
     }
@@ -98,16 +143,18 @@ impl Engine {
     pub fn start_attached(&self, name_or_id: &str, attachment: &Attachment) -> Result<Attached, Error> {
         let (entry, directory) = self.startable(name_or_id)?;
         let Some(directory) = directory else { return self.attach(name_or_id, attachment) };
-        self.begin_attached(&entry, directory, attachment)
+        let wants = Wants::of_record(&directory)?;
+        self.begin_attached(&entry, directory, wants, attachment)
     }
 
     fn begin_attached(
         &self,
         entry: &ContainerEntry,
         directory: ContainerDir,
+        wants: Wants,
         attachment: &Attachment,
     ) -> Result<Attached, Error> {
-        let starting = self.begin(directory, true)?;
+        let starting = self.begin(directory, wants, true)?;
         starting.listening()?;
         let client = crate::attach::Client::connect(entry)?;
         starting.started()?;
@@ -128,21 +175,25 @@ impl Engine {
         Ok((entry, Some(directory)))
     }
 
-    fn begin(&self, directory: ContainerDir, attached: bool) -> Result<Starting, Error> {
-        let path = directory.path();
-        let read = || Made::read(path).map_err(Error::io("read the records in", path.display()));
-        let has_tty = attached && read()?.is_some_and(|made| made.tty);
-        let size = if has_tty { Some(Terminal::of_caller()?.size()) } else { None };
-        let starting = Starting::begin(self, directory, attached, size)?;
+    fn begin(&self, directory: ContainerDir, wants: Wants, attached: bool) -> Result<Starting, Error> {
+        wants.are_met()?;
+        let size = if attached && wants.tty { Some(Terminal::of_caller()?.size()) } else { None };
+        let starting = Starting::begin(self, directory, &wants, attached, size)?;
         if !attached {
             starting.listening()?;
         }
         Ok(starting)
     }
 
+    /// As [`make`](Self::make), for what is to be started at once: that it could not be is found before.
+    fn make_to_begin(&self, request: &RunRequest, output: &dyn PullOutput) -> Result<ContainerDir, Error> {
+        Wants::of_request(request).are_met()?;
+        self.shared(&request.settings.sharing)?;
+        self.make(request, output)
+    }
+
     fn make(&self, request: &RunRequest, output: &dyn PullOutput) -> Result<ContainerDir, Error> {
-        can_be_monitored(&request.settings)?;
-        let shared = self.shared(&request.settings.sharing)?;
+        let shared = self.shared_later(&request.settings.sharing)?;
         let image = self.image_for(request, output)?;
         let draft = Draft::new(self, request, image, request.tty.then_some((0, 0)), &shared)?;
         self.make_room(request)?;
@@ -170,24 +221,5 @@ impl Engine {
         let record = Made { log: Some(request.log.clone()), ..draft.record(request) };
         record.write(directory.path()).map_err(failed())?;
         Ok(())
-    }
-}
-
-impl RunRequest {
-    /// Whether a monitor can have what is asked for.
-    pub fn can_be_monitored(&self) -> bool {
-        can_be_monitored(&self.settings).is_ok()
-    }
-}
-
-/// A monitor is in namespaces of its own, from which others' cannot be joined, and has nothing that its starter has.
-pub(crate) fn can_be_monitored(settings: &Settings) -> Result<(), Unfit> {
-    let Sharing { ipc, pid, uts } = &settings.sharing;
-    let joins = matches!(ipc, Ipc::Container(_)) || [pid, uts].iter().any(|whose| matches!(whose, Whose::Container(_)));
-    match () {
-        () if joins => Err(Unfit::Monitored("namespaces of another container")),
-        () if *pid == Whose::Host => Err(Unfit::Monitored("the host's process ids")),
-        () if settings.preserve_fds > 0 => Err(Unfit::Monitored("descriptors of whoever starts it")),
-        () => Ok(()),
     }
 }

@@ -28,11 +28,11 @@ pub enum Unfit {
     /// `--preserve-fds`.
     #[error("--preserve-fds: descriptor {0} is not open")]
     NotHanded(i32),
-    /// What a container that runs by itself cannot have.
+    /// `--log-driver=passthrough` where a terminal would be passed on.
     #[error(
-        "a container that runs by itself (-d, create, --restart, --log-…, --timeout, -a, --sig-proxy=false, --detach-keys) cannot have {0} in this version"
+        "--log-driver=passthrough: what would be passed on is a terminal, which somebody else reads and writes too"
     )]
-    Monitored(&'static str),
+    PassedTerminal,
     /// `--cidfile`.
     #[error("{0} is there already: --cidfile writes a new file, lest another container's id be lost")]
     CidFile(PathBuf),
@@ -45,8 +45,9 @@ impl Unfit {
             Self::Permissions { .. } => Some("only root can forbid that, by a cgroup of the host's; say rwm".into()),
             Self::Relabel => Some("label them yourself: chcon -R -t container_file_t DIR".into()),
             Self::CidFile(path) => Some(format!("rm {}, if that container is gone", path.display())),
-            Self::Monitored(_) => Some("run it in the foreground, without these".into()),
-            Self::NoDevice(_) | Self::NoDevices(_) | Self::NoZone(_) | Self::NotHanded(_) => None,
+            Self::NotHanded(number) => Some(format!("whoever starts the container hands them on: {number}<FILE")),
+            Self::PassedTerminal => Some("redirect all three streams, or keep a log (--log-driver=k8s-file)".into()),
+            Self::NoDevice(_) | Self::NoDevices(_) | Self::NoZone(_) => None,
         }
     }
 }

@@ -140,18 +140,18 @@ fn a_run_outlives_its_terminal() -> Result<()> {
     Ok(())
 }
 
-/// What a monitor cannot have is supervised by its caller.
+/// What is explained is supervised by its caller.
 #[test]
 fn a_run_that_cannot_be_left() -> Result<()> {
     let (rbox, name) = Rbox::with_small_image()?;
-    let run = ["run", "--rm", "-it", "--name", "box", "--pid=host", "-e", "PS1=ready> "];
+    let run = ["run", "--rm", "-it", "--name", "box", "--explain-denied", "-e", "PS1=ready> "];
     let mut terminal = Terminal::start(&rbox.command([&run[..], &[&name, "sh"]].concat()), 24, 80)?;
     terminal.expect("ready> ");
     terminal.send("\x10\x11echo $((40 + 2)); exit 3\r")?;
     terminal.expect("42");
     assert_eq!(terminal.wait(), 3);
     let outcome = rbox.run([&run[..], &["--detach-keys", "x", &name, "true"]].concat()).exits(125);
-    assert!(outcome.stderr.contains("the host's process ids"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("--explain-denied"), "{}", outcome.stderr);
     rbox.run([&run[..], &["--detach-keys", "", &name, "true"]].concat()).success();
     Ok(())
 }

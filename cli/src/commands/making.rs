@@ -26,8 +26,9 @@ pub(super) struct Making {
     #[arg(long, value_name = "POLICY", default_value = "no")]
     restart: RestartPolicy,
 
-    /// Where what it prints is kept: k8s-file, json-file or none [default: k8s-file; none in the foreground without -it]
-    #[arg(long, value_name = "DRIVER", value_parser = parse_driver)]
+    /// Where what it prints is kept: k8s-file, json-file or none; passthrough for the caller's own streams [default:
+    /// k8s-file; none in the foreground without -it]
+    #[arg(long, value_name = "DRIVER")]
     log_driver: Option<Driver>,
 
     /// max-size=SIZE, max-file=COUNT
@@ -125,7 +126,7 @@ impl Making {
     /// Whether only a monitor can do what is asked for.
     pub(super) fn needs_monitor(&self) -> bool {
         self.restart != RestartPolicy::No
-            || self.log_driver.is_some()
+            || self.log_driver.is_some_and(|driver| driver != Driver::Passthrough)
             || !self.log_opt.is_empty()
             || self.timeout > 0
             || self.container.check_health()
@@ -179,15 +180,6 @@ impl Making {
             settings,
             explain_denied: false,
         })
-    }
-}
-
-/// Passing output through is for who waits for it.
-fn parse_driver(text: &str) -> Result<Driver, String> {
-    match text.parse() {
-        Ok(Driver::Passthrough) => Err("it is not there yet; json-file, k8s-file and none are".into()),
-        Ok(driver) => Ok(driver),
-        Err(error) => Err(format!("{error}")),
     }
 }
 

@@ -49,7 +49,7 @@ impl Run {
             return Ok(0);
         }
         // A person at a terminal can leave it, and then somebody has to be there for the container.
-        let can_be_left = request.tty && request.interactive && !explains && request.can_be_monitored();
+        let can_be_left = request.tty && request.interactive && !explains;
         let ran = if by_monitor || can_be_left {
             None
         } else {

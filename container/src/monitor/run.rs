@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rbox_rootless::Parent;
 use rbox_runtime::trace::Trace;
-use rbox_runtime::{Failure, Launch, NamespacePlan, Running};
+use rbox_runtime::{Failure, Launch, Running};
 use rbox_sys::flock::{self, Mode};
 use rbox_sys::poll::{self, Interest};
 use rbox_sys::signal::Signal;
@@ -20,11 +20,10 @@ use super::streams::Streams;
 use super::words::{Heard, say};
 use crate::attach_frames::{Frame, LONGEST};
 use crate::beside::Container;
-use crate::logs::Stream;
+use crate::logs::{Driver, Stream};
 use crate::on_host::OnHost;
 use crate::plan::console_size;
 use crate::record::{Filter, Finished, Record};
-use crate::shared::Shared;
 use crate::siblings::SETTLED_AFTER;
 use crate::workload::{Start, workload};
 use crate::{Error, oom_score, outside};
@@ -38,14 +37,21 @@ impl Monitor {
         if let (Some(process), Some(size)) = (startable.planned.spec.process_mut(), self.setup.size) {
             process.set_console_size(console_size(size));
         }
-        let pipes = if tty { None } else { Some(Streams::pipes(interactive)) };
-        let pipes = pipes.transpose().map_err(io_error("make the pipes of", "the workload"))?;
-        let (streams, theirs) = pipes.unzip();
-        if let Some(theirs) = theirs {
-            theirs.put_in_place().map_err(io_error("set the streams of", "the workload"))?;
+        let passed = self.made.log.as_ref().is_some_and(|log| log.driver == Driver::Passthrough);
+        let streams = match () {
+            () if tty => None,
+            () if passed => Some(Streams::elsewhere()),
+            () => {
+                let (ours, theirs) =
+                    Streams::pipes(interactive).map_err(io_error("make the pipes of", "the workload"))?;
+                theirs.put_in_place().map_err(io_error("set the streams of", "the workload"))?;
+                Some(ours)
+            }
+        };
+        let begun = self.launch(interactive || !passed);
+        if !passed {
+            tty::replace_stdio_by_null(0..3).map_err(io_error("leave the streams of", "the workload"))?;
         }
-        let begun = self.launch();
-        tty::replace_stdio_by_null(0..3).map_err(io_error("leave the streams of", "the workload"))?;
         let (mut running, record) = begun?;
         let mut checks = Checks::begin(self.made.settings.health.as_ref(), self.directory.path(), self.made.since());
         // From here on it can be joined.
@@ -69,34 +75,37 @@ impl Monitor {
         Ok(exit)
     }
 
-    fn launch(&mut self) -> Result<(Running, std::fs::File), Error> {
-        let Self { directory, setup, startable, made, .. } = self;
+    /// `interactive`: this process's standard input is the workload's.
+    fn launch(&mut self, interactive: bool) -> Result<(Running, std::fs::File), Error> {
+        let Self { engine, directory, setup, startable, made, .. } = self;
         let path = directory.path().to_owned();
-        // What it has of the host's, this process has too.
-        let namespaces = NamespacePlan::of(&Shared::recorded(&made.settings.sharing).namespaces())?;
+        // What it has of the host's, this process has too. A container that is joined may have been started anew.
+        let shared = engine.shared(&made.settings.sharing)?;
+        let planned = startable.planned.clone().sharing(&shared);
+        let (namespaces, ids) = (shared.plan()?, shared.maps(&engine.identity));
         let on_host = OnHost::of_record(&made.settings)?;
         let launch = oom_score::begin_with(&made.settings.limits, on_host.least_oom_score_adj, || {
-            Ok(Launch::begin(&startable.init(), &namespaces, Some(&setup.ids), None, &mut Trace::off())?)
+            Ok(Launch::begin(&startable.init(), &namespaces, ids, None, &mut Trace::off())?)
         })?;
-        let mut record = None;
+        let (mut record, preserved) = (None, made.settings.preserve_fds);
         let mut before = |pid| {
             let failed = |error: std::io::Error| Failure::new(format!("fill {}", path.display()), &error);
             Finished::reserve(&path).map_err(failed)?;
             // A workload that runs has no end yet.
             let _ = std::fs::remove_file(path.join(Finished::FILE));
-            made.start(pid, Filter::of(&startable.planned)).map_err(failed)?;
+            made.start(pid, Filter::of(&planned)).map_err(failed)?;
             record = Some(made.write(&path).map_err(failed)?);
             outside::write_pid_file(&made.settings, pid)
         };
         let root = startable.root.words().map_err(Error::io("describe", "the root filesystem"))?;
         let start = Start {
-            planned: &startable.planned,
+            planned: &planned,
             id: &setup.id,
             bundle: directory.path(),
             root: &root,
-            interactive: true,
+            interactive,
             reaper: startable.reaper,
-            preserved: 0,
+            preserved,
         };
         let running = launch.start(workload(start, None, &mut before), &mut Trace::off())?;
         let missing = || Error::io("write the record of", "the container")(std::io::ErrorKind::NotFound.into());

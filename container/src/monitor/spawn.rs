@@ -16,6 +16,7 @@ use rbox_types::Exit;
 
 use crate::monitor::words::{Heard, MAPPED, Setup, StartFailure, hear, say};
 use crate::siblings::Siblings;
+use crate::start::Wants;
 use crate::{Engine, Error, worker};
 
 /// A container whose monitor is there and has not yet said that it runs.
@@ -28,6 +29,7 @@ impl Starting {
     pub(crate) fn begin(
         engine: &Engine,
         directory: ContainerDir,
+        wants: &Wants,
         attached: bool,
         size: Option<(u16, u16)>,
     ) -> Result<Self, Error> {
@@ -36,12 +38,18 @@ impl Starting {
         let identity = &engine.identity;
         // Root has the right by itself, and files that nobody whom it maps may read.
         let as_root = identity.kind == Kind::Privileged;
+        let kinds = match () {
+            () if wants.reaches_out => Namespaces::NONE,
+            () if as_root => Namespaces::PID,
+            () => Namespaces::PID.and(Namespaces::USER),
+        };
+        let has_ids = kinds.has(Namespaces::USER);
         let setup = Setup {
             root: engine.store.root().to_owned(),
             id: directory.id().clone(),
             name: directory.name().clone(),
-            ids: if as_root { identity.clone() } else { identity.inside() },
-            offers: siblings.offers().map(Path::to_owned),
+            ids: if has_ids { identity.inside() } else { identity.clone() },
+            offers: siblings.offers().filter(|_| has_ids).map(Path::to_owned),
             attached,
             size,
         };
@@ -50,15 +58,15 @@ impl Starting {
         let mut go_on = || {
             let Some((ours, theirs)) = ends.take() else { return Exit::RBOX_FAILED };
             drop(ours);
-            let Err(error) = become_monitor(&theirs, &lock);
+            let Err(error) = become_monitor(&theirs, &lock, wants);
             let message = format!("cannot execute the monitor: {error}");
             let _ = say(&theirs, &Heard::Failed(StartFailure { message, hint: None, status: Exit::RBOX_FAILED }));
             Exit::RBOX_FAILED
         };
-        let kinds = if as_root { Namespaces::PID } else { Namespaces::PID.and(Namespaces::USER) };
-        if siblings.parent().is_none_or(|parent| fork_below(parent, kinds, &setup.ids, &mut go_on).is_err()) {
+        let parent = siblings.parent().filter(|_| has_ids);
+        if parent.is_none_or(|parent| fork_below(parent, kinds, &setup.ids, &mut go_on).is_err()) {
             let child = fork(kinds, &mut go_on)?;
-            if !as_root {
+            if has_ids {
                 MapWriter::begin(identity, child.pid())?.finish()?;
             }
         }
@@ -134,16 +142,19 @@ fn unexpected(heard: io::Result<Option<Heard>>) -> Error {
 }
 
 /// From the fork to the execution of the monitor, which so begins without what its starter has in memory.
-fn become_monitor(channel: &Channel, lock: &OwnedFd) -> io::Result<Infallible> {
+fn become_monitor(channel: &Channel, lock: &OwnedFd, wants: &Wants) -> io::Result<Infallible> {
     let mut word = [0; MAPPED.len()];
     if channel.receive(&mut word)?.0 != MAPPED.len() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    // Of nothing that its caller has: terminal, directory, descriptors, variables, signals.
+    // Of nothing that its caller has, but for what the workload is to have: terminal, directory, descriptors, variables,
+    // signals.
     process::new_session()?;
     process::change_directory(Path::new("/"))?;
-    tty::replace_stdio_by_null(0..3)?;
-    process::close_on_exec_from(3)?;
+    if !wants.streams {
+        tty::replace_stdio_by_null(0..3)?;
+    }
+    process::close_on_exec_from(3 + wants.descriptors)?;
     signal::unblock_all();
     signal::reset_inherited();
     let mut words = vec!["rbox".to_owned(), worker::MONITOR.to_owned()];

@@ -41,6 +41,11 @@ impl Streams {
         Ok((ours, Theirs([their_input, their_out.into(), their_error.into()])))
     }
 
+    /// For a workload that has this process's own, past everything.
+    pub(super) fn elsewhere() -> Self {
+        Self { outputs: [None, None], input: None, is_terminal: false, typed: Vec::new(), ends: false }
+    }
+
     /// For a workload whose terminal has this master.
     pub(super) fn terminal(master: OwnedFd, interactive: bool) -> io::Result<Self> {
         fd::set_nonblocking(&master)?;

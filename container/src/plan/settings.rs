@@ -8,6 +8,7 @@ use oci_spec::runtime::{
 use rbox_runtime::{KEEP_GROUPS, namespace_of_sysctl};
 
 use super::{Host, PlanError, bind, mount};
+use crate::logs::Driver;
 use crate::request::RunRequest;
 use crate::settings::{Limits, Settings, Ulimit, resource};
 use crate::shared::Source;
@@ -27,6 +28,12 @@ pub(super) fn check(request: &RunRequest, host: &Host<'_>) -> Result<(), PlanErr
     }
     if shared.pid != Source::Own && request.init {
         return Err(PlanError::Together("--init", "--pid=host or container, which has a first process already"));
+    }
+    if request.tty && request.log.driver == Driver::Passthrough {
+        return Err(PlanError::Together(
+            "--tty",
+            "--log-driver=passthrough, which has the caller's streams for a terminal",
+        ));
     }
     if settings.keeps_groups() && settings.groups.len() > 1 {
         return Err(PlanError::Together(

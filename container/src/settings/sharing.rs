@@ -22,6 +22,15 @@ pub struct Sharing {
     pub uts: Whose,
 }
 
+impl Sharing {
+    /// Whether any can only be had by who is in no namespace of his own: another container's belong to its user namespace,
+    /// and nobody forks into a pid namespace that is not below his own (pid_namespaces(7)).
+    pub(crate) fn reaches_out(&self) -> bool {
+        let Self { ipc, pid, uts } = self;
+        *pid != Whose::Private || matches!(ipc, Ipc::Container(_)) || matches!(uts, Whose::Container(_))
+    }
+}
+
 /// Whose a namespace is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
