@@ -14,7 +14,22 @@ use crate::fixture;
 
 /// The files of the package `name`, in a directory of their own.
 pub fn unpacked(name: &str) -> Result<PathBuf> {
-    fixture::made_once(&format!("package-{name}"), |dir| unpack(name, dir))
+    fixture::made_once(&format!("package-{name}"), |dir| unpack(&[name], dir))
+}
+
+/// The files of the package `name` and of all that it depends on and that is not installed, in one directory.
+pub fn unpacked_with_dependencies(name: &str) -> Result<PathBuf> {
+    fixture::made_once(&format!("packages-{name}"), |dir| {
+        // Of those that were removed, dpkg may know still.
+        let known =
+            read(Command::new("dpkg-query").args(["--show", "--showformat=${db:Status-Status} ${Package}\\n"]))?;
+        let installed: Vec<&str> = known.lines().filter_map(|line| line.strip_prefix("installed ")).collect();
+        let depends = read(Command::new("apt-cache").args(["depends", "--recurse", "--important", name]))?;
+        // Indented is what each depends on; in angle brackets, what several stand for.
+        let all = depends.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_alphanumeric()));
+        let missing: Vec<&str> = all.filter(|package| !package.contains(':') && !installed.contains(package)).collect();
+        unpack(&missing, dir)
+    })
 }
 
 /// A program of the package, in whichever of the directories for such it is.
@@ -29,16 +44,18 @@ pub fn unpacked_behind(name: &str) -> Result<PathBuf> {
     fixture::made_once(&format!("package-{name}"), |dir| {
         let depends = read(Command::new("apt-cache").args(["depends", "--important", name]))?;
         let first = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
-        unpack(first.with_context(|| format!("the package {name} depends on nothing"))?, dir)
+        unpack(&[first.with_context(|| format!("the package {name} depends on nothing"))?], dir)
     })
 }
 
-fn unpack(name: &str, dir: &Path) -> Result<()> {
+fn unpack(names: &[&str], dir: &Path) -> Result<()> {
     let scratch = tempfile::tempdir_in(fixture::dir())?;
     let mut download = Command::new("apt-get");
     // Else root's apt becomes a user that may not write here.
-    download.args(["-qq", "-o=APT::Sandbox::User=root", "download", name]).current_dir(scratch.path());
+    download.args(["-qq", "-o=APT::Sandbox::User=root", "download"]).args(names).current_dir(scratch.path());
     run(&mut download)?;
-    let archive = fs::read_dir(scratch.path())?.next().context("apt-get has downloaded nothing")??.path();
-    run(Command::new("dpkg-deb").arg("-x").arg(archive).arg(dir))
+    for archive in fs::read_dir(scratch.path())? {
+        run(Command::new("dpkg-deb").arg("-x").arg(archive?.path()).arg(dir))?;
+    }
+    Ok(())
 }

@@ -14,13 +14,19 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::command::read;
+use crate::command::{exists, read};
 use crate::cpio::Archive;
 use crate::running::Running;
 use crate::{alpine, host, packages};
 
 /// The packages that tests' machines are made of, which are unpacked once.
-pub const PACKAGES: [&str; 4] = ["apparmor", "busybox-static", "libsepol2", "secilc"];
+const PACKAGES: [&str; 4] = ["apparmor", "busybox-static", "libsepol2", "secilc"];
+
+/// What runs the machines.
+const EMULATOR: &str = "qemu-system-x86_64";
+
+/// The package that has it.
+const EMULATOR_PACKAGE: &str = "qemu-system-x86";
 
 /// The package that stands for the newest kernel for virtual machines.
 const KERNEL: &str = "linux-image-cloud-amd64";
@@ -100,7 +106,9 @@ impl Machine {
         read(Command::new("/sbin/mke2fs").args(["-q", "-t", "ext4", "-O", "^has_journal"]).arg(&disk))?;
 
         let mut qemu = Command::new("setpriv");
-        qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max"]);
+        qemu.args(["--pdeathsig", "KILL"]);
+        add_emulator(&mut qemu)?;
+        qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max"]);
         qemu.args(["-smp", "2", "-m", "1024", "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]);
         qemu.arg("-drive").arg(format!("file={},format=raw,if=virtio,cache.no-flush=on", disk.display()));
         qemu.arg("-kernel").arg(kernel()?).arg("-initrd").arg(&initrd);
@@ -229,8 +237,35 @@ fn on_disk(path: &str) -> PathBuf {
     Path::new("/disk").join(path.trim_start_matches('/'))
 }
 
+/// Unpacks what machines are made of and run by.
+pub fn set_up() -> Result<()> {
+    PACKAGES.iter().try_for_each(|package| packages::unpacked(package).map(drop))?;
+    kernel()?;
+    if !exists(EMULATOR) {
+        packages::unpacked_with_dependencies(EMULATOR_PACKAGE)?;
+    }
+    Ok(())
+}
+
+/// The emulator: that of the host, or one that is unpacked with its libraries and firmware. To install it could
+/// replace the host's qemu-img, where that is of another version.
+fn add_emulator(command: &mut Command) -> Result<()> {
+    if exists(EMULATOR) {
+        command.arg(EMULATOR);
+        return Ok(());
+    }
+    let files = packages::unpacked_with_dependencies(EMULATOR_PACKAGE)?;
+    command.arg(files.join("usr/bin").join(EMULATOR));
+    for firmware in ["qemu", "seabios"] {
+        command.arg("-L").arg(files.join("usr/share").join(firmware));
+    }
+    let libraries = ["lib", "usr/lib"].map(|dir| files.join(dir).join(format!("{}-linux-gnu", std::env::consts::ARCH)));
+    command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries)?);
+    Ok(())
+}
+
 /// The kernel, whose package is unpacked for it and its modules.
-pub fn kernel() -> Result<PathBuf> {
+fn kernel() -> Result<PathBuf> {
     let boot = packages::unpacked_behind(KERNEL)?.join("boot");
     let mut files = fs::read_dir(&boot)?.flatten().map(|entry| entry.path());
     let kernel = files.find(|path| path.to_string_lossy().contains("/vmlinuz-"));

@@ -6,12 +6,12 @@
 //! What is needed is named by program, not by package: a program that came from elsewhere, or in a newer version than
 //! the archive's, will do, and is left as it is.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use rbox_tests::command::{self, output, run};
-use rbox_tests::{containerd, packages, registry, vm};
+use rbox_tests::{containerd, registry, vm};
 
 use crate::admin::Admin;
 
@@ -50,14 +50,12 @@ const FOR_TESTS: &[Need] = &[
 /// What the benchmarks compare with.
 const FOR_BENCHMARKS: &[Need] = &[("crun", "crun"), ("igzip", "isal")];
 
-/// What the long tests need besides: the engines that rbox is the runtime of, whose service manager it asks, and what
-/// virtual machines run on.
+/// What the long tests need besides: the engines that rbox is the runtime of, and whose service manager it asks.
 const FOR_LONG_TESTS: &[Need] = &[
     // Keeps the namespaces of a user's Podman.
     ("catatonit", "catatonit"),
     ("dbus-daemon", "dbus-daemon"),
     ("podman", "podman"),
-    ("qemu-system-x86_64", "qemu-system-x86"),
     ("/lib/systemd/systemd", "systemd"),
 ];
 
@@ -73,12 +71,11 @@ pub(crate) fn all_and_long() -> Result<()> {
     all()?;
     install(FOR_LONG_TESTS)?;
     unpack(containerd::programs)?;
-    vm::PACKAGES.iter().try_for_each(|package| unpack(|| packages::unpacked(package)))?;
-    unpack(vm::kernel)
+    unpack(vm::set_up)
 }
 
 /// Has a package unpacked that may be there already; apt may not have looked at the archive for too long to find it there.
-fn unpack(unpack: impl Fn() -> Result<PathBuf>) -> Result<()> {
+fn unpack<T>(unpack: impl Fn() -> Result<T>) -> Result<()> {
     let Err(error) = unpack() else { return Ok(()) };
     let Some(mut update) = Admin::find().command("apt-get") else { return Err(error) };
     run(update.args(["-qq", "update"]))?;
@@ -104,15 +101,16 @@ pub(crate) fn install(needs: &[Need]) -> Result<()> {
         Ok(env)
     };
     eprintln!("Installing {list}");
-    let install = [&["install", "-y", "--no-install-recommends"], &missing[..]].concat();
+    // What is there already may be of another origin, and clash with what the archive has: it stays.
+    const INSTALL: [&str; 4] = ["install", "-y", "--no-install-recommends", "--no-remove"];
+    let install = [&INSTALL, &missing[..]].concat();
     // The lists of packages may be there and fresh enough; to update them takes longer than most installs.
     if !output(&mut apt(&install)?)?.status.success() {
         run(&mut apt(&["update"])?)?;
         if let Err(error) = run(&mut apt(&install)?) {
-            // One package that clashes with what is installed must not keep the others out; qemu-utils of another
-            // origin than the archive's qemu-system is such a case.
+            // One package that clashes with what is installed must not keep the others out.
             for package in &missing {
-                let _ = run(&mut apt(&["install", "-y", "--no-install-recommends", package])?);
+                let _ = run(&mut apt(&[&INSTALL, &[*package][..]].concat())?);
             }
             if needs.iter().any(|(program, _)| !is_there(program)) {
                 return Err(error);
