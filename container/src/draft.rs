@@ -20,12 +20,11 @@ use crate::root::{OverlayRoot, Wanted};
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::volume::Volume;
+use crate::workdir::{self, WORK};
 use crate::{Engine, Error, events, names, outside};
 
 /// What the workload has written, in a container's directory.
 pub(crate) const UPPER: &str = "upper";
-/// The overlay's own directory there.
-pub(crate) const WORK: &str = "work";
 
 /// All that is known of a container before it has a directory.
 pub(crate) struct Draft {
@@ -109,8 +108,9 @@ impl Draft {
             lowers.push(layer.fs());
         }
         let [upper, work] = [UPPER, WORK].map(|name| directory.path().join(name));
+        fs::create_dir(&upper).map_err(Error::io("create", upper.display()))?;
+        workdir::make(directory.path()).map_err(Error::io("create", work.display()))?;
         for path in [&upper, &work] {
-            fs::create_dir(path).map_err(Error::io("create", path.display()))?;
             if let Some((uid, gid)) = engine.identity.foreign_root() {
                 std::os::unix::fs::chown(path, Some(uid), Some(gid))
                     .map_err(Error::io("change the owner of", path.display()))?;

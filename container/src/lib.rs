@@ -58,6 +58,7 @@ mod unfit;
 mod user;
 mod volume;
 mod wait;
+mod workdir;
 pub mod worker;
 mod workload;
 

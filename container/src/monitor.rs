@@ -35,7 +35,6 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use jiff::Timestamp;
-use rbox_overlay::kernel::remove_volatile_mark;
 use rbox_rootless::Offer;
 use rbox_store::{ContainerDir, Event, Store};
 use rbox_sys::poll::{self, Interest};
@@ -49,12 +48,11 @@ pub use self::words::StartFailure;
 
 use self::clients::Clients;
 use self::words::{Heard, Setup, hear, say};
-use crate::draft::WORK;
 use crate::logs::LogWriter;
 use crate::record::{Finished, Made, Record};
 use crate::restart::BackOff;
 use crate::start::{ATTACH, STOPPED, Startable};
-use crate::{Engine, Error, events, with_causes};
+use crate::{Engine, Error, events, with_causes, workdir};
 
 /// As lists of processes show it.
 const NAME: &std::ffi::CStr = c"rbox-monitor";
@@ -226,7 +224,7 @@ impl Monitor {
         let Self { engine, directory, startable, .. } = self;
         let _ = fs::remove_file(directory.path().join(ATTACH));
         if startable.rm {
-            remove_volatile_mark(&directory.path().join(WORK));
+            workdir::empty(directory.path());
             // As a rule it is root of all its ids here, and nobody else need be asked. What cannot be removed, gc finds.
             let _ = directory.remove(&|path| engine.remove_tree(path));
             events::note(&engine.store, &[removed]);

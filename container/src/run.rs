@@ -4,7 +4,6 @@ use std::io;
 
 use jiff::Timestamp;
 use rbox_image::Image;
-use rbox_overlay::kernel::remove_volatile_mark;
 use rbox_runtime::seccomp::KernelVersion;
 use rbox_runtime::trace::{Step, Trace};
 use rbox_runtime::{Failure, Init, Launch};
@@ -14,7 +13,7 @@ use rbox_sys::signal::SignalFd;
 use rbox_types::Exit;
 
 use crate::denied::{Denials, Watch};
-use crate::draft::{Draft, WORK};
+use crate::draft::Draft;
 use crate::logs::Driver;
 use crate::on_host::{self, OnHost};
 use crate::plan::RunPlan;
@@ -24,7 +23,7 @@ use crate::request::RunRequest;
 use crate::siblings::Siblings;
 use crate::supervise::{Terminal, supervise};
 use crate::workload::{Start, workload};
-use crate::{Engine, Error, events, health, oom_score, outside, worker};
+use crate::{Engine, Error, events, health, oom_score, outside, workdir, worker};
 
 /// A run that has ended.
 #[derive(Debug)]
@@ -112,6 +111,7 @@ impl Engine {
             }
             // Here and not earlier: while the workload begins there is time.
             events::note(&self.store, &["create", "start"].map(|action| draft.happened(action, request)));
+            workdir::clean_up(directory.path());
             let exit = supervise(running, &signals, terminal, request.interactive, &mut || siblings.invite())?;
             trace.mark("supervise the workload to its end");
             Ok(exit)
@@ -134,8 +134,8 @@ impl Engine {
         if request.rm {
             // A disk that is full is no reason to keep it.
             let _ = Finished { at: Timestamp::now(), exit }.tell_waiters(directory.path());
-            remove_volatile_mark(&directory.path().join(WORK));
-            return Ok(directory.remove(&|path| self.remove_tree(path))?);
+            workdir::leave(directory.path());
+            return Ok(directory.recycle(&workdir::LEFT, &|path| self.remove_tree(path))?);
         }
         Finished { at: Timestamp::now(), exit }.write_reserved(directory.path()).map_err(record_error(&directory))
     }

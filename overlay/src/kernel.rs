@@ -146,8 +146,9 @@ impl KernelOverlay {
 
 /// Takes apart what the kernel leaves in the work directory of a volatile mount, if nothing else is there
 /// (ovl_workdir_create() and ovl_create_volatile_dirty() in fs/overlayfs/super.c). They are directories that nobody may
-/// enter; a general removal, which has to find that out, takes five times as many steps. What is left is left to that.
-pub fn remove_volatile_mark(work: &Path) {
+/// enter; a general removal, which has to find that out, takes five times as many steps. What is left is left to that. Where
+/// this succeeds, `work` is empty.
+pub fn remove_volatile_mark(work: &Path) -> io::Result<()> {
     const MARK: [&str; 3] = ["work", "work/incompat", "work/incompat/volatile"];
     let remove = || -> io::Result<()> {
         fs::remove_file(work.join("work/incompat/volatile/dirty"))?;
@@ -155,7 +156,7 @@ pub fn remove_volatile_mark(work: &Path) {
     };
     let enter = || MARK.iter().try_for_each(|dir| fs::set_permissions(work.join(dir), Permissions::from_mode(0o700)));
     // Who is root of the ids that own them enters all the same.
-    let _ = remove().or_else(|_| enter().and_then(|()| remove()));
+    remove().or_else(|_| enter().and_then(|()| remove()))
 }
 
 fn name(fd: &OwnedFd) -> String {

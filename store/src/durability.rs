@@ -249,5 +249,6 @@ fn parse(mark: &str) -> Option<(Thing, &str)> {
 /// Differs from boot to boot (random(4)); containers see their host's.
 pub(crate) fn boot_id() -> Result<String> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
-    Ok(fs::read_to_string(path).at("read", path)?.trim().to_owned())
+    let text = fs::File::open(path).and_then(|mut file| files::read_small(&mut file)).at("read", path)?;
+    Ok(String::from_utf8_lossy(&text).trim().to_owned())
 }

@@ -9,7 +9,8 @@ use std::{
 use rbox_types::{ChainId, ContainerId, Digest};
 
 use crate::{
-    Error, LayerRecord, Store, containers,
+    Error, LayerRecord, Store,
+    containers::{self, SPARE},
     error::{IoContext, Result},
     files,
     layers::RECORD,
@@ -165,6 +166,11 @@ impl Store {
     ) -> Result<()> {
         for name in files::list(&self.path("tmp"))? {
             let path = self.path("tmp").join(&name);
+            if path == self.path(SPARE) {
+                // Or whoever makes a container would take it while it is deleted. Where there is no room, it stays.
+                doomed.extend(Some(self.move_aside(&path)?).filter(|aside| *aside != path));
+                continue;
+            }
             let dead = name.starts_with("dead.");
             if !dead && lease::is_alive(&path)? {
                 let wanted = lease::wanted(&path)?;

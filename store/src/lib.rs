@@ -87,7 +87,8 @@ use crate::{
 /// ├─ events  events.1 …             what has happened, a line of JSON each ([`Events`])
 /// ├─ unsettled/<boot id>/           empty files that name the blobs and layers not known to be on the disk
 /// ├─ locks/                         gc, index, blob.<hex>, layer.<map key>.<hex>, userns.<map key>
-/// └─ tmp/<lease>/                   lock, keep (what it wants), and what it makes; tmp/dead.* waits for deletion
+/// └─ tmp/<lease>/                   lock, keep (what it wants), and what it makes; tmp/dead.* waits for deletion, and
+///                                   tmp/spare for the next container
 /// ```
 #[derive(Debug, Clone)]
 pub struct Store {

@@ -169,3 +169,47 @@ fn the_end_of_an_owner_is_waited_for() {
     });
     store.wait_for_owner(&entry).expect("there is nobody to wait for");
 }
+
+#[test]
+fn what_one_container_leaves_empty_is_the_next_ones() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let store = common::store(directory.path());
+    let refs = refs(&store);
+    let create = |number, name: &str| {
+        store.create_container(&container_id(number), &container_name(name), &refs).expect("create")
+    };
+    let names = |path: &std::path::Path| -> Vec<_> {
+        let mut names: Vec<_> =
+            fs::read_dir(path).expect("list").map(|entry| entry.expect("entry").file_name()).collect();
+        names.sort();
+        names
+    };
+    let filled = |number, name: &str| {
+        let made = create(number, name);
+        for directory in ["work", "upper", "upper/full"] {
+            fs::create_dir_all(made.path().join(directory)).expect("make");
+        }
+        fs::write(made.path().join("upper/full/file"), "written").expect("write");
+        fs::write(made.path().join("record"), "written").expect("write");
+        made
+    };
+    filled(1, "one").recycle(&["work"], &remove_tree).expect("recycle");
+    assert!(matches!(store.find_container("one"), Err(Error::NoContainer(_))));
+    let next = create(2, "two");
+    assert_eq!(names(next.path()), ["lock", "work"]);
+    assert!(store.find_container("two").expect("there").running);
+
+    // One waits at a time, with nothing else in it.
+    let (third, fourth) = (filled(3, "three"), filled(4, "four"));
+    fs::remove_dir(third.path().join("work")).and_then(|()| fs::write(third.path().join("work"), "")).expect("write");
+    for made in [third, fourth, filled(5, "five")] {
+        let path = made.path().to_owned();
+        made.recycle(&["work"], &remove_tree).expect("recycle");
+        assert!(!path.exists());
+    }
+    let collected = store.gc(&remove_tree).expect("collect");
+    assert_eq!((collected.containers, collected.leases, collected.failures.len()), (0, 0, 0));
+    assert_eq!(names(&store.root().join("tmp")), Vec::<std::ffi::OsString>::new());
+    next.recycle(&["work"], &remove_tree).expect("recycle");
+    assert_eq!(names(create(6, "six").path()), ["lock", "work"]);
+}

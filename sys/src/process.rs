@@ -2,7 +2,8 @@
 #![allow(unsafe_code)]
 
 use std::convert::Infallible;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
@@ -162,11 +163,15 @@ pub fn child_began(pid: u32) -> io::Result<Option<u64>> {
 
 /// Whether it has ended, and when it began.
 fn state_and_beginning(pid: u32) -> io::Result<Option<(bool, u64)>> {
-    let stat = match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+    // One read gives all that there is.
+    let mut buffer = [0; 4096];
+    let read = File::open(format!("/proc/{pid}/stat")).and_then(|mut stat| stat.read(&mut buffer));
+    let length = match read {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
-        stat => stat?,
+        length => length?,
     };
+    let stat = String::from_utf8_lossy(&buffer[..length]);
     // The second field is the program's name in parentheses, and may hold anything.
     let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
     let (Some(state), Some(began)) = (fields.first(), fields.get(19)) else { return Ok(None) };
