@@ -27,7 +27,8 @@ impl Engine {
         let query = ContainerQuery { all: true, filters: filters.clone(), ..ContainerQuery::default() };
         let mut pruned = Pruned { removed: Vec::new(), bytes: 0, failures: Vec::new() };
         for container in self.list_containers(&query)? {
-            if !matches!(container.status, ContainerStatus::Exited { .. } | ContainerStatus::Dead) {
+            // Also what was made and never started: as in Docker and Podman.
+            if container.status.is_alive() || matches!(container.status, ContainerStatus::Restarting { .. }) {
                 continue;
             }
             // What cannot be measured can be removed, and is only not counted.
