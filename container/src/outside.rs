@@ -34,6 +34,10 @@ pub(crate) fn recorded(request: &RunRequest, image: &Image, shared: &Shared) -> 
     let mut settings = request.settings.clone();
     settings.health = health::wanted(request, image.healthcheck.as_ref())?;
     settings.sharing = shared.words(&settings.sharing);
+    if let Some(path) = &mut settings.pid_file {
+        // Its monitor is in another directory.
+        *path = std::path::absolute(&*path).map_err(Error::io("find the place of", path.display()))?;
+    }
     let config = image.config.config();
     for (name, value) in config.iter().filter_map(|config| config.labels().as_ref()).flatten() {
         settings.labels.entry(name.clone()).or_insert_with(|| value.clone());
