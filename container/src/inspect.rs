@@ -1,10 +1,13 @@
 //! All that is known of a container or an image, in Docker's shape and names.
 
+use std::path::PathBuf;
+
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::containers::{ContainerStatus, ContainerSummary};
-use crate::logs::LogOptions;
-use crate::{Engine, Error};
+use crate::logs::{Driver, LogOptions};
+use crate::{Engine, Error, logs};
 
 /// What is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +18,20 @@ pub enum Kind {
     Container,
     /// An image.
     Image,
+}
+
+/// Bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// What the container has written.
+    pub written: u64,
+    /// All that it sees: that, and its image.
+    pub seen: u64,
+}
+
+/// A time that has not come is Go's first one, as in Docker and Podman: scripts compare it as text.
+fn time(time: Option<Timestamp>) -> String {
+    time.map_or_else(|| "0001-01-01T00:00:00Z".into(), |time| time.to_string())
 }
 
 impl Engine {
@@ -28,7 +45,9 @@ impl Engine {
             Ok(container) => {
                 let mut document = self.inspect_container(&container);
                 if sizes {
-                    self.add_sizes(&container, &mut document)?;
+                    let Sizes { written, seen } = self.sizes(&container)?;
+                    document["SizeRw"] = written.into();
+                    document["SizeRootFs"] = seen.into();
                 }
                 Ok(document)
             }
@@ -41,25 +60,25 @@ impl Engine {
         }
     }
 
-    /// Bytes that the container has written, and all that it sees.
-    fn add_sizes(&self, container: &ContainerSummary, document: &mut Value) -> Result<(), Error> {
+    /// How large a container is, which takes a look at each of its files.
+    pub fn sizes(&self, container: &ContainerSummary) -> Result<Sizes, Error> {
         let written = self.written_size(container)?;
         let refs = self.store.find_container(container.id.as_str())?.refs;
-        let mut all = written;
+        let mut seen = written;
         for chain in refs.layers {
             if let Some(layer) = self.store.layer(&refs.map_key, chain)? {
-                all += layer.record()?.size;
+                seen += layer.record()?.size;
             }
         }
-        document["SizeRw"] = written.into();
-        document["SizeRootFs"] = all.into();
-        Ok(())
+        Ok(Sizes { written, seen })
     }
 
     fn inspect_container(&self, container: &ContainerSummary) -> Value {
         let status = &container.status;
         let made = container.made.as_ref();
         let words = made.map(|made| made.args.as_slice()).unwrap_or_default();
+        let (entrypoint, command) = words.split_at(made.map_or(0, |made| made.entrypoint).min(words.len()));
+        let log = made.and_then(|made| made.log.as_ref()).filter(|log| log.driver != Driver::None);
         let mut document = json!({
             "Id": container.id,
             "Name": container.name,
@@ -70,13 +89,19 @@ impl Engine {
                 "Status": status.word(),
                 "Running": status.is_alive(),
                 "Paused": matches!(status, ContainerStatus::Paused { .. }),
+                "Restarting": matches!(status, ContainerStatus::Restarting { .. }),
+                "Dead": matches!(status, ContainerStatus::Dead),
+                // No container has a limit of memory to itself, and nobody is told whom the kernel chose for lack of it.
+                "OOMKilled": false,
                 "Pid": status.pid(),
                 "ExitCode": status.exit_code(),
-                "StartedAt": status.started_at(),
-                "FinishedAt": status.finished_at(),
+                "StartedAt": time(made.and_then(|made| made.started).or_else(|| status.started_at())),
+                "FinishedAt": time(status.finished_at()),
             },
             "Image": made.map(|made| made.image_id),
             "ImageName": made.map(|made| made.image.clone()),
+            "Driver": "overlay",
+            "LogPath": log.map_or_else(PathBuf::new, |_| self.store.container_path(&container.id).join(logs::NAME)),
             "Mounts": made.map(|made| {
                 made.binds.iter().map(|(source, destination, read_only)| json!({
                     "Type": "bind",
@@ -89,8 +114,10 @@ impl Engine {
                 "Hostname": made.hostname,
                 "User": made.user,
                 "Tty": made.tty,
+                "OpenStdin": made.interactive,
                 "Env": made.env,
-                "Cmd": made.args,
+                "Entrypoint": (!entrypoint.is_empty()).then_some(entrypoint),
+                "Cmd": command,
                 "Image": made.image,
                 "WorkingDir": made.cwd,
                 "Labels": made.labels(),
@@ -99,6 +126,10 @@ impl Engine {
                 "Init": made.is_some_and(|made| made.init),
                 "AutoRemove": made.is_some_and(|made| made.rm),
                 "NetworkMode": "none",
+                "ReadonlyRootfs": made.is_some_and(|made| made.read_only),
+                "Binds": made.map(|made| made.binds.iter().map(|(source, destination, read_only)| {
+                    format!("{source}:{destination}{}", if *read_only { ":ro" } else { "" })
+                }).collect::<Vec<_>>()),
                 "Privileged": made.is_some_and(|made| made.security.privileged),
                 "CapAdd": made.map(|made| &made.security.cap_add),
                 "CapDrop": made.map(|made| &made.security.cap_drop),
@@ -106,6 +137,8 @@ impl Engine {
                 "RestartPolicy": made.map(|made| made.restart.document()),
                 "LogConfig": made.and_then(|made| made.log.as_ref()).map(LogOptions::document),
             },
+            // There is none.
+            "NetworkSettings": { "IPAddress": "", "Ports": {}, "Networks": {} },
             "RestartCount": made.map_or(0, |made| made.restarts),
         });
         if let Some(health) = &container.health {

@@ -73,7 +73,7 @@ pub use exec::exec;
 pub use health::{Checked, Health, HealthStatus, check_health};
 pub use image_list::{ImageOrder, ImageQuery};
 pub use images::{ImageSummary, Unnamed};
-pub use inspect::Kind;
+pub use inspect::{Kind, Sizes};
 pub use list::{ContainerFilters, ContainerOrder, ContainerQuery, FilterError};
 pub use monitor::StartFailure;
 pub use plan::{PlanError, RunPlan, console_size};

@@ -29,6 +29,6 @@ pub use split::LONGEST_PIECE;
 pub use writer::LogWriter;
 
 /// The newest file's name.
-const NAME: &str = "log";
+pub(crate) const NAME: &str = "log";
 /// The next one's, while it is made.
 const NEW: &str = ".log.new";

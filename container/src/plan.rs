@@ -32,6 +32,9 @@ pub struct RunPlan {
     pub groups: Vec<String>,
     /// Whether the filter on system calls is the runtime's built-in one, which the spec then does not spell out.
     pub built_in_filter: bool,
+    /// How many of the words that are executed are the entrypoint.
+    #[serde(default)]
+    pub entrypoint: usize,
 }
 
 impl RunPlan {
@@ -131,11 +134,12 @@ pub(crate) fn plan(config: Option<&Config>, request: &RunRequest, host: &Host<'_
     let built_in = security.has_default_profile() && seccomp::is_built_in(&granted);
     // That one refuses by itself.
     let built_in_filter = built_in && !request.explain_denied;
+    let (args, entrypoint) = args(config, request)?;
     let profile = if built_in_filter { None } else { security.seccomp(&granted, host.kernel)? };
     let mut process = Process::default();
     process
         .set_terminal(Some(request.tty))
-        .set_args(Some(args(config, request)?))
+        .set_args(Some(args))
         .set_env(Some(env(config, request, host)))
         .set_cwd(workdir(config, request)?)
         .set_capabilities(Some(security.capabilities(&granted, &user)))
@@ -161,7 +165,7 @@ pub(crate) fn plan(config: Option<&Config>, request: &RunRequest, host: &Host<'_
         .set_linux(Some(linux(host.shared.namespaces(), security, profile, mount_context)));
     settings::set_for_spec(&mut spec, &request.settings);
     let groups = if request.settings.keeps_groups() { Vec::new() } else { request.settings.groups.clone() };
-    Ok(RunPlan { spec, user, groups, built_in_filter })
+    Ok(RunPlan { spec, user, groups, built_in_filter, entrypoint })
 }
 
 /// The size of a terminal of so many rows and columns, as a spec has it.
@@ -169,19 +173,21 @@ pub fn console_size((rows, columns): (u16, u16)) -> Option<ConsoleSize> {
     ConsoleSizeBuilder::default().height(u64::from(rows)).width(u64::from(columns)).build().ok()
 }
 
-/// Entrypoint and Cmd as Docker combines them: a command replaces Cmd; an entrypoint replaces both.
-fn args(config: Option<&Config>, request: &RunRequest) -> Result<Vec<String>, PlanError> {
+/// Entrypoint and Cmd as Docker combines them: a command replaces Cmd; an entrypoint replaces both. With the number of
+/// words of the entrypoint.
+fn args(config: Option<&Config>, request: &RunRequest) -> Result<(Vec<String>, usize), PlanError> {
     let of_image = |part: fn(&Config) -> &Option<Vec<String>>| config.and_then(|config| part(config).clone());
     let (mut args, cmd) = match &request.entrypoint {
         Some(entrypoint) => (entrypoint.clone(), None),
         None => (of_image(Config::entrypoint).unwrap_or_default(), of_image(Config::cmd)),
     };
+    let entrypoint = args.len();
     if request.command.is_empty() {
         args.extend(cmd.unwrap_or_default());
     } else {
         args.extend(request.command.iter().cloned());
     }
-    if args.is_empty() { Err(PlanError::NoCommand) } else { Ok(args) }
+    if args.is_empty() { Err(PlanError::NoCommand) } else { Ok((args, entrypoint)) }
 }
 
 /// The image's variables over the defaults, the user's over both; HOME comes from passwd, later.
@@ -333,6 +339,7 @@ mod tests {
         assert_eq!(args(&own), ["/bin/sh"]);
         let nothing = RunRequest { entrypoint: Some(Vec::new()), ..request() };
         assert_eq!(planned(&config, &nothing).expect_err("nothing to run"), PlanError::NoCommand);
+        assert_eq!(planned(&config, &request()).expect("planned").entrypoint, 1);
     }
 
     #[test]

@@ -69,6 +69,9 @@ pub struct Made {
     pub image_id: Digest,
     /// The words that are executed.
     pub args: Vec<String>,
+    /// How many of them are the entrypoint.
+    #[serde(default)]
+    pub entrypoint: usize,
     /// The variables, without HOME where that comes from the image's passwd.
     pub env: Vec<String>,
     /// The working directory.
@@ -79,6 +82,12 @@ pub struct Made {
     pub hostname: String,
     /// Whether it has a terminal.
     pub tty: bool,
+    /// Whether its standard input can be given something.
+    #[serde(default)]
+    pub interactive: bool,
+    /// Whether its root filesystem is not to be written to.
+    #[serde(default)]
+    pub read_only: bool,
     /// Whether it goes away at its end.
     pub rm: bool,
     /// Whether its first process is rbox's init.

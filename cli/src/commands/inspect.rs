@@ -65,9 +65,13 @@ impl What {
         };
         let mut documents = Vec::new();
         let status = super::each(self.names, |name| {
-            let document = engine.inspect(name, kind, self.size)?;
+            let mut document = engine.inspect(name, kind, self.size)?;
             match &template {
-                Some(template) => output::text(&format!("{}\n", template.text(&document)?))?,
+                Some(template) => {
+                    // Go's name of the field, which templates of Docker's and Podman's may use as well.
+                    document["ID"] = document["Id"].clone();
+                    output::text(&format!("{}\n", template.text(&document)?))?;
+                }
                 None => documents.push(document),
             }
             Ok(())

@@ -2,8 +2,9 @@
 
 use clap::Args;
 use rbox_container::{
-    ContainerFilters, ContainerOrder, ContainerQuery, ContainerStatus, ContainerSummary, Engine, Error,
+    ContainerFilters, ContainerOrder, ContainerQuery, ContainerStatus, ContainerSummary, Engine, Error, Sizes,
 };
+use rbox_types::Digest;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -37,6 +38,10 @@ pub(crate) struct Ps {
     #[arg(long)]
     no_trunc: bool,
 
+    /// Measure, too, what each has written, and all that it sees: a column SIZE, {{.Size}}
+    #[arg(short, long)]
+    size: bool,
+
     /// No line above the columns
     #[arg(long)]
     noheading: bool,
@@ -67,28 +72,35 @@ impl Ps {
         if self.quiet {
             return Ok(output::lines(containers.iter().map(|container| self.id(container)))?);
         }
+        let mut listed = Vec::with_capacity(containers.len());
+        for container in containers {
+            let sizes = if self.size { Some(engine.sizes(&container)?) } else { None };
+            listed.push(Listed { container, sizes });
+        }
         match &self.format {
             // By itself, and not by a template: there may be thousands.
             Format::Table => {
-                let heading = (!self.noheading).then(|| COLUMNS.map(str::to_owned).to_vec());
-                let cells = containers.iter().map(|container| self.cells(container));
+                let columns = COLUMNS.into_iter().chain(self.size.then_some("SIZE"));
+                let heading = (!self.noheading).then(|| columns.map(str::to_owned).collect());
+                let cells = listed.iter().map(|container| self.cells(container));
                 Ok(output::aligned(&heading.into_iter().chain(cells).collect::<Vec<_>>())?)
             }
-            Format::Json => Ok(output::json(&containers.iter().map(document).collect::<Vec<_>>())?),
+            Format::Json => Ok(output::json(&listed.iter().map(document).collect::<Vec<_>>())?),
             Format::Columns(template) => {
-                template.print_columns((!self.noheading).then_some(&HEADINGS[..]), &self.rows(&containers))
+                template.print_columns((!self.noheading).then_some(&HEADINGS[..]), &self.rows(&listed))
             }
-            Format::Each(template) => template.print_each(&self.rows(&containers)),
+            Format::Each(template) => template.print_each(&self.rows(&listed)),
         }
     }
 
-    fn rows(&self, containers: &[ContainerSummary]) -> Vec<Value> {
-        containers.iter().map(|container| self.row(container)).collect()
+    fn rows(&self, listed: &[Listed]) -> Vec<Value> {
+        listed.iter().map(|listed| self.row(listed)).collect()
     }
 
-    fn cells(&self, container: &ContainerSummary) -> Vec<String> {
+    fn cells(&self, listed: &Listed) -> Vec<String> {
+        let container = &listed.container;
         let made = container.made.as_ref();
-        vec![
+        let mut cells = vec![
             self.id(container).to_owned(),
             made.map(|made| made.image.to_string()).unwrap_or_default(),
             self.command(container),
@@ -96,7 +108,9 @@ impl Ps {
             said(container),
             String::new(),
             container.name.to_string(),
-        ]
+        ];
+        cells.extend(listed.size());
+        cells
     }
 
     /// Quoted as by Docker; a command may hold anything, and has no lines of its own here.
@@ -112,9 +126,15 @@ impl Ps {
         if self.no_trunc { container.id.as_str() } else { container.id.short() }
     }
 
+    /// Podman's way, without the algorithm.
+    fn image_id(&self, id: &Digest) -> String {
+        if self.no_trunc { id.hex() } else { id.short() }
+    }
+
     /// What a template is given. The names are Docker's and Podman's; where the two differ in what is behind a name, it is
     /// what can be used for more.
-    fn row(&self, container: &ContainerSummary) -> Value {
+    fn row(&self, listed: &Listed) -> Value {
+        let container = &listed.container;
         let made = container.made.as_ref();
         let status = &container.status;
         let created = made.map(|made| output::ago(made.created)).unwrap_or_default();
@@ -123,7 +143,7 @@ impl Ps {
             "ID": self.id(container),
             "Names": container.name,
             "Image": made.map(|made| made.image.to_string()).unwrap_or_default(),
-            "ImageID": made.map(|made| made.image_id),
+            "ImageID": made.map(|made| self.image_id(&made.image_id)),
             "Command": self.command(container),
             "CreatedAt": made.map(|made| output::at(made.created)).unwrap_or_default(),
             "Created": created,
@@ -141,7 +161,22 @@ impl Ps {
             "Mounts": mounts.unwrap_or_default(),
             "Labels": made.map(|made| made.labels().clone()).unwrap_or_default(),
             "AutoRemove": made.is_some_and(|made| made.rm),
+            "Size": listed.size().unwrap_or_default(),
         })
+    }
+}
+
+/// A container, and its sizes where they are asked for.
+struct Listed {
+    container: ContainerSummary,
+    sizes: Option<Sizes>,
+}
+
+impl Listed {
+    /// As Docker says it.
+    fn size(&self) -> Option<String> {
+        let sizes = self.sizes.as_ref()?;
+        Some(format!("{} (virtual {})", output::size(sizes.written), output::size(sizes.seen)))
     }
 }
 
@@ -192,13 +227,14 @@ fn said(container: &ContainerSummary) -> String {
 }
 
 /// The names are Podman's.
-fn document(container: &ContainerSummary) -> Value {
+fn document(listed: &Listed) -> Value {
+    let container = &listed.container;
     let made = container.made.as_ref();
-    json!({
+    let mut document = json!({
         "Id": container.id,
         "Names": [container.name],
         "Image": made.map(|made| made.image.clone()),
-        "ImageID": made.map(|made| made.image_id),
+        "ImageID": made.map(|made| made.image_id.hex()),
         "Command": made.map(|made| made.args.clone()),
         "Created": made.map(|made| made.created),
         "State": container.status.word(),
@@ -210,5 +246,9 @@ fn document(container: &ContainerSummary) -> Value {
         "ExitedAt": container.status.finished_at(),
         "Labels": made.map(|made| made.labels().clone()),
         "AutoRemove": made.is_some_and(|made| made.rm),
-    })
+    });
+    if let Some(sizes) = &listed.sizes {
+        document["Size"] = json!({ "rwSize": sizes.written, "rootFsSize": sizes.seen });
+    }
+    document
 }
