@@ -41,7 +41,8 @@ fn events_of_a_containers_life() -> Result<()> {
     rbox.run(["rmi", &image]).success();
     assert_eq!(actions(&events(&["-f", "type=image"])), ["image pull", "image untag", "image remove"]);
     rbox.run(["events", "-f", "pod=x"]).refused(&["unknown filter \"pod\""]);
-    rbox.run(["events", "--format", "{{.ID}}"]).refused(&["only json is there"]);
+    assert_eq!(events(&["-f", "event=die", "--since", at, "--format", "{{.Name}} {{.Status}}"]), "gone die\n");
+    rbox.run(["events", "--format", "table {{.ID}}"]).refused(&["no table"]);
     Ok(())
 }
 

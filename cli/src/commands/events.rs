@@ -11,6 +11,7 @@ use rbox_container::{Engine, moment};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
+use crate::format::{self, Template};
 
 #[derive(Debug, Args)]
 pub(crate) struct Events {
@@ -26,7 +27,7 @@ pub(crate) struct Events {
     #[arg(short, long = "filter", value_name = "NAME=VALUE")]
     filters: Vec<EventFilter>,
 
-    /// How to print: a line each for people, or json
+    /// How to print: a line each for people, json, or a template such as '{{.Name}} {{.Status}}'
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
 
@@ -39,20 +40,27 @@ pub(crate) struct Events {
     no_stream: bool,
 }
 
-/// `--format`. Whoever adds templates adds them here, and to [`Events::show`]: they see what [`document`] gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// `--format`.
+#[derive(Debug, Clone)]
 enum Format {
     Json,
+    Each(Template),
 }
 
 impl FromStr for Format {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            // Docker's and Podman's way of saying it as a template.
-            "json" | "{{json .}}" => Ok(Self::Json),
-            _ => Err("only json is there; templates are not".into()),
+        // Docker's and Podman's way of saying it as a template: what they print then is the document.
+        if text == "{{json .}}" {
+            return Ok(Self::Json);
+        }
+        match text.parse().map_err(|error: format::Error| error.to_string())? {
+            format::Format::Json => Ok(Self::Json),
+            format::Format::Each(template) => Ok(Self::Each(template)),
+            format::Format::Table | format::Format::Columns(_) => {
+                Err("events come one by one, and make no table: expected json, or a template".into())
+            }
         }
     }
 }
@@ -73,7 +81,7 @@ impl Events {
         let mut text = Vec::new();
         engine.events(&selection, &mut |event| -> Result<(), Failure> {
             match event {
-                Some(event) => Ok(show(self.format, &event, &zone, &mut text)?),
+                Some(event) => show(self.format.as_ref(), &event, &zone, &mut text),
                 None => {
                     let mut stdout = io::stdout().lock();
                     stdout.write_all(&text)?;
@@ -86,14 +94,15 @@ impl Events {
     }
 }
 
-fn show(format: Option<Format>, event: &Event, zone: &TimeZone, to: &mut Vec<u8>) -> io::Result<()> {
+fn show(format: Option<&Format>, event: &Event, zone: &TimeZone, to: &mut Vec<u8>) -> Result<(), Failure> {
     match format {
         Some(Format::Json) => {
             serde_json::to_writer(&mut *to, &document(event))?;
             to.push(b'\n');
             Ok(())
         }
-        None => writeln!(to, "{}", line(event, zone)),
+        Some(Format::Each(template)) => Ok(writeln!(to, "{}", template.text(&row(event))?)?),
+        None => Ok(writeln!(to, "{}", line(event, zone))?),
     }
 }
 
@@ -138,6 +147,27 @@ fn document(event: &Event) -> Value {
     })
 }
 
+/// What a template is given, under Go's names of Docker's fields, and of Podman's.
+fn row(event: &Event) -> Value {
+    let Value::Object(document) = document(event) else { return Value::Null };
+    let exit_code = event.attributes.get("exitCode").and_then(|code| code.parse().ok()).unwrap_or(0_u8);
+    json!({
+        "ID": event.id,
+        "Status": event.action,
+        "From": document["from"],
+        "Type": document["Type"],
+        "Action": event.action,
+        "Actor": document["Actor"],
+        "Scope": document["scope"],
+        "Time": event.time,
+        "TimeNano": event.time_nano,
+        "Name": event.name,
+        "Image": event.image.as_deref().unwrap_or_default(),
+        "Attributes": event.attributes,
+        "ContainerExitCode": exit_code,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,9 +193,24 @@ mod tests {
     }
 
     #[test]
+    fn a_template_sees_the_fields_of_both() {
+        let text = |format: &str| {
+            let mut text = Vec::new();
+            let format = format.parse().map_err(|error: String| error)?;
+            show(Some(&format), &event(), &TimeZone::UTC, &mut text).map_err(|failure| failure.to_string())?;
+            Ok::<_, String>(String::from_utf8(text).expect("UTF-8"))
+        };
+        let shown = text("{{.Status}} {{.Name}} {{.Actor.Attributes.exitCode}} {{.ContainerExitCode}} {{.Type}}");
+        assert_eq!(shown.as_deref(), Ok("die web 3 3 container\n"));
+        assert!(text("{{json .}}").expect("JSON").contains("\"scope\":\"local\""));
+        assert!(text("table {{.ID}}").expect_err("no table").contains("no table"));
+        assert!(text("{{.Nmae}}").expect_err("no field").contains("no field .Nmae"));
+    }
+
+    #[test]
     fn a_document_is_one_line_of_dockers() {
         let mut text = Vec::new();
-        show(Some(Format::Json), &event(), &TimeZone::UTC, &mut text).expect("memory");
+        show(Some(&Format::Json), &event(), &TimeZone::UTC, &mut text).expect("memory");
         let text = String::from_utf8(text).expect("UTF-8");
         assert_eq!(text.matches('\n').count(), 1);
         let read: Value = serde_json::from_str(&text).expect("JSON");
