@@ -3,6 +3,7 @@
 pub(crate) mod attach;
 mod attaching;
 pub(crate) mod audit;
+mod chosen;
 pub(crate) mod container;
 mod container_flags;
 pub(crate) mod create;
@@ -10,6 +11,7 @@ mod denied;
 mod environment;
 pub(crate) mod events;
 pub(crate) mod exec;
+mod exists;
 pub(crate) mod gc;
 pub(crate) mod healthcheck;
 pub(crate) mod image;
@@ -82,8 +84,9 @@ pub(crate) fn act(args: Args) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// As [`each`], on all of them at once: each may take as long as it wants, and nobody waits for another one's.
-fn each_at_once(names: Vec<String>, act: impl Fn(&str) -> Result<(), Failure> + Sync) -> Result<u8, Failure> {
+/// As [`each`], on all of them at once: each may take as long as it wants, and nobody waits for another one's. Prints the
+/// names of those for which `act` says so.
+fn each_at_once(names: Vec<String>, act: impl Fn(&str) -> Result<bool, Failure> + Sync) -> Result<u8, Failure> {
     // More threads than that do not end sooner.
     const AT_ONCE: usize = 128;
     let mut results = Vec::with_capacity(names.len());
@@ -97,8 +100,11 @@ fn each_at_once(names: Vec<String>, act: impl Fn(&str) -> Result<(), Failure> + 
     }
     let mut results = results.into_iter();
     each(names, |name| {
-        results.next().unwrap_or(Ok(()))?;
-        Ok(output::line(name)?)
+        let tell = results.next().unwrap_or(Ok(false))?;
+        if tell {
+            output::line(name)?;
+        }
+        Ok(())
     })
 }
 

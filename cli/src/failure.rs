@@ -19,6 +19,11 @@ impl Failure {
         Self { message: without_error_numbers(&message.into()), hint: None, status: Exit::RBOX_FAILED }
     }
 
+    /// With this exit status.
+    pub(crate) fn with_status(self, status: u8) -> Self {
+        Self { status, ..self }
+    }
+
     /// With the word that engines look for in what a runtime prints.
     pub(crate) fn into_error(mut self) -> Self {
         self.message.insert_str(0, "error: ");

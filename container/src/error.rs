@@ -156,6 +156,11 @@ impl Error {
         matches!(self, Self::NoSuchImage(_) | Self::Nothing(_) | Self::Store(rbox_store::Error::NoContainer(_)))
     }
 
+    /// Whether the container runs, and may not for what was asked.
+    pub fn is_running(&self) -> bool {
+        matches!(self, Self::Store(rbox_store::Error::Running(_)))
+    }
+
     /// The exit status for this failure.
     pub fn status(&self) -> u8 {
         match self {

@@ -54,7 +54,7 @@ impl Engine {
     /// The names of those that run.
     pub fn running(&self) -> Result<Vec<String>, Error> {
         let running = self.store.containers()?.into_iter().filter(|entry| entry.running);
-        Ok(running.map(|entry| entry.name.to_string()).collect())
+        Ok(running.map(|entry| entry.id.to_string()).collect())
     }
 
     /// As [`stop`](Self::stop), of one that runs.

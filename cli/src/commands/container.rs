@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 use rbox_container::{Engine, Kind};
 
 use super::{
-    attach, create, exec, inspect, kill, logs, pause, port, prune, ps, rename, rm, run, start, stats, stop, top, wait,
+    attach, create, exec, exists, inspect, kill, logs, pause, port, prune, ps, rename, rm, run, start, stats, stop,
+    top, wait,
 };
 use crate::failure::Failure;
 
@@ -43,6 +44,8 @@ enum Verb {
     Ls(Box<ps::Ps>),
     /// Show all that is known of containers
     Inspect(Box<inspect::What>),
+    /// Say by the exit status whether a container is there: 0, or 1
+    Exists(Box<exists::Exists>),
     /// Show the processes of a container
     Top(Box<top::Top>),
     /// Show what containers use
@@ -80,6 +83,7 @@ impl Container {
             Verb::Logs(logs) => return logs.act(&engine()?),
             Verb::Ls(ps) => ps.act(&engine()?)?,
             Verb::Inspect(inspect) => return inspect.act(&engine()?, Kind::Container),
+            Verb::Exists(exists) => return exists.act(&engine()?, Kind::Container),
             Verb::Top(top) => top.act(&engine()?)?,
             Verb::Stats(stats) => stats.act(&engine()?)?,
             Verb::Port(port) => port.act(&engine()?)?,

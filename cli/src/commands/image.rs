@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use rbox_container::{Engine, Kind};
 
-use super::{images, inspect, prune, pull, rmi};
+use super::{exists, images, inspect, prune, pull, rmi};
 use crate::failure::Failure;
 
 #[derive(Debug, Args)]
@@ -21,6 +21,8 @@ enum Verb {
     Ls(Box<images::Images>),
     /// Show all that is known of images
     Inspect(Box<inspect::What>),
+    /// Say by the exit status whether an image is there: 0, or 1
+    Exists(Box<exists::Exists>),
     /// Remove images
     #[command(visible_alias = "remove")]
     Rm(Box<rmi::Rmi>),
@@ -34,6 +36,7 @@ impl Image {
             Verb::Pull(pull) => pull.act(engine)?,
             Verb::Ls(images) => images.act(engine)?,
             Verb::Inspect(inspect) => return inspect.act(engine, Kind::Image),
+            Verb::Exists(exists) => return exists.act(engine, Kind::Image),
             Verb::Rm(rmi) => return rmi.act(engine),
             Verb::Prune(prune) => return prune.act(engine),
         }

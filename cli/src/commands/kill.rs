@@ -4,6 +4,7 @@ use clap::Args;
 use rbox_container::{ContainerQuery, Engine};
 use rbox_sys::signal::Signal;
 
+use super::chosen::Chosen;
 use crate::failure::Failure;
 use crate::output;
 
@@ -14,12 +15,11 @@ pub(crate) struct Kill {
     signal: Signal,
 
     /// All containers that run
-    #[arg(short, long, conflicts_with = "containers")]
+    #[arg(short, long)]
     all: bool,
 
-    /// Names, or ids or their beginnings
-    #[arg(required_unless_present = "all")]
-    containers: Vec<String>,
+    #[command(flatten)]
+    chosen: Chosen,
 }
 
 impl Kill {
@@ -29,7 +29,7 @@ impl Kill {
                 let running = engine.list_containers(&ContainerQuery::default())?;
                 running.into_iter().map(|container| container.id.to_string()).collect()
             }
-            false => self.containers,
+            false => self.chosen.names(engine, false)?,
         };
         super::each(names, |name| {
             engine.signal_container(name, self.signal)?;

@@ -3,6 +3,7 @@
 use clap::Args;
 use rbox_container::Engine;
 
+use crate::commands::chosen::Chosen;
 use crate::commands::each;
 use crate::failure::Failure;
 use crate::output;
@@ -10,28 +11,26 @@ use crate::output;
 #[derive(Debug, Args)]
 pub(crate) struct Pause {
     /// All that run
-    #[arg(short, long, conflicts_with = "containers")]
+    #[arg(short, long)]
     all: bool,
 
-    /// Names, or ids or their beginnings
-    #[arg(required_unless_present = "all", value_name = "CONTAINER")]
-    containers: Vec<String>,
+    #[command(flatten)]
+    chosen: Chosen,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Unpause {
     /// All that are paused
-    #[arg(short, long, conflicts_with = "containers")]
+    #[arg(short, long)]
     all: bool,
 
-    /// Names, or ids or their beginnings
-    #[arg(required_unless_present = "all", value_name = "CONTAINER")]
-    containers: Vec<String>,
+    #[command(flatten)]
+    chosen: Chosen,
 }
 
 impl Pause {
     pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
-        let containers = if self.all { engine.running_and_paused(false)? } else { self.containers };
+        let containers = if self.all { engine.running_and_paused(false)? } else { self.chosen.names(engine, false)? };
         each(containers, |container| {
             engine.pause(container)?;
             Ok(output::line(container)?)
@@ -41,7 +40,7 @@ impl Pause {
 
 impl Unpause {
     pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
-        let containers = if self.all { engine.running_and_paused(true)? } else { self.containers };
+        let containers = if self.all { engine.running_and_paused(true)? } else { self.chosen.names(engine, false)? };
         each(containers, |container| {
             engine.unpause(container)?;
             Ok(output::line(container)?)

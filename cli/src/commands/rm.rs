@@ -1,13 +1,11 @@
 //! `rbox rm`
 
-use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use rbox_container::{ContainerQuery, Engine};
+use rbox_container::{Engine, Error};
 
-use super::ps;
+use super::chosen::Chosen;
 use crate::failure::Failure;
 use crate::output;
 
@@ -31,44 +29,38 @@ pub(crate) struct Rm {
     volumes: bool,
 
     /// All containers
-    #[arg(short, long, conflicts_with_all = ["containers", "cidfile", "filter"])]
+    #[arg(short, long)]
     all: bool,
 
-    /// Those that are so, as `rbox ps --filter` has it
-    #[arg(long, value_name = "KEY=VALUE", conflicts_with_all = ["containers", "cidfile"])]
-    filter: Vec<String>,
-
-    /// The container whose id is in this file
-    #[arg(long, value_name = "FILE")]
-    cidfile: Vec<PathBuf>,
-
-    /// Names, or ids or their beginnings
-    #[arg(required_unless_present_any = ["all", "filter", "cidfile"])]
-    containers: Vec<String>,
+    #[command(flatten)]
+    chosen: Chosen,
 }
 
 impl Rm {
     pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
-        let mut names = self.containers;
-        if self.all || !self.filter.is_empty() {
-            let query = ContainerQuery { all: true, filters: ps::filters(&self.filter)?, ..ContainerQuery::default() };
-            names.extend(engine.list_containers(&query)?.into_iter().map(|container| container.id.to_string()));
-        }
-        for file in &self.cidfile {
-            match fs::read_to_string(file) {
-                Ok(id) => names.push(id.trim().to_owned()),
-                Err(error) if self.ignore && error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(Failure::new(format!("cannot read {}: {error}", file.display()))),
-            }
-        }
+        let names = if self.all {
+            engine.containers()?.into_iter().map(|container| container.id.to_string()).collect()
+        } else {
+            self.chosen.names(engine, self.ignore)?
+        };
         let forced = self.force.then(|| Duration::from_secs(self.time));
         let ignored = self.force || self.ignore;
         super::each(names, |name| match engine.remove_container(name, forced) {
             Err(error) if ignored && error.is_not_found() => Ok(()),
-            removed => {
-                removed?;
-                Ok(output::line(name)?)
+            Err(error) => {
+                let status = status(&error);
+                Err(Failure::from(error).with_status(status))
             }
+            Ok(_) => Ok(output::line(name)?),
         })
+    }
+}
+
+/// Podman's manual has these two beside the general one: 1 for a container that is not there, 2 for one that runs.
+fn status(error: &Error) -> u8 {
+    match error {
+        error if error.is_not_found() => 1,
+        error if error.is_running() => 2,
+        error => error.status(),
     }
 }

@@ -6,6 +6,7 @@ use clap::Args;
 use rbox_container::{Engine, Signal};
 use rbox_types::ContainerId;
 
+use crate::commands::chosen::Chosen;
 use crate::commands::kill::parse_signal;
 use crate::commands::{each, each_at_once};
 use crate::failure::Failure;
@@ -24,9 +25,8 @@ pub(crate) struct Stop {
     #[arg(short, long)]
     ignore: bool,
 
-    /// Names, or the beginnings of ids
-    #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "CONTAINER")]
-    containers: Vec<String>,
+    #[command(flatten)]
+    chosen: Chosen,
 }
 
 #[derive(Debug, Args)]
@@ -35,16 +35,15 @@ pub(crate) struct Restart {
     how: How,
 
     /// All that can be started, whether they run or not
-    #[arg(short, long, conflicts_with_all = ["running", "containers"])]
+    #[arg(short, long, conflicts_with = "running")]
     all: bool,
 
     /// Those that run and can be started again
-    #[arg(long, conflicts_with = "containers")]
+    #[arg(long, conflicts_with_all = ["cidfile", "filter", "latest", "containers"])]
     running: bool,
 
-    /// Names, or the beginnings of ids
-    #[arg(required_unless_present_any = ["all", "running"], value_name = "CONTAINER")]
-    containers: Vec<String>,
+    #[command(flatten)]
+    chosen: Chosen,
 }
 
 #[derive(Debug, Args)]
@@ -60,17 +59,17 @@ struct How {
 
 impl Stop {
     pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
-        let containers = if self.all { engine.running()? } else { self.containers };
+        let containers = if self.all { engine.running()? } else { self.chosen.names(engine, self.ignore)? };
         each_at_once(containers, |container| match self.how.act(|signal, time| engine.stop(container, signal, time)) {
-            Err(error) if self.ignore && error.is_not_found() => Ok(()),
-            result => Ok(result.map(drop)?),
+            Err(error) if self.ignore && error.is_not_found() => Ok(false),
+            result => Ok(result.map(|_| true)?),
         })
     }
 }
 
 impl Restart {
     pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
-        let mut containers = self.containers;
+        let mut containers = self.chosen.names(engine, false)?;
         if self.all || self.running {
             containers.extend(engine.startable_containers(true)?);
         }
