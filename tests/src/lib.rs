@@ -21,6 +21,7 @@ pub mod image;
 pub mod layer;
 pub mod layout;
 pub mod packages;
+pub mod parity;
 pub mod patience;
 pub mod podman;
 pub mod processes;

@@ -24,6 +24,7 @@ const CONFIGURATION: &str = "\
 default_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]
 pids_limit = 0
 cgroups = \"no-conmon\"
+netns = \"none\"
 ";
 
 /// Podman and all that it writes; its containers end when this is dropped.
@@ -35,9 +36,18 @@ pub struct Podman {
 impl Podman {
     /// An empty storage, but for [`IMAGE`].
     pub fn new() -> Result<Self> {
+        Self::with(runtime_in)
+    }
+
+    /// As [`Podman::new`], with the runtime that Podman prefers: for what Podman itself does.
+    pub fn with_its_own_runtime() -> Result<Self> {
+        Self::with(|_| Ok("crun".into()))
+    }
+
+    fn with(runtime: impl FnOnce(&Path) -> Result<PathBuf>) -> Result<Self> {
         // Podman takes no run directory of more than 50 characters.
         let dir = tempfile::Builder::new().prefix("rbox-podman.").tempdir_in("/tmp")?;
-        let runtime = runtime_in(dir.path())?;
+        let runtime = runtime(dir.path())?;
         for name in ["home", "run", "tmp"] {
             fs::create_dir(dir.path().join(name))?;
         }
@@ -54,6 +64,11 @@ impl Podman {
     /// A directory that is Podman's alone.
     pub fn path(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// The home directory, where podman is started.
+    pub fn home(&self) -> PathBuf {
+        self.dir.path().join("home")
     }
 
     /// podman with these arguments, not yet started.

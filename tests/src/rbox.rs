@@ -220,7 +220,13 @@ impl Outcome {
     /// Asserts that rbox itself failed (125), without a panic, and that its message has all of these words.
     #[track_caller]
     pub fn refused(self, words: &[&str]) -> Self {
-        let outcome = self.exits(125);
+        self.refused_as(125, words)
+    }
+
+    /// As [`Outcome::refused`], with another exit status.
+    #[track_caller]
+    pub fn refused_as(self, status: i32, words: &[&str]) -> Self {
+        let outcome = self.exits(status);
         let stderr = outcome.stderr.to_lowercase();
         for word in words {
             assert!(

@@ -84,7 +84,7 @@ fn what_is_paused_can_be_ended() -> Result<()> {
     rbox.run(["start", "box"]).success();
     assert_eq!(container.status(), "running");
     rbox.run(["pause", "box"]).success();
-    rbox.run(["rm", "box"]).exits(125);
+    rbox.run(["rm", "box"]).exits(2);
     rbox.run(["rm", "--force", "box"]).success();
     until(|| rbox.files("containers"), Vec::is_empty);
     Ok(())

@@ -353,7 +353,7 @@ fn a_container_that_is_kept() -> Result<()> {
     assert!(rbox.run(["inspect", "kept"]).success().contains("kept"));
     rbox.run(["rm", "kept"]).success();
     assert_eq!(rbox.run(["ps", "-a", "--format", "json"]).success().trim(), "[]");
-    rbox.run(["rm", "kept"]).refused(&["kept"]);
+    rbox.run(["rm", "kept"]).refused_as(1, &["kept"]);
     Ok(())
 }
 
@@ -365,7 +365,7 @@ fn a_running_container_is_not_removed() -> Result<()> {
     let mut running = rbox.start(["run", "--rm", "--name", "busy", &name, "sh", "-c", script]);
     running.expect("ready");
     assert!(rbox.run(["ps", "--format", "json"]).success().contains("busy"));
-    rbox.run(["rm", "busy"]).refused(&["running"]);
+    rbox.run(["rm", "busy"]).refused_as(2, &["running"]);
     rbox.run(["rmi", &name]).refused(&["container"]);
     running.signal("TERM")?;
     assert_eq!(running.wait(), 0);

@@ -227,7 +227,7 @@ fn ways_to_remove_containers() -> Result<()> {
     for name in ["a", "b", "c", "d", "e"] {
         make(name);
     }
-    rbox.run(["rm", "nobody"]).refused(&["no such container"]);
+    rbox.run(["rm", "nobody"]).refused_as(1, &["no such container"]);
     assert_eq!(rbox.run(["rm", "-i", "nobody", "a"]).success(), "a\n");
     let file = rbox.home().join("cid");
     fs::write(&file, rbox.run(["inspect", "-f", "{{.Id}}", "b"]).success())?;
@@ -242,7 +242,7 @@ fn ways_to_remove_containers() -> Result<()> {
     rbox.run(["rm", "--all", "d"]).refused(&["cannot be used with"]);
     rbox.run(["rm", "-t", "5", "d"]).refused(&["--force"]);
     let mut running = running(&rbox, &image, "runs", &[], IDLE);
-    rbox.run(["rm", "runs"]).refused(&["running"]);
+    rbox.run(["rm", "runs"]).refused_as(2, &["running"]);
     // Asked to end before it is killed, it ends by itself.
     rbox.run(["rm", "-f", "-t", "100", "runs"]).success();
     assert_eq!(running.wait(), 7);
@@ -268,6 +268,7 @@ fn containers_that_do_not_run_are_pruned() -> Result<()> {
     let (rbox, image) = Rbox::with_small_image()?;
     let write = "head -c 100000 /dev/zero > /file; chown 5 /file";
     rbox.run(["run", "--name", "one", &image, "sh", "-c", write]).success();
+    rbox.run(["create", "--name", "two", &image, "true"]).success();
     let mut runs = running(&rbox, &image, "runs", &[], IDLE);
     let ask = |answer: &str| rbox.run_with_input(["container", "prune"], answer.as_bytes());
     for no in ["", "n\n", "\n", "maybe\n"] {
@@ -280,8 +281,8 @@ fn containers_that_do_not_run_are_pruned() -> Result<()> {
         rbox.run(["container", "prune", "-f", "--filter", "until=1h"]).success(),
         "Total reclaimed space: 0 B\n"
     );
-    let id = rbox.run(["inspect", "-f", "{{.Id}}", "one"]).success();
-    assert_eq!(ask("y\n").success(), format!("Deleted Containers:\n{id}\nTotal reclaimed space: 100 kB\n"));
+    let ids = rbox.run(["inspect", "-f", "{{.Id}}", "two", "one"]).success();
+    assert_eq!(ask("y\n").success(), format!("Deleted Containers:\n{ids}\nTotal reclaimed space: 100 kB\n"));
     assert_eq!(rbox.run(["ps", "-a", "--format", "{{.Names}}"]).success(), "runs\n");
     runs.signal("TERM")?;
     assert_eq!(runs.wait(), 7);
