@@ -14,10 +14,11 @@ use rbox_types::Exit;
 
 use crate::capability::SYS_ADMIN;
 use crate::error::{During, Failure};
+use crate::keyring::{self, Session};
 use crate::plan::{Confinement, InitPlan};
 use crate::report::Report;
 use crate::rlimits::Rlimits;
-use crate::{keyring, seccomp};
+use crate::seccomp;
 
 /// Where execvp(3) looks without $PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -28,6 +29,8 @@ pub(crate) struct Program {
     candidates: Vec<PathBuf>,
     args: Vec<CString>,
     env: Vec<CString>,
+    /// The filter that keeps it from its session keyring, where that is the caller's.
+    keyless: Option<seccomp::Program>,
     /// Comes later than the rest.
     pub(crate) filter: Option<seccomp::Program>,
     rlimits: Rlimits,
@@ -50,9 +53,12 @@ pub(crate) fn prepare(plan: &InitPlan) -> Result<Program, Failure> {
     let (args, env) = (c_strings(&plan.args, "an argument")?, c_strings(&plan.env, "a variable")?);
     let name = plan.args[0].clone();
     let candidates = candidates(&name, &plan.env);
+    let mut keyless = None;
     if plan.new_keyring {
         plan.attributes.labels.apply_to_keyring()?;
-        keyring::begin(&plan.subject.id, plan.in_user_namespace)?;
+        if keyring::begin(&plan.subject.id, plan.in_user_namespace)? == Session::Callers {
+            keyless = Some(keyring::refusal()?);
+        }
     }
     plan.attributes.apply(plan.enters)?;
     if !plan.limits_early() {
@@ -65,21 +71,21 @@ pub(crate) fn prepare(plan: &InitPlan) -> Result<Program, Failure> {
     // the workload's user may not enter is an error.
     process::change_directory(&plan.cwd)
         .during(|| format!("change to the working directory {}", plan.cwd.display()))?;
-    caps::set(&until_execve(plan)).during(|| "set the capabilities")?;
+    caps::set(&until_execve(plan, keyless.is_some())).during(|| "set the capabilities")?;
     if plan.no_new_privileges {
         caps::set_no_new_privileges().during(|| "set no_new_privs")?;
     }
     process::set_umask(plan.umask);
-    Ok(Program { name, candidates, args, env, filter: None, rlimits: plan.attributes.rlimits.clone() })
+    Ok(Program { name, candidates, args, env, keyless, filter: None, rlimits: plan.attributes.rlimits.clone() })
 }
 
 /// The sets that this process has until it becomes the workload. A filter is installed last, when nothing is left to be
 /// done that it could forbid; without no_new_privs that takes CAP_SYS_ADMIN, which is therefore kept, for these last
 /// steps. execve(2) takes it away: what it gives follows from the other three sets (capabilities(7)), and those are the
 /// workload's already.
-fn until_execve(plan: &InitPlan) -> Sets {
+fn until_execve(plan: &InitPlan, keyless: bool) -> Sets {
     let mut sets = plan.capabilities;
-    if plan.confinement != Confinement::None && !plan.no_new_privileges {
+    if (plan.confinement != Confinement::None || keyless) && !plan.no_new_privileges {
         for set in [&mut sets.permitted, &mut sets.effective] {
             set.0 |= SYS_ADMIN.0;
         }
@@ -133,9 +139,11 @@ impl Program {
         self.filter.as_ref().is_some_and(seccomp::Program::notifies)
     }
 
-    /// Puts this process under the program's filter, where there is one that is not installed yet.
+    /// Puts this process under the program's filters, where there are some that are not installed yet. The one of a
+    /// profile, which may forbid seccomp(2), comes last.
     pub(crate) fn confine(&mut self, channel: &Channel) -> Result<(), Failure> {
-        self.filter.take().map_or(Ok(()), |filter| install(&filter, channel))
+        let mut filters = [self.keyless.take(), self.filter.take()].into_iter().flatten();
+        filters.try_for_each(|filter| install(&filter, channel))
     }
 
     /// Puts this process under the program's limits and filter. Nothing that a container can do without comes after it.

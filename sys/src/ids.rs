@@ -40,3 +40,13 @@ pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     rustix::thread::set_thread_res_uid(uid, uid, uid)?;
     Ok(())
 }
+
+/// Does something as another user, in real and effective id, and is who this was again; what is left meanwhile are the
+/// saved id and what it permits. Of one thread. EINVAL: there is no such id in this user namespace.
+pub fn as_user<T>(uid: u32, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let (own, other) = (rustix::process::getuid(), Uid::from_raw(uid));
+    rustix::thread::set_thread_res_uid(other, other, own)?;
+    let result = act();
+    rustix::thread::set_thread_res_uid(own, own, own)?;
+    result
+}

@@ -33,6 +33,10 @@ pub fn join_session(name: Option<&CStr>, search: Search) -> io::Result<()> {
         Search::Owner => 0x0008_0000,
         Search::Everybody => 0x0000_0008,
     };
+    if permissions & more == more {
+        // One that was there, perhaps another user's, who alone may change them.
+        return Ok(());
+    }
     let session = libc::KEY_SPEC_SESSION_KEYRING;
     // SAFETY: plain integers.
     errno::check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_SETPERM, session, permissions | more) })

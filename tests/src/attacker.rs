@@ -13,6 +13,8 @@ use crate::command::read;
 /// `terminal`: tries to type into the terminal on stdin.
 /// `key NAME PROGRAM…`: begins a session with a key of that name, and becomes the program.
 /// `find-key NAME`: looks for it.
+/// `keyring`: tells the name of the session keyring, or why it has none to tell of, by each call that could reach one.
+/// `use-up-keys`: has all keys that a user may have until it ends, and says so.
 const SOURCE: &str = r#"
 #define _GNU_SOURCE
 #include <errno.h>
@@ -98,6 +100,39 @@ static int find_key(const char *name)
 	return 0;
 }
 
+static int keyring(void)
+{
+	char text[256] = "";
+	const char *name;
+
+	if (syscall(SYS_keyctl, KEYCTL_DESCRIBE, KEY_SPEC_SESSION_KEYRING, text, sizeof text - 1) < 0) {
+		printf("keyctl: %s\n", strerror(errno));
+		syscall(SYS_add_key, "user", "x", "x", 1L, KEY_SPEC_SESSION_KEYRING);
+		printf("add_key: %s\n", strerror(errno));
+		syscall(SYS_request_key, "user", "x", NULL, 0);
+		printf("request_key: %s\n", strerror(errno));
+		return 0;
+	}
+	name = strrchr(text, ';');
+	printf("%s\n", name ? name + 1 : text);
+	return 0;
+}
+
+static int use_up_keys(void)
+{
+	char name[16];
+
+	for (int i = 0; i < 1 << 20; i++) {
+		snprintf(name, sizeof name, "%d", i);
+		if (syscall(SYS_add_key, "user", name, "x", 1L, KEY_SPEC_PROCESS_KEYRING) >= 0)
+			continue;
+		printf("%s\n", strerror(errno));
+		pause();
+		return 0;
+	}
+	return 1;
+}
+
 int main(int argc, char **argv)
 {
 	setvbuf(stdout, NULL, _IONBF, 0);
@@ -111,6 +146,10 @@ int main(int argc, char **argv)
 		return key(argv[2], argv + 3);
 	if (argc == 3 && !strcmp(argv[1], "find-key"))
 		return find_key(argv[2]);
+	if (argc == 2 && !strcmp(argv[1], "keyring"))
+		return keyring();
+	if (argc == 2 && !strcmp(argv[1], "use-up-keys"))
+		return use_up_keys();
 	return 2;
 }
 "#;

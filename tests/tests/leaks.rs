@@ -11,7 +11,9 @@ use rbox_tests::command::read;
 use rbox_tests::image::{Compression, ImageBuilder};
 use rbox_tests::layer::Layer;
 use rbox_tests::layout::Layout;
+use rbox_tests::patience::until;
 use rbox_tests::rbox::{Rbox, finish};
+use rbox_tests::running::Running;
 use rbox_tests::terminal::Terminal;
 use rbox_tests::{alpine, host};
 use serde_json::{Value, json};
@@ -76,6 +78,75 @@ fn the_callers_keys_are_not_found() -> Result<()> {
     bundle.change(|config| config["process"]["args"] = json!(["/kit", "find-key", "rbox-test"]))?;
     let seen = with_key(&["run", "two"]).success();
     assert!(seen.starts_with("no key: "), "run: {seen}");
+    Ok(())
+}
+
+/// Nor are they where no more keyrings can be had. What is used up are the keys of a subordinate id, which is container
+/// root here: not this user's, which others need.
+///
+/// To see it fail: make `keyring::refusal` (runtime) a filter that refuses nothing. "key: secret" is then printed.
+#[test]
+fn containers_start_when_all_keys_are_used_up() -> Result<()> {
+    if fs::read_to_string("/proc/keys").is_err() {
+        eprintln!("skipped: this kernel has no keyrings");
+        return Ok(());
+    }
+    const ROOT: u32 = 4242;
+    let bundle = Bundle::armed("sleep 600")?;
+    let kit = bundle.inside("/kit");
+    let inside = |more: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--map-auto", "--"]).args(more);
+        command.current_dir(bundle.path()).env("XDG_RUNTIME_DIR", bundle.path()).stdin(Stdio::null());
+        command
+    };
+    let with_key = |arguments: &[&str]| {
+        let command = bundle.command(arguments);
+        let mut under = inside(&[]);
+        under.arg(&kit).args(["key", "rbox-test"]).arg(command.get_program()).args(command.get_args());
+        finish(&mut under).success()
+    };
+    // Container root is another user of the machine here, who may go in and make nothing.
+    for mount_point in ["/proc", "/dev"] {
+        fs::create_dir_all(bundle.inside(mount_point))?;
+    }
+    read(Command::new("chmod").args(["-R", "a+rX"]).arg(bundle.path()))?;
+    let open = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir()?;
+    fs::copy(&kit, open.path().join("kit"))?;
+    let (user, path) = (format!("--reuid={ROOT}"), open.path().join("kit").display().to_string());
+    let mut all = Running::start(&mut inside(&["setpriv", &user, "--clear-groups", &path, "use-up-keys"]))?;
+    all.expect("Disk quota exceeded");
+
+    let refused = ["keyctl", "add_key", "request_key"].map(|call| format!("{call}: Disk quota exceeded\n")).concat();
+    let of_ids = |ids: u32, args: &[&str]| {
+        bundle.change(|config| {
+            config["process"]["args"] = json!(args);
+            for map in ["uidMappings", "gidMappings"] {
+                config["linux"][map] = json!([{ "containerID": 0, "hostID": ROOT, "size": ids }]);
+            }
+        })
+    };
+    // With other ids there are other keys.
+    of_ids(100, &["/kit", "keyring"])?;
+    assert_eq!(with_key(&["run", "many"]), "_ses.many\n");
+    of_ids(100, &["/kit", "find-key", "rbox-test"])?;
+    assert!(with_key(&["run", "many"]).starts_with("no key: Required key not available"));
+    // Without, there is nothing.
+    of_ids(1, &["/kit", "find-key", "rbox-test"])?;
+    assert_eq!(with_key(&["run", "one"]), "no key: Disk quota exceeded\n");
+    of_ids(1, &["/kit", "keyring"])?;
+    assert_eq!(with_key(&["run", "one"]), refused);
+    // Who comes in finds the keyring that is there, or is refused as well.
+    for (ids, id, expected) in [(100, "many", "_ses.many\n"), (1, "one", &*refused)] {
+        of_ids(ids, &["sleep", "600"])?;
+        with_key(&["run", "--detach", id]);
+        assert_eq!(with_key(&["exec", id, "/kit", "keyring"]), expected);
+    }
+    all.kill();
+    // The kernel gives keys back in its own time.
+    until(|| with_key(&["exec", "one", "/kit", "keyring"]), |seen| seen == "_ses.one\n");
+    with_key(&["delete", "--force", "one"]);
+    with_key(&["delete", "--force", "many"]);
     Ok(())
 }
 

@@ -18,8 +18,8 @@ use crate::bench_start::contender;
 use crate::stage::Disk;
 use crate::{build, setup};
 
-/// How many containers each starts, if nothing else is said: both take a session keyring for each, and a user may have 200
-/// (kernel.keys.maxkeys).
+/// How many containers each starts, if nothing else is said: Podman takes a session keyring of the user's for each, and a
+/// user may have 200 (kernel.keys.maxkeys).
 pub(crate) const CONTAINERS: usize = 90;
 
 /// How many stored containers the list is of.

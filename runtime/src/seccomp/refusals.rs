@@ -144,6 +144,13 @@ pub fn name_of(call: &Call) -> String {
     if arch == Arch::NATIVE { name } else { format!("{name} ({})", arch.docker_name()) }
 }
 
+/// A call of this name as the architecture numbers it, if it has it; for tests.
+#[cfg(test)]
+pub(crate) fn call_named(arch: Arch, name: &str) -> Option<Call> {
+    let number = calls::find(name)?.on(arch)? + arch.base();
+    Some(Call { number, arch: arch.audit(), ..Call::default() })
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -154,8 +161,10 @@ mod tests {
     const KERNEL: KernelVersion = KernelVersion { major: 6, minor: 1 };
 
     fn call(arch: Arch, name: &str, arguments: [u64; 2]) -> Call {
-        let number = calls::find(name).and_then(|call| call.on(arch)).expect("it has this call") + arch.base();
-        Call { number, arch: arch.audit(), arguments: [arguments[0], arguments[1], 0, 0, 0, 0] }
+        Call {
+            arguments: [arguments[0], arguments[1], 0, 0, 0, 0],
+            ..call_named(arch, name).expect("it has this call")
+        }
     }
 
     #[test]
