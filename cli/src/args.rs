@@ -8,8 +8,8 @@ use clap::{ArgMatches, FromArgMatches, Parser, Subcommand};
 use rbox_rootless::Choice;
 
 use crate::commands::{
-    attach, audit, container, create, events, exec, gc, healthcheck, image, images, info, inspect, kill, logs, oci,
-    pause, port, ps, pull, rename, rm, rmi, run, start, stats, stop, top, wait,
+    attach, audit, container, create, events, exec, gc, generate, healthcheck, image, images, info, inspect, kill,
+    logs, oci, pause, port, ps, pull, rename, rm, rmi, run, start, stats, stop, top, wait,
 };
 
 /// Run containers without root, without a daemon.
@@ -139,6 +139,8 @@ verbs! {
     "image" => Image(image::Image),
     /// Show what a container may do and see, and how that differs from Docker's default
     "audit" => Audit(audit::Audit),
+    /// Generate units of systemd's that start containers
+    "generate" => Generate(generate::Generate),
     /// Remove what no image and no container needs
     "gc" => Gc(gc::Gc),
     /// Show how rbox is set up for this user

@@ -13,6 +13,7 @@ pub(crate) mod events;
 pub(crate) mod exec;
 mod exists;
 pub(crate) mod gc;
+pub(crate) mod generate;
 pub(crate) mod healthcheck;
 pub(crate) mod image;
 pub(crate) mod images;
@@ -75,6 +76,7 @@ pub(crate) fn act(args: Args) -> Result<u8, Failure> {
         Command::Events(events) => events.act(&engine()?)?,
         Command::Inspect(inspect) => return inspect.act(&engine()?),
         Command::Audit(audit) => audit.act(&engine()?)?,
+        Command::Generate(generate) => generate.act(&engine()?, global.identity)?,
         Command::Gc(gc) => return gc.act(&engine()?),
         Command::Info(info) => info.act(&engine()?)?,
         Command::Doctor(doctor) => return doctor.act(global.root, global.identity),

@@ -14,7 +14,7 @@ use crate::list::ContainerQuery;
 use crate::record::{Finished, Made, Record};
 use crate::request::RunRequest;
 use crate::restart::RestartPolicy;
-use crate::stop::mark_stopped;
+use crate::stop::{Stopping, mark_stopped};
 use crate::{Engine, Error, events, pause};
 
 /// What a container is doing.
@@ -176,7 +176,7 @@ impl Engine {
             && entry.running
         {
             let signal = grace.is_zero().then_some(Signal::KILL);
-            self.end(&entry, signal, Some(grace))?;
+            self.end(&entry, Stopping { signal, timeout: Some(grace), shutdown: false })?;
         }
         let directory = match self.store.claim_container(&entry) {
             // A `--rm` container that has just been killed is removed by its own supervisor.
@@ -194,7 +194,7 @@ impl Engine {
         let Some(name) = request.name.as_ref().filter(|_| request.replace) else { return Ok(()) };
         // Not what has an id that begins so.
         let Some(entry) = self.store.containers()?.into_iter().find(|entry| entry.name == *name) else { return Ok(()) };
-        let made_room = self.stop(entry.id.as_str(), None, None);
+        let made_room = self.stop(entry.id.as_str(), Stopping::default());
         match made_room.and_then(|id| self.remove_container(id.as_str(), Some(Duration::ZERO))) {
             Err(error) if !error.is_not_found() => Err(error),
             // One of --rm has gone by itself.
@@ -212,7 +212,7 @@ impl Engine {
         let Begun { entry, made, pidfd, .. } = Begun::find(&self.store, name_or_id)?;
         let ends = signal == Signal::KILL || signal == made.stop_signal();
         if ends {
-            mark_stopped(&entry)?;
+            mark_stopped(&entry, Stopping::default())?;
         }
         let killed = events::of_container("kill", &entry.id, &entry.name, Some(&made.image));
         events::note(&self.store, &[killed.with("signal", signal.number())]);

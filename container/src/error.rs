@@ -92,6 +92,9 @@ pub enum Error {
         "the image has a health check, for which a monitor is needed, and --explain and --explain-denied have none"
     )]
     NeedsMonitor,
+    /// There can be no unit of a container.
+    #[error(transparent)]
+    Unit(#[from] crate::units::UnitError),
     /// A layer that was there a moment ago.
     #[error("layer {0} is not in the store")]
     LayerGone(ChainId),

@@ -1,10 +1,14 @@
 //! Which containers are meant: filters, and the order of a list.
 
+use std::path::Path;
+
 use jiff::{SignedDuration, Timestamp};
+use rbox_store::ContainerEntry;
 use rbox_types::{Digest, Reference};
 
 use crate::containers::{ContainerStatus, ContainerSummary};
 use crate::record::Made;
+use crate::start::{Startable, stopped_by_somebody};
 use crate::{Engine, Error};
 
 /// Why a filter is refused.
@@ -49,6 +53,8 @@ pub struct ContainerFilters {
     until: Vec<Timestamp>,
     volumes: Vec<String>,
     networks: Vec<String>,
+    restart_policies: Vec<&'static str>,
+    on_boot: Vec<bool>,
     labels: Labels,
 }
 
@@ -85,7 +91,8 @@ pub struct ContainerQuery {
     pub order: ContainerOrder,
 }
 
-const KEYS: &str = "ancestor before exited health id label name network since status until volume";
+const KEYS: &str = "ancestor before exited health id label name network restart-policy should-start-on-boot since status \
+                    until volume";
 
 impl ContainerFilters {
     /// Adds one filter: `KEY=VALUE`.
@@ -120,6 +127,20 @@ impl ContainerFilters {
             "until" => self.until.push(until(value)?),
             "volume" => self.volumes.push(value.to_owned()),
             "network" => self.networks.push(value.to_owned()),
+            "restart-policy" => self.restart_policies.push(match value {
+                "no" => "no",
+                "on-failure" => "on-failure",
+                "always" => "always",
+                "unless-stopped" => "unless-stopped",
+                _ => {
+                    return Err(wrong("restart-policy", "a policy is no, on-failure, always or unless-stopped"));
+                }
+            }),
+            "should-start-on-boot" => self.on_boot.push(match value {
+                "true" => true,
+                "false" => false,
+                _ => return Err(wrong("should-start-on-boot", "it is true or false")),
+            }),
             "label" => self.labels.with.push(value.to_owned()),
             "label!" => self.labels.without.push(value.to_owned()),
             _ => return Err(unknown(key, "containers", KEYS)),
@@ -170,21 +191,38 @@ struct Resolved<'a> {
 impl Engine {
     /// The containers that are asked for.
     pub fn list_containers(&self, query: &ContainerQuery) -> Result<Vec<ContainerSummary>, Error> {
-        let filters = self.resolve(&query.filters)?;
         // Docker's rule: who asks for a status wants those that have it.
         let all = query.all || query.last.is_some() || !query.filters.statuses.is_empty();
-        let mut listed = Vec::new();
-        for entry in self.store.containers()? {
-            // Before anything is read of it.
-            if all || entry.running {
-                listed.push(self.summary(&entry)?);
-            }
-        }
-        listed.retain(|container| (all || container.status.is_alive()) && filters.matches(container));
+        let mut listed = self.matching(&query.filters, |entry| all || entry.running)?;
+        listed.retain(|container| all || container.status.is_alive());
         sort(&mut listed, ContainerOrder::Created);
         listed.truncate(query.last.unwrap_or(usize::MAX));
         sort(&mut listed, query.order);
         Ok(listed)
+    }
+
+    /// The ids of those that are as the filters say, the oldest first: of what is run by a monitor, or could be.
+    pub fn startable_ids(&self, filters: &ContainerFilters) -> Result<Vec<String>, Error> {
+        let mut found = self.matching(filters, Startable::is_there)?;
+        sort(&mut found, ContainerOrder::Created);
+        Ok(found.into_iter().rev().map(|container| container.id.to_string()).collect())
+    }
+
+    /// Those that are as the filters say; nothing is read of what is `of` no interest.
+    fn matching(
+        &self,
+        filters: &ContainerFilters,
+        of: impl Fn(&ContainerEntry) -> bool,
+    ) -> Result<Vec<ContainerSummary>, Error> {
+        let resolved = self.resolve(filters)?;
+        let mut found = Vec::new();
+        for entry in self.store.containers()?.into_iter().filter(of) {
+            let container = self.summary(&entry)?;
+            if resolved.matches(&container) && filters.matches_boot(&container, &entry.path)? {
+                found.push(container);
+            }
+        }
+        Ok(found)
     }
 
     fn resolve<'a>(&self, filters: &'a ContainerFilters) -> Result<Resolved<'a>, Error> {
@@ -236,14 +274,25 @@ impl Resolved<'_> {
             && any(&filters.volumes, |path| {
                 made.binds.iter().any(|(source, destination, _)| source == path || destination == path)
             })
+            && any(&filters.restart_policies, |word| made.restart.word() == *word)
             && filters.labels.match_those(|key| made.labels().get(key))
     }
 }
 
 impl ContainerFilters {
+    fn matches_boot(&self, container: &ContainerSummary, directory: &Path) -> Result<bool, Error> {
+        // Almost nobody asks.
+        if self.on_boot.is_empty() {
+            return Ok(true);
+        }
+        let stopped = stopped_by_somebody(directory).map_err(Error::io("read the records in", directory.display()))?;
+        let starts = container.made.as_ref().is_some_and(|made| made.restart.starts_on_boot(stopped));
+        Ok(self.on_boot.contains(&starts))
+    }
+
     fn has_nothing_of_records(&self) -> bool {
         let times = self.before.len() + self.since.len() + self.until.len();
-        let words = self.ancestors.len() + self.volumes.len() + self.labels.with.len();
+        let words = self.ancestors.len() + self.volumes.len() + self.labels.with.len() + self.restart_policies.len();
         times + words == 0
     }
 }
@@ -366,6 +415,8 @@ mod tests {
             ("health=good", "a container is starting"),
             ("exited=256", "from 0 to 255"),
             ("until=yesterday", "a time is 10m"),
+            ("restart-policy=never", "a policy is no, on-failure"),
+            ("should-start-on-boot=1", "true or false"),
         ] {
             let error = ContainerFilters::default().add(filter).expect_err(filter).to_string();
             assert!(error.contains(words), "{filter}: {error}");

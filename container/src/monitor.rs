@@ -66,7 +66,7 @@ pub(crate) fn main(mut arguments: impl Iterator<Item = String>) -> u8 {
     };
     let result = Monitor::begin(&channel, lock).and_then(|monitor| monitor.live(channel));
     // Why it failed, its starter has heard, or there is nobody to hear it.
-    if result.is_ok() { 0 } else { Exit::RBOX_FAILED }
+    result.unwrap_or(Exit::RBOX_FAILED)
 }
 
 struct Monitor {
@@ -83,6 +83,8 @@ struct Monitor {
     back_off: BackOff,
     /// What SIGTERM asked for: to stop, and not to begin again.
     stopping: bool,
+    /// To whoever has been told that the workload runs, and may have more to do before this process ends.
+    told: Option<Channel>,
 }
 
 impl Monitor {
@@ -134,11 +136,13 @@ impl Monitor {
             offer: None,
             back_off: BackOff::default(),
             stopping: false,
+            told: None,
         })
     }
 
-    /// From the first start to the last end.
-    fn live(mut self, starter: Channel) -> Result<(), ()> {
+    /// From the first start to the last end. Gives the exit status, by which a service manager knows how the last life went:
+    /// the workload's own, or 0 where its end is what somebody wanted.
+    fn live(mut self, starter: Channel) -> Result<u8, ()> {
         // A starter that is gone is as good as one that says go: what was to be started is started. Who wanted to be attached
         // before, has connected by then.
         let _ = say(&starter, &Heard::Listening);
@@ -162,8 +166,12 @@ impl Monitor {
                 return Err(());
             }
             if !self.begins_again(exit, length) {
+                let asked_for = self.stopping || self.directory.path().join(STOPPED).exists();
+                let told = self.told.take();
                 self.end();
-                return Ok(());
+                // Who has not yet told a service manager of this process holds the other end.
+                told.map(|told| told.receive(&mut [0; 16]));
+                return Ok(if asked_for { 0 } else { exit.status() });
             }
             self.made.restarts += 1;
         }

@@ -5,7 +5,7 @@
 //! ├─ lock                 the store's
 //! ├─ container.json       [`Made`]: written while it starts, anew at each start; locked while the workload runs
 //! ├─ start.json           [`Startable`](crate::start::Startable): what its monitor needs, where it has one
-//! ├─ stopped              empty: somebody has stopped it, and it is not to be restarted
+//! ├─ stopped              it has been stopped, and is not to be restarted: empty where somebody did that, else "shutdown"
 //! ├─ paused               the first process of the life in which it is paused
 //! ├─ exit.json            [`Finished`]; missing while the workload runs
 //! ├─ health.json          [`Health`](crate::health::Health), where there is a check; written anew after each one

@@ -33,13 +33,32 @@ impl RestartPolicy {
         }
     }
 
+    /// Whether a container is started after a boot; `stopped`: somebody had stopped it.
+    pub(crate) fn starts_on_boot(self, stopped: bool) -> bool {
+        match self {
+            Self::No | Self::OnFailure(_) => false,
+            Self::Always => true,
+            Self::UnlessStopped => !stopped,
+        }
+    }
+
+    /// Its word, without a limit.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::OnFailure(_) => "on-failure",
+            Self::Always => "always",
+            Self::UnlessStopped => "unless-stopped",
+        }
+    }
+
     /// As Docker's and Podman's `inspect` show it.
     pub(crate) fn document(self) -> Value {
-        let (name, limit) = match self {
-            Self::OnFailure(limit) => ("on-failure".into(), limit.unwrap_or(0)),
-            other => (other.to_string(), 0),
+        let limit = match self {
+            Self::OnFailure(limit) => limit.unwrap_or(0),
+            _ => 0,
         };
-        json!({ "Name": name, "MaximumRetryCount": limit })
+        json!({ "Name": self.word(), "MaximumRetryCount": limit })
     }
 }
 
@@ -68,11 +87,8 @@ impl FromStr for RestartPolicy {
 impl fmt::Display for RestartPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::No => f.write_str("no"),
-            Self::OnFailure(None) => f.write_str("on-failure"),
             Self::OnFailure(Some(limit)) => write!(f, "on-failure:{limit}"),
-            Self::Always => f.write_str("always"),
-            Self::UnlessStopped => f.write_str("unless-stopped"),
+            other => f.write_str(other.word()),
         }
     }
 }
@@ -122,6 +138,13 @@ mod tests {
         assert!(of("on-failure", Exit::Code(1), 1000) && !of("on-failure", Exit::Code(0), 0));
         assert!(of("on-failure:2", Exit::Signal(9), 1) && !of("on-failure:2", Exit::Signal(9), 2));
         assert!(of("always", Exit::Code(0), 7) && of("unless-stopped", Exit::Code(0), 7));
+    }
+
+    #[test]
+    fn what_is_started_after_a_boot() {
+        let of = |policy: &str, stopped| policy.parse::<RestartPolicy>().expect("valid").starts_on_boot(stopped);
+        assert!(of("always", false) && of("always", true) && of("unless-stopped", false));
+        assert!(!of("unless-stopped", true) && !of("no", false) && !of("on-failure", false));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Containers that are made now and started later, or again: by a monitor of their own.
 
-use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
+use std::{fs, io};
 
 use rbox_runtime::Init;
 use rbox_store::{ContainerDir, ContainerEntry};
@@ -21,12 +22,22 @@ use crate::request::RunRequest;
 use crate::root::OverlayRoot;
 use crate::settings::Settings;
 use crate::supervise::Terminal;
-use crate::{Engine, Error, Unfit, events, worker};
+use crate::{Engine, Error, Unfit, events, notify, worker};
 
 /// The monitor's socket in a container's directory.
 pub(crate) const ATTACH: &str = "attach";
-/// The mark that somebody has stopped the container.
+/// The mark that the container has been stopped, and by whom: empty where somebody did, else [`BY_SHUTDOWN`].
 pub(crate) const STOPPED: &str = "stopped";
+/// Nobody in particular: after the next boot it is as if it had not been stopped.
+pub(crate) const BY_SHUTDOWN: &str = "shutdown";
+
+/// Whether somebody has stopped the container in this directory.
+pub(crate) fn stopped_by_somebody(directory: &Path) -> io::Result<bool> {
+    match fs::read_to_string(directory.join(STOPPED)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        mark => Ok(mark? != BY_SHUTDOWN),
+    }
+}
 
 /// What a container has of whoever starts it, and how it is started.
 pub(crate) struct Wants {
@@ -95,18 +106,36 @@ impl Startable {
     }
 }
 
+/// A container that runs by itself.
+#[derive(Debug)]
+pub struct Started {
+    /// Its id.
+    pub id: ContainerId,
+    /// What its caller should know, and is no reason to fail.
+    pub notes: Vec<Note>,
+}
+
+/// Something about a container that runs.
+#[derive(Debug, thiserror::Error)]
+pub enum Note {
+    /// A service manager wants to be told of it, and was not.
+    #[error("it runs, but the service manager that NOTIFY_SOCKET names cannot be told: {0}")]
+    Untold(io::Error),
+}
+
+fn notes(monitor: u32) -> Vec<Note> {
+    notify::ready(monitor).err().map(Note::Untold).into_iter().collect()
+}
+
 impl Engine {
     /// Makes a container that can be started. Gives its id.
     pub fn create(&self, request: &RunRequest, output: &dyn PullOutput) -> Result<ContainerId, Error> {
         Ok(self.make(request, output)?.id().clone())
     }
 
-    /// Runs a container by a monitor of its own; gives its id when the workload runs.
-    pub fn run_detached(&self, request: &RunRequest, output: &dyn PullOutput) -> Result<ContainerId, Error> {
-        let directory = self.make_to_begin(request, output)?;
-        let id = directory.id().clone();
-        self.begin(directory, Wants::of_request(request), false)?.started()?;
-        Ok(id)
+    /// Runs a container by a monitor of its own, to the moment when the workload runs.
+    pub fn run_detached(&self, request: &RunRequest, output: &dyn PullOutput) -> Result<Started, Error> {
+        self.begin_detached(self.make_to_begin(request, output)?, Wants::of_request(request))
     }
 
     /// Runs a container by a monitor of its own, and stays attached to its end, or until it is left.
@@ -129,14 +158,20 @@ impl Engine {
         Ok(containers.into_iter().map(|entry| entry.id.to_string()).collect())
     }
 
-    /// Starts a container that does not run; gives its id when it does.
-    pub fn start(&self, name_or_id: &str) -> Result<ContainerId, Error> {
+    /// Starts a container that does not run, to the moment when it does.
+    pub fn start(&self, name_or_id: &str) -> Result<Started, Error> {
         let (entry, directory) = self.startable(name_or_id)?;
-        if let Some(directory) = directory {
-            let wants = Wants::of_record(&directory)?;
-            self.begin(directory, wants, false)?.started()?;
+        match directory {
+            Some(directory) => {
+                let wants = Wants::of_record(&directory)?;
+                self.begin_detached(directory, wants)
+            }
+            None => {
+                let made = Made::read(&entry.path).map_err(Error::io("read the records in", entry.path.display()))?;
+                let monitor = made.and_then(|made| made.monitor);
+                Ok(Started { id: entry.id, notes: monitor.map(|monitor| notes(monitor.pid)).unwrap_or_default() })
+            }
         }
-        Ok(entry.id)
     }
 
     /// Starts a container that does not run, and stays attached to it to its end, or until it is left.
@@ -145,6 +180,12 @@ impl Engine {
         let Some(directory) = directory else { return self.attach(name_or_id, attachment) };
         let wants = Wants::of_record(&directory)?;
         self.begin_attached(&entry, directory, wants, attachment)
+    }
+
+    fn begin_detached(&self, directory: ContainerDir, wants: Wants) -> Result<Started, Error> {
+        let id = directory.id().clone();
+        let held = self.begin(directory, wants, false)?.started()?;
+        Ok(Started { id, notes: notes(held.monitor) })
     }
 
     fn begin_attached(

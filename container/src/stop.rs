@@ -11,42 +11,43 @@ use rbox_sys::signal::Signal;
 use rbox_types::ContainerId;
 
 use crate::record::{Made, Record};
-use crate::start::{STOPPED, Startable};
+use crate::start::{BY_SHUTDOWN, STOPPED, Startable, Started};
 use crate::{Engine, Error, events};
 
 /// How long a supervisor may take to write down the end, and to remove what it is to remove.
 const SUPERVISOR: Duration = Duration::from_secs(30);
 
+/// How a container is stopped.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stopping {
+    /// What asks it to end, where it is not its own stop signal.
+    pub signal: Option<Signal>,
+    /// How long it may take to, where that is not its own time.
+    pub timeout: Option<Duration>,
+    /// As a shutdown does: after the next boot, its policy is not to know that it was stopped.
+    pub shutdown: bool,
+}
+
 impl Engine {
-    /// Has a container end, and waits for that: its own stop signal, and after `timeout`, or its own one, SIGKILL. None of
-    /// those that do not run. It is not started again by its policy. Gives its id.
-    pub fn stop(
-        &self,
-        name_or_id: &str,
-        signal: Option<Signal>,
-        timeout: Option<Duration>,
-    ) -> Result<ContainerId, Error> {
+    /// Has a container end, and waits for that: first the stop signal, and in the end SIGKILL. None of those that do not
+    /// run. It is not started again by its policy. Gives its id.
+    pub fn stop(&self, name_or_id: &str, stopping: Stopping) -> Result<ContainerId, Error> {
         let entry = self.store.find_container(name_or_id)?;
         if entry.running {
-            self.end(&entry, signal, timeout)?;
+            self.end(&entry, stopping)?;
         }
         Ok(entry.id)
     }
 
     /// Stops a container where it runs, and starts it. One that runs in the foreground could not be started again, and is
     /// left alone.
-    pub fn restart(
-        &self,
-        name_or_id: &str,
-        signal: Option<Signal>,
-        timeout: Option<Duration>,
-    ) -> Result<ContainerId, Error> {
+    pub fn restart(&self, name_or_id: &str, stopping: Stopping) -> Result<Started, Error> {
         let entry = self.store.find_container(name_or_id)?;
         if !Startable::is_there(&entry) {
             return Err(Error::NotStartable(entry.name));
         }
         if entry.running {
-            self.end(&entry, signal, timeout)?;
+            self.end(&entry, stopping)?;
         }
         self.start(entry.id.as_str())
     }
@@ -58,15 +59,11 @@ impl Engine {
     }
 
     /// As [`stop`](Self::stop), of one that runs.
-    pub(crate) fn end(
-        &self,
-        entry: &ContainerEntry,
-        signal: Option<Signal>,
-        timeout: Option<Duration>,
-    ) -> Result<(), Error> {
+    pub(crate) fn end(&self, entry: &ContainerEntry, stopping: Stopping) -> Result<(), Error> {
+        let Stopping { signal, timeout, .. } = stopping;
         let failed = || Error::io("stop", entry.name.as_str());
         // Before its end, so that its monitor sees why.
-        mark_stopped(entry)?;
+        mark_stopped(entry, stopping)?;
         let made = Made::read(&entry.path).map_err(failed())?;
         let process = made.as_ref().map(Made::open_first_process).transpose().map_err(failed())?.flatten();
         if let (Some(made), Some(process)) = (&made, &process) {
@@ -110,13 +107,19 @@ impl Engine {
     }
 }
 
-/// Says that somebody wants the container to end: its monitor does not start it again then.
-pub(crate) fn mark_stopped(entry: &ContainerEntry) -> Result<(), Error> {
-    // Neither needs room, nor fails for want of it in a way that should keep a container from being stopped.
+/// Says that the container is to end: its monitor does not start it again then.
+pub(crate) fn mark_stopped(entry: &ContainerEntry, stopping: Stopping) -> Result<(), Error> {
     let mark = entry.path.join(STOPPED);
-    match fs::File::create(&mark) {
+    // Who has stopped a container has it stay so, whatever comes after.
+    let marked = match stopping.shutdown {
+        true if mark.exists() => Ok(()),
+        true => fs::write(&mark, BY_SHUTDOWN),
+        false => fs::File::create(&mark).map(drop),
+    };
+    match marked {
+        // A full disk should not keep a container from being stopped.
         Err(error) if error.kind() == std::io::ErrorKind::StorageFull => Ok(()),
-        result => result.map(drop).map_err(Error::io("create", mark.display())),
+        result => result.map_err(Error::io("create", mark.display())),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which ids a container of this user has.
 
-use std::fs;
 use std::path::Path;
+use std::{fmt, fs};
 
 use rbox_sys::ids;
 use rbox_types::{IdMap, IdMaps, IdRange};
@@ -20,6 +20,17 @@ pub enum Choice {
     Subid,
     /// One id.
     Single,
+}
+
+/// As it is typed.
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Subid => "subid",
+            Self::Single => "single",
+        })
+    }
 }
 
 /// How the maps are written.

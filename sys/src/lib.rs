@@ -28,6 +28,7 @@ pub mod mempolicy;
 pub mod mount;
 pub mod netdev;
 pub mod node;
+pub mod notify;
 pub mod personality;
 pub mod poll;
 pub mod process;

@@ -21,6 +21,11 @@ impl<'a> Detached<'a> {
         detached
     }
 
+    /// One that a test has made otherwise.
+    pub fn of(rbox: &'a Rbox, name: &str) -> Self {
+        Self { rbox, name: name.to_owned() }
+    }
+
     /// What `inspect` says at this path of names.
     #[track_caller]
     pub fn inspect(&self, path: &[&str]) -> Value {

@@ -11,11 +11,11 @@ use tempfile::TempDir;
 use crate::command::read;
 use crate::host;
 use crate::patience::until;
-use crate::rbox::finish;
+use crate::rbox::{Outcome, finish};
 use crate::running::Running;
 
-/// All its units. It starts to talk on the bus when it has itself started that.
-const UNITS: [(&str, &str); 4] = [
+/// All its units but those of tests. It starts to talk on the bus when it has itself started that.
+const UNITS: [(&str, &str); 5] = [
     ("bus.target", "[Unit]\nRequires=dbus.service\nAfter=dbus.service\n"),
     ("dbus.socket", "[Unit]\nDefaultDependencies=no\n[Socket]\nListenStream=%t/bus\n"),
     (
@@ -23,6 +23,7 @@ const UNITS: [(&str, &str); 4] = [
         "[Unit]\nDefaultDependencies=no\nRequires=dbus.socket\nAfter=dbus.socket\n[Service]\nType=notify\n\
          ExecStart=dbus-daemon --session --address=systemd: --nofork --nopidfile --systemd-activation\n",
     ),
+    ("basic.target", "[Unit]\nDefaultDependencies=no\n"),
     ("shutdown.target", "[Unit]\nDefaultDependencies=no\n"),
 ];
 
@@ -82,6 +83,28 @@ impl Systemd {
         self.property(unit, "Slice").is_ok()
     }
 
+    /// Where its units' files are.
+    pub fn units(&self) -> PathBuf {
+        self.dir.path().join("units")
+    }
+
+    /// `systemctl --user` with these arguments.
+    pub fn systemctl(&self, arguments: &[&str]) -> Outcome {
+        let mut command = Command::new("systemctl");
+        command.args(["--user", "--no-pager"]).args(arguments).env("XDG_RUNTIME_DIR", self.runtime_dir());
+        finish(command.env("DBUS_SESSION_BUS_ADDRESS", self.bus()))
+    }
+
+    /// A property of a unit, as systemctl(1) shows it.
+    pub fn shown(&self, unit: &str, property: &str) -> String {
+        self.systemctl(&["show", "--value", "--property", property, unit]).success().trim_end().to_owned()
+    }
+
+    /// The bus's address.
+    pub fn bus(&self) -> String {
+        format!("unix:path={}", self.runtime_dir().join("bus").display())
+    }
+
     /// The cgroups of scopes.
     pub fn scopes(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
@@ -98,7 +121,7 @@ impl Systemd {
 
     fn busctl(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("busctl");
-        command.arg(format!("--address=unix:path={}", self.runtime_dir().join("bus").display())).args(arguments);
+        command.arg(format!("--address={}", self.bus())).args(arguments);
         command
     }
 }

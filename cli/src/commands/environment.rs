@@ -37,7 +37,7 @@ pub(super) fn lines_of_file(path: &Path, what: &str) -> Result<Vec<String>, Fail
 }
 
 /// A variable named without a value is the caller's own, and left out where the caller has none.
-fn completed(variable: &str) -> Option<String> {
+pub(super) fn completed(variable: &str) -> Option<String> {
     if variable.contains('=') {
         return Some(variable.to_owned());
     }

@@ -47,7 +47,8 @@ pub(crate) struct Ps {
     noheading: bool,
 
     /// Only those that are so: ancestor=IMAGE, before=CONTAINER, exited=STATUS, health=WORD, id=ID, label=KEY[=VALUE],
-    /// name=PART, network=MODE, since=CONTAINER, status=WORD, until=TIME, volume=PATH
+    /// name=PART, network=MODE, restart-policy=POLICY, should-start-on-boot=true|false, since=CONTAINER, status=WORD,
+    /// until=TIME, volume=PATH
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
 

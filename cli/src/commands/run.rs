@@ -6,7 +6,7 @@ use rbox_container::{Engine, Error, RunRequest};
 use crate::commands::attaching::Attaching;
 use crate::commands::denied;
 use crate::commands::making::Making;
-use crate::commands::start::status;
+use crate::commands::start::{started, status};
 use crate::failure::Failure;
 use crate::output;
 use crate::progress::with_output;
@@ -44,8 +44,9 @@ impl Run {
         }
         let request = RunRequest { explain_denied: self.explain_denied, ..self.making.request()? };
         if self.detach {
-            let id = with_output(false, |output| engine.run_detached(&request, output))?;
-            output::line(id.as_str())?;
+            let begun = with_output(false, |output| engine.run_detached(&request, output))?;
+            started(&begun);
+            output::line(begun.id.as_str())?;
             return Ok(0);
         }
         // A person at a terminal can leave it, and then somebody has to be there for the container.

@@ -1,10 +1,11 @@
 //! `rbox start`
 
 use clap::Args;
-use rbox_container::{Attached, Engine};
+use rbox_container::{Attached, Engine, Started};
 
 use crate::commands::attaching::Leaving;
 use crate::commands::each;
+use crate::commands::ps::filters;
 use crate::failure::Failure;
 use crate::output;
 
@@ -25,17 +26,27 @@ pub(crate) struct Start {
     #[arg(long, conflicts_with_all = ["attach", "interactive", "containers"])]
     all: bool,
 
+    /// Those that can be started and are so, as for rbox ps: restart-policy=POLICY, should-start-on-boot=true (by its
+    /// policy, and nobody has stopped it), label=KEY[=VALUE], …
+    #[arg(short, long, value_name = "KEY=VALUE", conflicts_with_all = ["attach", "interactive", "containers"])]
+    filter: Vec<String>,
+
     /// Names, or the beginnings of ids
-    #[arg(required_unless_present = "all", value_name = "CONTAINER")]
+    #[arg(required_unless_present_any = ["all", "filter"], value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 
 impl Start {
     pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
         if !self.attach && !self.interactive {
-            let containers = if self.all { engine.startable_containers(false)? } else { self.containers };
+            let containers = match (self.all, &self.filter[..]) {
+                (true, []) => engine.startable_containers(false)?,
+                (false, []) => self.containers,
+                // One that runs already is as it should be.
+                (_, given) => engine.startable_ids(&filters(given)?)?,
+            };
             return each(containers, |container| {
-                engine.start(container)?;
+                started(&engine.start(container)?);
                 Ok(output::line(container)?)
             });
         }
@@ -44,6 +55,13 @@ impl Start {
         };
         let attachment = self.leaving.attachment(self.interactive, [true; 2]);
         Ok(status(engine.start_attached(container, &attachment)?))
+    }
+}
+
+/// Tells what there is to know of a container that runs by itself.
+pub(crate) fn started(started: &Started) {
+    for note in &started.notes {
+        eprintln!("note: {note}");
     }
 }
 

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use clap::Args;
-use rbox_container::{Engine, Signal};
-use rbox_types::ContainerId;
+use rbox_container::{Engine, Signal, Stopping};
 
 use crate::commands::chosen::Chosen;
 use crate::commands::kill::parse_signal;
+use crate::commands::start::started;
 use crate::commands::{each, each_at_once};
 use crate::failure::Failure;
 use crate::output;
@@ -20,6 +20,10 @@ pub(crate) struct Stop {
     /// All that run
     #[arg(short, long)]
     all: bool,
+
+    /// As a shutdown does: after the next boot, --restart unless-stopped starts them all the same
+    #[arg(long)]
+    shutdown: bool,
 
     /// A container that is not there is no failure
     #[arg(short, long)]
@@ -60,7 +64,8 @@ struct How {
 impl Stop {
     pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
         let containers = if self.all { engine.running()? } else { self.chosen.names(engine, self.ignore)? };
-        each_at_once(containers, |container| match self.how.act(|signal, time| engine.stop(container, signal, time)) {
+        let stopping = Stopping { shutdown: self.shutdown, ..self.how.stopping() };
+        each_at_once(containers, |container| match engine.stop(container, stopping) {
             Err(error) if self.ignore && error.is_not_found() => Ok(false),
             result => Ok(result.map(|_| true)?),
         })
@@ -76,20 +81,18 @@ impl Restart {
         if self.all {
             containers.extend(engine.startable_containers(false)?);
         }
+        let stopping = self.how.stopping();
         each(containers, |container| {
-            self.how.act(|signal, time| engine.restart(container, signal, time))?;
+            started(&engine.restart(container, stopping)?);
             Ok(output::line(container)?)
         })
     }
 }
 
 impl How {
-    fn act(
-        &self,
-        act: impl FnOnce(Option<Signal>, Option<Duration>) -> Result<ContainerId, rbox_container::Error>,
-    ) -> Result<ContainerId, rbox_container::Error> {
+    fn stopping(&self) -> Stopping {
         // What is not negative fits; what is negative is never.
-        let time = self.time.map(|seconds| u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs));
-        act(self.signal, time)
+        let timeout = self.time.map(|seconds| u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs));
+        Stopping { signal: self.signal, timeout, shutdown: false }
     }
 }

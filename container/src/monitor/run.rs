@@ -57,7 +57,9 @@ impl Monitor {
         // From here on it can be joined.
         flock::lock(&record, Mode::Exclusive).map_err(io_error("lock the record of", "the container"))?;
         if let Some(starter) = starter.take() {
-            let _ = say(&starter, &Heard::Started);
+            let monitor = self.made.monitor.map_or(0, |monitor| monitor.pid);
+            let _ = say(&starter, &Heard::Started(monitor));
+            self.told = Some(starter);
         }
         self.note(self.happened("start"));
         let mut streams = match (streams, running.take_console()) {

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use rbox_rootless::{Identity, Kind, MapWriter, Parent};
+use rbox_rootless::{Identity, Kind, MapWriter};
 use rbox_store::ContainerDir;
 use rbox_sys::clone::{self, Child, Ended, Forked, Namespaces};
 use rbox_sys::signal::Signal;
@@ -17,7 +17,7 @@ use rbox_types::Exit;
 use crate::monitor::words::{Heard, MAPPED, Setup, StartFailure, hear, say};
 use crate::siblings::Siblings;
 use crate::start::Wants;
-use crate::{Engine, Error, worker};
+use crate::{Engine, Error, notify, worker};
 
 /// A container whose monitor is there and has not yet said that it runs.
 #[must_use = "the container is forgotten, but started all the same"]
@@ -63,11 +63,18 @@ impl Starting {
             let _ = say(&theirs, &Heard::Failed(StartFailure { message, hint: None, status: Exit::RBOX_FAILED }));
             Exit::RBOX_FAILED
         };
-        let parent = siblings.parent().filter(|_| has_ids);
-        if parent.is_none_or(|parent| fork_below(parent, kinds, &setup.ids, &mut go_on).is_err()) {
-            let child = fork(kinds, &mut go_on)?;
-            if has_ids {
-                MapWriter::begin(identity, child.pid())?.finish()?;
+        let below = siblings.parent().filter(|_| has_ids).map(|parent| {
+            by_another(&mut || {
+                parent.enter().map_err(rbox_rootless::Error::Userns)?;
+                make(kinds, Some(&setup.ids), &mut go_on)
+            })
+        });
+        if below.is_none_or(|made| made.is_err()) {
+            let mut make = || make(kinds, has_ids.then_some(identity), &mut go_on);
+            // A service manager stops only what is its own child as it should: what its child's child leaves becomes that.
+            let left = if notify::is_wanted() { by_another(&mut make).is_ok() } else { false };
+            if !left {
+                make()?;
             }
         }
         let Some((ours, theirs)) = ends else { unreachable!("only the child takes them") };
@@ -86,14 +93,21 @@ impl Starting {
         }
     }
 
-    /// Has it start the workload, and waits until that runs.
-    pub(crate) fn started(self) -> Result<(), Error> {
+    /// Has it start the workload, and waits until that runs. The monitor does not end before what this gives is dropped.
+    pub(crate) fn started(self) -> Result<Held, Error> {
         let _ = self.0.send(GO, &[]);
         match hear(&self.0) {
-            Ok(Some(Heard::Started)) => Ok(()),
+            Ok(Some(Heard::Started(monitor))) => Ok(Held { monitor, _channel: self.0 }),
             other => Err(unexpected(other)),
         }
     }
+}
+
+/// Keeps a monitor from ending, whatever becomes of the workload.
+pub(crate) struct Held {
+    /// Its number.
+    pub(crate) monitor: u32,
+    _channel: Channel,
 }
 
 /// Makes a process that does `go_on`.
@@ -104,25 +118,23 @@ fn fork(kinds: Namespaces, go_on: &mut dyn FnMut() -> u8) -> Result<Child, rbox_
     }
 }
 
-/// The same by way of another process, which goes to `parent` and writes the maps there: this one may have more to start.
-fn fork_below(
-    parent: &Parent,
-    kinds: Namespaces,
-    inside: &Identity,
-    go_on: &mut dyn FnMut() -> u8,
-) -> Result<(), rbox_rootless::Error> {
-    let mut made = || {
-        parent.enter().map_err(rbox_rootless::Error::Userns)?;
-        let child = fork(kinds, go_on)?;
-        let written = MapWriter::begin(inside, child.pid()).and_then(MapWriter::finish);
-        if written.is_err() {
-            // Or it would hear what is said to the one that is made in its place.
-            let _ = child.signal(Signal::KILL);
-            let _ = child.wait();
-        }
-        written
-    };
-    let between = fork(Namespaces::NONE, &mut || u8::from(made().is_err()))?;
+/// Makes a process that does `go_on`, and writes its maps.
+fn make(kinds: Namespaces, ids: Option<&Identity>, go_on: &mut dyn FnMut() -> u8) -> Result<(), rbox_rootless::Error> {
+    let child = fork(kinds, go_on)?;
+    let Some(ids) = ids else { return Ok(()) };
+    let written = MapWriter::begin(ids, child.pid()).and_then(MapWriter::finish);
+    if written.is_err() {
+        // Or it would hear what is said to the one that is made in its place.
+        let _ = child.signal(Signal::KILL);
+        let _ = child.wait();
+    }
+    written
+}
+
+/// Has another process make it, which then ends: to go where this one, which may have more to start, would not come back
+/// from, or to leave it to somebody else.
+fn by_another(make: &mut dyn FnMut() -> Result<(), rbox_rootless::Error>) -> Result<(), rbox_rootless::Error> {
+    let between = fork(Namespaces::NONE, &mut || u8::from(make().is_err()))?;
     match between.wait() {
         Ok(Ended::Exited(0)) => Ok(()),
         Ok(_) => Err(rbox_rootless::Error::Userns(io::ErrorKind::Other.into())),

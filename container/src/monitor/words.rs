@@ -38,8 +38,8 @@ pub(super) struct Setup {
 pub(super) enum Heard {
     /// One can attach.
     Listening,
-    /// The workload runs.
-    Started,
+    /// The workload runs. This is the monitor's number, as /proc has it.
+    Started(u32),
     /// It does not, and this is why.
     Failed(StartFailure),
 }

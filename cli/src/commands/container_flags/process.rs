@@ -39,7 +39,8 @@ impl ProcessFlags {
         settings.stop = Stop { signal: self.stop_signal, timeout: self.stop_timeout, lifetime: None };
     }
 
-    /// The caller's variables, where they are asked for. What is not UTF-8 cannot be handed on.
+    /// The caller's variables, where they are asked for, but the one that lets whoever has it speak for the caller to a
+    /// service manager (sd_notify(3)). What is not UTF-8 cannot be handed on.
     pub(super) fn host_env(&self) -> Vec<String> {
         if !self.env_host {
             return Vec::new();
@@ -47,6 +48,6 @@ impl ProcessFlags {
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some(format!("{}={}", name.into_string().ok()?, value.into_string().ok()?))
         };
-        std::env::vars_os().filter_map(text).collect()
+        std::env::vars_os().filter(|(name, _)| name != rbox_sys::notify::SOCKET).filter_map(text).collect()
     }
 }
