@@ -28,6 +28,7 @@ mod images;
 mod inspect;
 mod inspect_settings;
 mod list;
+mod logout;
 pub mod logs;
 pub mod moment;
 mod monitor;

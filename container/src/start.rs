@@ -22,7 +22,7 @@ use crate::request::RunRequest;
 use crate::root::OverlayRoot;
 use crate::settings::Settings;
 use crate::supervise::Terminal;
-use crate::{Engine, Error, Unfit, events, notify, worker};
+use crate::{Engine, Error, Unfit, events, logout, notify, worker};
 
 /// The monitor's socket in a container's directory.
 pub(crate) const ATTACH: &str = "attach";
@@ -121,6 +121,19 @@ pub enum Note {
     /// A service manager wants to be told of it, and was not.
     #[error("it runs, but the service manager that NOTIFY_SOCKET names cannot be told: {0}")]
     Untold(io::Error),
+    /// It is below its user's service manager, and he does not linger.
+    #[error(
+        "containers that you leave running end when you log out, with the last session of {0}; to keep them: \
+         loginctl enable-linger {0}"
+    )]
+    EndsWithManager(String),
+    /// It is in the scope of a login.
+    #[error(
+        "containers that you start in this session end when you log out, since logind.conf has KillUserProcesses=yes; to \
+         keep them: loginctl enable-linger {0}, and start them by a unit (rbox generate systemd) or with \
+         systemd-run --user --scope"
+    )]
+    EndsWithSession(String),
 }
 
 fn notes(monitor: u32) -> Vec<Note> {
@@ -185,7 +198,8 @@ impl Engine {
     fn begin_detached(&self, directory: ContainerDir, wants: Wants) -> Result<Started, Error> {
         let id = directory.id().clone();
         let held = self.begin(directory, wants, false)?.started()?;
-        Ok(Started { id, notes: notes(held.monitor) })
+        let notes = notes(held.monitor).into_iter().chain(logout::note(&self.store)).collect();
+        Ok(Started { id, notes })
     }
 
     fn begin_attached(

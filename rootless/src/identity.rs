@@ -167,6 +167,13 @@ fn parse_map(text: &str) -> Vec<IdRange> {
 }
 
 /// A file's text; one that is missing is empty.
+/// The name of the user with this id: by /etc/passwd, or, where that is the caller, by his variables.
+pub fn user_of(uid: u32) -> Option<String> {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let own = || (ids::uid() == uid).then(|| std::env::var("USER").ok()).flatten();
+    subid::user_name(&passwd, uid).map(str::to_owned).or_else(own)
+}
+
 fn read(path: &str) -> Result<String, Error> {
     match fs::read(path) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),

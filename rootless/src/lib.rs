@@ -20,6 +20,6 @@ pub mod worker;
 
 pub use attempt::attempt;
 pub use error::Error;
-pub use identity::{Choice, Identity, Kind};
+pub use identity::{Choice, Identity, Kind, user_of};
 pub use map_writer::MapWriter;
 pub use parent::{Offer, Parent};

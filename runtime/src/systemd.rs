@@ -18,6 +18,7 @@
 
 mod address;
 mod bus;
+mod login;
 mod name;
 mod properties;
 mod wire;
@@ -33,6 +34,7 @@ use name::Name;
 use wire::Value;
 
 pub(crate) use address::Address;
+pub use login::kills_sessions_of;
 
 /// systemd on the bus.
 const SYSTEMD: bus::Object<'_> = bus::Object {

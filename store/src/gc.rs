@@ -9,7 +9,7 @@ use std::{
 use rbox_types::{ChainId, ContainerId, Digest};
 
 use crate::{
-    Error, LayerRecord, Store,
+    Error, LayerRecord, Store, TOLD,
     containers::{self, SPARE},
     error::{IoContext, Result},
     files,
@@ -60,7 +60,7 @@ impl Store {
             remove(&path, remove_tree, &mut collected);
         }
         for key in files::list(&self.path("locks"))? {
-            if key != "gc" && key != "index" {
+            if key != "gc" && key != "index" && !key.starts_with(TOLD) {
                 self.remove_stale_lock(&key)?;
             }
         }

@@ -86,7 +86,7 @@ use crate::{
 /// ├─ volumes/<name>/
 /// ├─ events  events.1 …             what has happened, a line of JSON each ([`Events`])
 /// ├─ unsettled/<boot id>/           empty files that name the blobs and layers not known to be on the disk
-/// ├─ locks/                         gc, index, blob.<hex>, layer.<map key>.<hex>, userns.<map key>
+/// ├─ locks/                         gc, index, blob.<hex>, layer.<map key>.<hex>, userns.<map key>, told.<what>
 /// └─ tmp/<lease>/                   lock, keep (what it wants), and what it makes; tmp/dead.* waits for deletion, and
 ///                                   tmp/spare for the next container
 /// ```
@@ -94,6 +94,9 @@ use crate::{
 pub struct Store {
     root: PathBuf,
 }
+
+/// How marks begin that are no locks: who was told something is not told again after a collection.
+const TOLD: &str = "told.";
 
 /// The version of the tree drawn at [`Store`].
 const FORMAT: u32 = 1;
@@ -136,6 +139,21 @@ impl Store {
     /// Where one process of the user offers others a user namespace with the ids of this [key](rbox_types::IdMaps::key).
     pub fn userns_path(&self, map_key: &str) -> PathBuf {
         self.path(format!("locks/userns.{map_key}"))
+    }
+
+    /// Whether [`tell_once`](Self::tell_once) has been called for this.
+    pub fn was_told(&self, what: &str) -> bool {
+        self.told_path(what).exists()
+    }
+
+    /// Notes down that the user is told something that is not to be said again; false where he was told before, or it
+    /// cannot be noted down.
+    pub fn tell_once(&self, what: &str) -> bool {
+        fs::File::create_new(self.told_path(what)).is_ok()
+    }
+
+    fn told_path(&self, what: &str) -> PathBuf {
+        self.path(format!("locks/{TOLD}{what}"))
     }
 
     /// Whether `meta.json` is there, with a format that is ours.

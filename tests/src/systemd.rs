@@ -136,7 +136,7 @@ impl Drop for Systemd {
 }
 
 /// Removes a cgroup and those below it, as far as they have no processes; gives whether it is gone.
-fn remove(cgroup: &Path) -> bool {
+pub fn remove(cgroup: &Path) -> bool {
     for entry in fs::read_dir(cgroup).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
         remove(&entry.path());
     }

@@ -1,11 +1,12 @@
 //! Units that `rbox generate systemd` makes, run by a systemd. By root, who can give one a cgroup.
 
+use std::path::Path;
 use std::{fs, process};
 
 use anyhow::Result;
 use rbox_tests::detached::Detached;
 use rbox_tests::patience::until;
-use rbox_tests::rbox::Rbox;
+use rbox_tests::rbox::{Outcome, Rbox, finish};
 use rbox_tests::systemd::Systemd;
 
 const UNIT: &str = "container-box.service";
@@ -153,4 +154,49 @@ fn after_a_boot_those_are_started_that_should_be() -> Result<()> {
         assert!(unless_stopped.logs().ends_with("life\nasked\n"), "it was asked, and not killed");
     }
     Ok(())
+}
+
+/// Runs the words in a cgroup that is, as far as they can see, this one; with a bus of which nobody is there.
+fn in_cgroup(rbox: &Rbox, cgroup: &str, words: &[&str]) -> Result<Outcome> {
+    let unique = rbox.home().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let root = Path::new("/sys/fs/cgroup").join(format!("rbox-{unique}"));
+    fs::create_dir_all(root.join(cgroup))?;
+    let script = "echo $$ > $0/cgroup.procs && exec unshare --cgroup sh -c 'echo $$ > $0/cgroup.procs && exec \"$@\"' \
+                  \"$@\"";
+    let (outer, inner) = (root.display().to_string(), root.join(cgroup).display().to_string());
+    Ok(finish(&mut rbox.command_under(&["sh", "-c", script, &outer, &inner], words)))
+}
+
+/// Ends what is left there, and removes it.
+fn remove_cgroup(rbox: &Rbox) -> Result<()> {
+    let unique = rbox.home().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let root = Path::new("/sys/fs/cgroup").join(format!("rbox-{unique}"));
+    fs::write(root.join("cgroup.kill"), "1")?;
+    until(|| rbox_tests::systemd::remove(&root), |gone| *gone);
+    Ok(())
+}
+
+#[test]
+fn what_a_logout_ends_is_told_once() -> Result<()> {
+    const MANAGER: &str = "user.slice/user-0.slice/user@0.service/app.slice";
+    const SESSION: &str = "user.slice/user-0.slice/session-1.scope";
+    assert!(!Path::new("/var/lib/systemd/linger/root").exists(), "root lingers here");
+    let (rbox, image) = Rbox::with_small_image()?;
+    let rbox = rbox.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere/bus");
+    rbox.run(["create", "--name", "box", &image, "true"]).success();
+    // Who cannot be asked is not said to end anything; and what ends with its caller needs no note.
+    let quiet = [
+        in_cgroup(&rbox, "system.slice/a.service", &["start", "box"])?,
+        in_cgroup(&rbox, SESSION, &["start", "box"])?,
+        in_cgroup(&rbox, MANAGER, &["run", "--rm", &image, "true"])?,
+    ];
+    for outcome in quiet {
+        assert_eq!(outcome.exits(0).stderr, "");
+    }
+    let told = in_cgroup(&rbox, MANAGER, &["run", "-d", "--rm", &image, "true"])?.exits(0);
+    assert!(told.stderr.starts_with("note: ") && told.stderr.contains("loginctl enable-linger root"), "{told:?}");
+    assert_eq!(told.stderr.lines().count(), 1);
+    rbox.run(["gc"]).success();
+    assert_eq!(in_cgroup(&rbox, MANAGER, &["run", "-d", "--rm", &image, "true"])?.exits(0).stderr, "");
+    remove_cgroup(&rbox)
 }

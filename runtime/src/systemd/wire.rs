@@ -275,7 +275,19 @@ impl<'a> Reader<'a> {
         self.terminated(length as usize)
     }
 
-    fn signature(&mut self) -> Option<&'a str> {
+    /// `as`
+    pub(super) fn texts(&mut self) -> Option<Vec<String>> {
+        let length = self.number()? as usize;
+        let end = self.at.checked_add(length)?;
+        let mut texts = Vec::new();
+        while self.at < end {
+            texts.push(self.text()?.to_owned());
+        }
+        (self.at == end).then_some(texts)
+    }
+
+    /// Of the value that follows, in a variant.
+    pub(super) fn signature(&mut self) -> Option<&'a str> {
         let length = self.byte()?;
         self.terminated(length.into())
     }
@@ -364,6 +376,16 @@ mod tests {
         assert_eq!((message.interface.as_str(), message.member.as_str()), ("i.f", "M"));
         let mut body = message.body();
         assert_eq!((body.text(), body.number(), body.text(), body.text()), (Some("one"), Some(1), Some("two"), None));
+    }
+
+    #[test]
+    fn texts_have_an_end() {
+        let texts = |bytes: &[u8]| Reader { bytes, at: 0, is_big: false }.texts();
+        assert_eq!(texts(b"\0\0\0\0"), Some(vec![]));
+        let two = b"\x0e\0\0\0\x01\0\0\0a\0\0\0\x01\0\0\0b\0";
+        assert_eq!(texts(two), Some(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(texts(&two[..two.len() - 1]), None);
+        assert_eq!(texts(b"\x05\0\0\0\x01\0\0\0a\0"), None, "an element that is longer than the whole");
     }
 
     #[test]
