@@ -39,15 +39,16 @@ pub(crate) struct Restart {
     how: How,
 
     /// All that can be started, whether they run or not
-    #[arg(short, long, conflicts_with = "running")]
+    #[arg(short, long, conflicts_with_all = ["running", "containers"])]
     all: bool,
 
     /// Those that run and can be started again
-    #[arg(long, conflicts_with_all = ["cidfile", "filter", "latest", "containers"])]
+    #[arg(long, conflicts_with = "containers")]
     running: bool,
 
-    #[command(flatten)]
-    chosen: Chosen,
+    /// Names, or the beginnings of ids
+    #[arg(required_unless_present_any = ["all", "running"], value_name = "CONTAINER")]
+    containers: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -74,7 +75,7 @@ impl Stop {
 
 impl Restart {
     pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
-        let mut containers = self.chosen.names(engine, false)?;
+        let mut containers = self.containers;
         if self.all || self.running {
             containers.extend(engine.startable_containers(true)?);
         }
