@@ -10,6 +10,7 @@ use rbox_tests::alpine;
 use rbox_tests::image::{Compression, Format};
 use rbox_tests::layer::Layer;
 use rbox_tests::layout::Layout;
+use rbox_tests::patience::until;
 use rbox_tests::rbox::{Rbox, finish};
 
 /// A directory of the host with a file in it.
@@ -172,7 +173,9 @@ fn files_about_the_container() -> Result<()> {
     let listed = rbox.run(["ps", "--quiet", "--no-trunc"]).success();
     assert_eq!(fs::read_to_string(&cid)?, listed.trim());
     let workload = fs::read_to_string(&pid)?;
-    assert_eq!(fs::read_to_string(format!("/proc/{workload}/comm"))?, "sleep\n");
+    // Its shell becomes that a moment after it has printed.
+    let name = || fs::read_to_string(format!("/proc/{workload}/comm")).unwrap_or_default();
+    until(name, |name| name == "sleep\n");
     // Neither container nor file is lost.
     rbox.run(["run", "--rm", "--name=other", &flags[0], &image, "true"]).refused(&["cid", "already", "hint"]);
     assert_eq!(fs::read_to_string(&cid)?, listed.trim());
