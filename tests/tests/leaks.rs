@@ -94,18 +94,24 @@ fn containers_start_when_all_keys_are_used_up() -> Result<()> {
     const ROOT: u32 = 4242;
     let bundle = Bundle::armed("sleep 600")?;
     let kit = bundle.inside("/kit");
+    // All in one user namespace, so that who comes into a container has power over it.
+    let mut namespace = Command::new("unshare");
+    let mut namespace =
+        Running::start(namespace.args(["--map-root-user", "--map-auto", "sh", "-c", "echo $$.; exec sleep 1000"]))?;
+    let process = namespace.expect(".");
     let inside = |more: &[&str]| {
-        let mut command = Command::new("unshare");
-        command.args(["--map-root-user", "--map-auto", "--"]).args(more);
+        let mut command = Command::new("nsenter");
+        command.args(["--user", "--target", &process, "--"]).args(more);
         command.current_dir(bundle.path()).env("XDG_RUNTIME_DIR", bundle.path()).stdin(Stdio::null());
         command
     };
-    let with_key = |arguments: &[&str]| {
+    let under = |arguments: &[&str]| {
         let command = bundle.command(arguments);
         let mut under = inside(&[]);
         under.arg(&kit).args(["key", "rbox-test"]).arg(command.get_program()).args(command.get_args());
-        finish(&mut under).success()
+        under
     };
+    let with_key = |arguments: &[&str]| finish(&mut under(arguments)).success();
     // Container root is another user of the machine here, who may go in and make nothing.
     for mount_point in ["/proc", "/dev"] {
         fs::create_dir_all(bundle.inside(mount_point))?;
@@ -139,7 +145,7 @@ fn containers_start_when_all_keys_are_used_up() -> Result<()> {
     // Who comes in finds the keyring that is there, or is refused as well.
     for (ids, id, expected) in [(100, "many", "_ses.many\n"), (1, "one", &*refused)] {
         of_ids(ids, &["sleep", "600"])?;
-        with_key(&["run", "--detach", id]);
+        assert!(under(&["run", "--detach", id]).stdout(Stdio::null()).stderr(Stdio::null()).status()?.success());
         assert_eq!(with_key(&["exec", id, "/kit", "keyring"]), expected);
     }
     all.kill();
