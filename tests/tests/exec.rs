@@ -24,8 +24,9 @@ impl There {
         let words = [&["run", "--rm", "--name", "box"], flags, &[&image, "sh", "-c", "echo ready; exec sleep 1000"]];
         let mut running = rbox.start(words.concat());
         running.expect("ready");
-        // The supervisor learns of it a moment after the workload itself.
-        until(|| rbox.run(["exec", "box", "true"]), |outcome| !outcome.stderr.contains("still being started"));
+        // The supervisor learns of it a moment after the workload itself, and whoever comes in waits for that.
+        let outcome = rbox.run(["exec", "box", "true"]);
+        assert!(!outcome.stderr.contains("still being started"), "{outcome:?}");
         Ok(Self { rbox, image, running })
     }
 
@@ -352,6 +353,12 @@ fn what_is_not_the_containers_process_is_not_joined() -> Result<()> {
     // A new file, which nobody has locked.
     there.change_record(|_| {})?;
     there.exec(&[], &["true"]).refused(&["container box is still being started"]);
+    // Who comes in a moment too early does not fail.
+    let mut early = there.rbox.start(["exec", "box", "echo", "in"]);
+    let record = there.rbox.store().join("containers").join(there.id()?).join("container.json");
+    let mut locks = std::process::Command::new("flock");
+    let _locked = Running::start(locks.args(["--no-fork"]).arg(record).args(["sleep", "1000"]))?;
+    early.expect("in\n");
 
     let other = There::with(&[])?;
     let mut sleeping = std::process::Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn()?;

@@ -15,8 +15,8 @@ fn running(rbox: &Rbox, image: &str, name: &str, flags: &[&str], script: &str) -
     let words = [&["run", "--name", name], flags, &[image, "sh", "-c", &script]].concat();
     let mut running = rbox.start(words);
     running.expect("ready");
-    // The supervisor learns of it a moment after the workload itself.
-    until(|| rbox.run(["exec", name, "true"]), |outcome| !outcome.stderr.contains("still being started"));
+    // The supervisor learns of it a moment after the workload itself, and whoever comes in waits for that.
+    rbox.run(["exec", name, "true"]);
     running
 }
 
