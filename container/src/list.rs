@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rbox_store::ContainerEntry;
 use rbox_types::{Digest, Reference};
 
 use crate::containers::{ContainerStatus, ContainerSummary};
 use crate::record::Made;
 use crate::start::{Startable, stopped_by_somebody};
-use crate::{Engine, Error};
+use crate::{Engine, Error, moment};
 
 /// Why a filter is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -334,18 +334,12 @@ pub(crate) fn unknown(key: &str, of: &'static str, known: &str) -> FilterError {
     FilterError::Key { key: key.to_owned(), of, known: known.to_owned() }
 }
 
-/// `10m`, `24h`, `2026-01-31T12:00:00Z`, or seconds since 1970.
+/// A point in time.
 pub(crate) fn until(value: &str) -> Result<Timestamp, FilterError> {
-    let time = value
-        .parse::<i64>()
-        .ok()
-        .and_then(|seconds| Timestamp::from_second(seconds).ok())
-        .or_else(|| value.parse().ok())
-        .or_else(|| Timestamp::now().checked_sub(value.parse::<SignedDuration>().ok()?).ok());
-    time.ok_or_else(|| FilterError::Value {
+    moment::parse(value, Timestamp::now(), &moment::local_zone()).map_err(|_| FilterError::Value {
         key: "until",
         value: value.to_owned(),
-        expected: "a time is 10m, 24h, 2026-01-31T12:00:00Z or seconds since 1970",
+        expected: "a time is 10m, 24h, 2026-01-31, 2026-01-31T12:00:00Z or seconds since 1970",
     })
 }
 
@@ -423,16 +417,6 @@ mod tests {
         }
         let error = ContainerFilters::for_pruning(&["name=a".into()]).expect_err("no such key").to_string();
         assert!(error.contains("there are: label until"), "{error}");
-    }
-
-    #[test]
-    fn times() {
-        let time = |text: &str| until(text).expect(text);
-        assert_eq!(time("1700000000").as_second(), 1_700_000_000);
-        assert_eq!(time("2023-11-14T22:13:20Z").as_second(), 1_700_000_000);
-        let hours = Timestamp::now().as_second() - time("24h").as_second();
-        assert!((86_400..86_500).contains(&hours), "{hours}");
-        assert!(time("1h30m") < Timestamp::now());
     }
 
     #[test]
