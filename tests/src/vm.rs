@@ -364,4 +364,21 @@ until_works() {
 as_user() {
     su -c 'export XDG_RUNTIME_DIR=/run/user/1000; cd; exec "$0" "$@"' -- user "$@"
 }
+# Tries each of the bundles below /srv/$who with rbox and with crun, and then how $probe does that comes into the one
+# which sleeps.
+try_bundles() {
+    mkdir /srv/$who/rootfs
+    tar -C /srv/$who/rootfs -xzf /srv/layer.tar.gz
+    chown -R $who /srv/$who
+    for runtime in "rbox oci" crun; do
+        word=${runtime#rbox }
+        for bundle in "$@"; do
+            try $who-$word-$bundle $as $runtime run --bundle /srv/$who/$bundle one
+        done
+        try $who-$word-created $as sh -c "$runtime create --bundle /srv/$who/sleeps two > /dev/null 2>&1"
+        try $who-$word-started $as $runtime start two
+        try $who-$word-exec $as $runtime exec two sh -c "$probe"
+        try $who-$word-deleted $as $runtime delete --force two
+    done
+}
 "#;

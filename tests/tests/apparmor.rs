@@ -83,20 +83,7 @@ for who in root user; do
     try $who-audit $as rbox audit one
     try $who-inspect $as rbox inspect one
     try $who-removed $as rbox rm --force one
-
-    mkdir /srv/$who/rootfs
-    tar -C /srv/$who/rootfs -xzf /srv/layer.tar.gz
-    chown -R $who /srv/$who
-    for runtime in "rbox oci" crun; do
-        word=${runtime#rbox }
-        for bundle in plain shut unknown; do
-            try $who-$word-$bundle $as $runtime run --bundle /srv/$who/$bundle one
-        done
-        try $who-$word-created $as sh -c "$runtime create --bundle /srv/$who/sleeps two > /dev/null 2>&1"
-        try $who-$word-started $as $runtime start two
-        try $who-$word-exec $as $runtime exec two sh -c "$probe"
-        try $who-$word-deleted $as $runtime delete --force two
-    done
+    try_bundles plain shut unknown
 done
 apparmor_parser --replace --skip-cache /etc/rbox-profile
 try known-plain as_user rbox run --rm IMAGE sh -c "$probe"

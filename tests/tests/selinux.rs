@@ -109,20 +109,7 @@ for who in root user; do
     until_works $as rbox exec two true
     try $who-audit-plain $as rbox audit two
     $as rbox rm --force two > /dev/null
-
-    mkdir /srv/$who/rootfs
-    tar -C /srv/$who/rootfs -xzf /srv/layer.tar.gz
-    chown -R $who /srv/$who
-    for runtime in "rbox oci" crun; do
-        word=${runtime#rbox }
-        for bundle in plain labelled unknown unknown-mount; do
-            try $who-$word-$bundle $as $runtime run --bundle /srv/$who/$bundle one
-        done
-        try $who-$word-created $as sh -c "$runtime create --bundle /srv/$who/sleeps two > /dev/null 2>&1"
-        try $who-$word-started $as $runtime start two
-        try $who-$word-exec $as $runtime exec two sh -c "$probe"
-        try $who-$word-deleted $as $runtime delete --force two
-    done
+    try_bundles plain labelled unknown unknown-mount
 done
 # For messages.
 dmesg | grep avc
