@@ -46,9 +46,9 @@ use crate::output;
 
 /// Carries out a command; gives the exit status.
 pub(crate) fn act(args: Args) -> Result<u8, Failure> {
-    let global = args.global;
+    let Args { global, command } = args;
     let engine = || Engine::open(global.root.clone(), global.identity);
-    match args.command {
+    match command {
         Command::Run(run) => return run.act(&engine()?),
         Command::Exec(exec) => return exec.act(global.root),
         Command::Healthcheck(healthcheck) => return healthcheck.act(global.root),
@@ -68,7 +68,7 @@ pub(crate) fn act(args: Args) -> Result<u8, Failure> {
         Command::Wait(wait) => return wait.act(&engine()?),
         Command::Kill(kill) => return kill.act(&engine()?),
         Command::Rename(rename) => rename.act(&engine()?)?,
-        Command::Container(container) => return container.act(global.root.clone(), engine),
+        Command::Container(container) => return container.act(global),
         Command::Image(image) => return image.act(&engine()?),
         Command::Rm(rm) => return rm.act(&engine()?),
         Command::Rmi(rmi) => return rmi.act(&engine()?),

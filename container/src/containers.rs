@@ -175,8 +175,8 @@ impl Engine {
         if let Some(grace) = forced
             && entry.running
         {
-            let signal = grace.is_zero().then_some(Signal::KILL);
-            self.end(&entry, Stopping { signal, timeout: Some(grace), shutdown: false })?;
+            let stopping = Stopping { timeout: Some(grace), ..Stopping::default() };
+            self.end(&entry, if grace.is_zero() { Stopping::AT_ONCE } else { stopping })?;
         }
         let directory = match self.store.claim_container(&entry) {
             // A `--rm` container that has just been killed is removed by its own supervisor.
@@ -192,8 +192,7 @@ impl Engine {
     /// Stops and removes what has the name of a container that is to replace it.
     pub(crate) fn make_room(&self, request: &RunRequest) -> Result<(), Error> {
         let Some(name) = request.name.as_ref().filter(|_| request.replace) else { return Ok(()) };
-        // Not what has an id that begins so.
-        let Some(entry) = self.store.containers()?.into_iter().find(|entry| entry.name == *name) else { return Ok(()) };
+        let Some(entry) = self.store.container_named(name)? else { return Ok(()) };
         let made_room = self.stop(entry.id.as_str(), Stopping::default());
         match made_room.and_then(|id| self.remove_container(id.as_str(), Some(Duration::ZERO))) {
             Err(error) if !error.is_not_found() => Err(error),

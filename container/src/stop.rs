@@ -28,6 +28,12 @@ pub struct Stopping {
     pub shutdown: bool,
 }
 
+impl Stopping {
+    /// SIGKILL, and nothing else.
+    pub(crate) const AT_ONCE: Self =
+        Self { signal: Some(Signal::KILL), timeout: Some(Duration::ZERO), shutdown: false };
+}
+
 impl Engine {
     /// Has a container end, and waits for that: first the stop signal, and in the end SIGKILL. None of those that do not
     /// run. It is not started again by its policy. Gives its id.

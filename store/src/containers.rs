@@ -103,11 +103,18 @@ impl Store {
         Ok(entries)
     }
 
+    /// The container with this name.
+    pub fn container_named(&self, name: &ContainerName) -> Result<Option<ContainerEntry>> {
+        match self.named(name)? {
+            Some(id) => self.entry(name.clone(), id),
+            None => Ok(None),
+        }
+    }
+
     /// The container with this name, else the one whose id begins so.
     pub fn find_container(&self, name_or_id: &str) -> Result<ContainerEntry> {
         if let Ok(name) = name_or_id.parse::<ContainerName>()
-            && let Some(id) = self.named(&name)?
-            && let Some(entry) = self.entry(name, id)?
+            && let Some(entry) = self.container_named(&name)?
         {
             return Ok(entry);
         }

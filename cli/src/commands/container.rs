@@ -1,17 +1,16 @@
 //! `rbox container`: the verbs of containers by their long names.
 
-use std::path::PathBuf;
-
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use rbox_container::{Engine, Kind};
 
 use super::{
     attach, create, exec, exists, inspect, kill, logs, pause, port, prune, ps, rename, rm, run, start, stats, stop,
     top, wait,
 };
+use crate::args::{Args, Command, Global};
 use crate::failure::Failure;
 
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Container {
     #[command(subcommand)]
     verb: Verb,
@@ -65,34 +64,32 @@ enum Verb {
 }
 
 impl Container {
-    pub(crate) fn act(
-        self,
-        root: Option<PathBuf>,
-        engine: impl FnOnce() -> Result<Engine, rbox_container::Error>,
-    ) -> Result<u8, Failure> {
-        match self.verb {
-            Verb::Run(run) => return run.act(&engine()?),
-            Verb::Create(create) => create.act(&engine()?)?,
-            Verb::Start(start) => return start.act(&engine()?),
-            Verb::Stop(stop) => return stop.act(&engine()?),
-            Verb::Restart(restart) => return restart.act(&engine()?),
-            Verb::Pause(pause) => return pause.act(&engine()?),
-            Verb::Unpause(unpause) => return unpause.act(&engine()?),
-            Verb::Attach(attach) => return attach.act(&engine()?),
-            Verb::Exec(exec) => return exec.act(root),
-            Verb::Logs(logs) => return logs.act(&engine()?),
-            Verb::Ls(ps) => ps.act(&engine()?)?,
-            Verb::Inspect(inspect) => return inspect.act(&engine()?, Kind::Container),
-            Verb::Exists(exists) => return exists.act(&engine()?, Kind::Container),
-            Verb::Top(top) => top.act(&engine()?)?,
-            Verb::Stats(stats) => stats.act(&engine()?)?,
-            Verb::Port(port) => port.act(&engine()?)?,
-            Verb::Wait(wait) => return wait.act(&engine()?),
-            Verb::Kill(kill) => return kill.act(&engine()?),
-            Verb::Rename(rename) => rename.act(&engine()?)?,
-            Verb::Rm(rm) => return rm.act(&engine()?),
-            Verb::Prune(prune) => return prune.act(&engine()?),
-        }
-        Ok(0)
+    pub(crate) fn act(self, global: Global) -> Result<u8, Failure> {
+        let engine = |global: Global| Engine::open(global.root, global.identity);
+        let command = match self.verb {
+            Verb::Run(run) => Command::Run(run),
+            Verb::Create(create) => Command::Create(create),
+            Verb::Start(start) => Command::Start(start),
+            Verb::Stop(stop) => Command::Stop(stop),
+            Verb::Restart(restart) => Command::Restart(restart),
+            Verb::Pause(pause) => Command::Pause(pause),
+            Verb::Unpause(unpause) => Command::Unpause(unpause),
+            Verb::Attach(attach) => Command::Attach(attach),
+            Verb::Exec(exec) => Command::Exec(exec),
+            Verb::Logs(logs) => Command::Logs(logs),
+            Verb::Ls(ps) => Command::Ps(ps),
+            Verb::Top(top) => Command::Top(top),
+            Verb::Stats(stats) => Command::Stats(stats),
+            Verb::Port(port) => Command::Port(port),
+            Verb::Wait(wait) => Command::Wait(wait),
+            Verb::Kill(kill) => Command::Kill(kill),
+            Verb::Rename(rename) => Command::Rename(rename),
+            Verb::Rm(rm) => Command::Rm(rm),
+            // What there is for containers alone.
+            Verb::Inspect(inspect) => return inspect.act(&engine(global)?, Kind::Container),
+            Verb::Exists(exists) => return exists.act(&engine(global)?, Kind::Container),
+            Verb::Prune(prune) => return prune.act(&engine(global)?),
+        };
+        super::act(Args { global, command })
     }
 }
