@@ -51,7 +51,7 @@ pub(crate) fn act(args: Args) -> Result<u8, Failure> {
     match command {
         Command::Run(run) => return run.act(&engine()?),
         Command::Exec(exec) => return exec.act(global.root),
-        Command::Healthcheck(healthcheck) => return healthcheck.act(global.root),
+        Command::Healthcheck(healthcheck) => return healthcheck.act(global.root.clone(), engine),
         Command::Create(create) => create.act(&engine()?)?,
         Command::Start(start) => return start.act(&engine()?),
         Command::Stop(stop) => return stop.act(&engine()?),

@@ -16,7 +16,6 @@ use crate::attach_frames::{Frame, LONGEST};
 use crate::detach_keys::{DetachKeys, Watch};
 use crate::logs::Driver;
 use crate::record::{Finished, Made, Record};
-use crate::restart::RestartPolicy;
 use crate::start::ATTACH;
 use crate::supervise::Terminal;
 use crate::{Engine, Error};
@@ -63,7 +62,7 @@ impl Engine {
         let entry = client.entry.clone();
         let made = Made::read(&entry.path).map_err(Error::io("read the records in", entry.path.display()))?;
         let attached = client.serve(attachment, made.as_ref().is_some_and(|made| made.tty))?;
-        if matches!(attached, Attached::Ended(_)) && made.is_none_or(|made| made.restart == RestartPolicy::No) {
+        if matches!(attached, Attached::Ended(_)) && made.is_none_or(|made| !made.may_begin_again()) {
             // The next command finds the end written down, or the container gone.
             self.store.wait_for_owner(&entry)?;
         }

@@ -13,7 +13,6 @@ use crate::health::Health;
 use crate::list::ContainerQuery;
 use crate::record::{Finished, Made, Record};
 use crate::request::RunRequest;
-use crate::restart::RestartPolicy;
 use crate::stop::{Stopping, mark_stopped};
 use crate::{Engine, Error, events, pause};
 
@@ -142,10 +141,10 @@ impl Engine {
         let read_error = || Error::io("read the records in", entry.path.display());
         let made = Made::read(&entry.path).map_err(read_error())?;
         // One that runs has none, but where its monitor is about to start it again.
-        let may_be_over = !entry.running || made.as_ref().is_some_and(|made| made.restart != RestartPolicy::No);
+        let may_be_over = !entry.running || made.as_ref().is_some_and(Made::may_begin_again);
         let finished = if may_be_over { Finished::read(&entry.path).map_err(read_error())? } else { None };
         let status = match (entry.running, &made, finished) {
-            (true, Some(made), Some(finished)) if made.restart != RestartPolicy::No => {
+            (true, Some(made), Some(finished)) if made.may_begin_again() => {
                 ContainerStatus::Restarting { at: finished.at, exit: finished.exit }
             }
             (true, Some(made), None) if made.pid != 0 => {

@@ -84,6 +84,12 @@ pub enum Error {
     /// Flags of a health check that is none.
     #[error("there is no health check to which --health-… could apply: the image has none")]
     NothingToCheck,
+    /// What is to be done when there is no health check that could fail.
+    #[error("cannot set on-failure action to {0} without a health check")]
+    NothingFails(&'static str),
+    /// A health that is waited for, of a container that has ended.
+    #[error("container {0} has ended, and will not become what is waited for")]
+    EndedBefore(ContainerName),
     /// An image whose health check cannot be read.
     #[error("the image's health check cannot be read: {0}")]
     ImageHealth(String),
@@ -188,7 +194,7 @@ impl Error {
             }
             Self::Paused(name) => Some(format!("rbox unpause {name}")),
             Self::ImageHealth(_) | Self::NeedsMonitor => Some("--no-healthcheck does without it".into()),
-            Self::NothingToCheck => Some("say what to run, with --health-cmd".into()),
+            Self::NothingToCheck | Self::NothingFails(_) => Some("say what to run, with --health-cmd".into()),
             Self::NoHealthCheck(_) => Some("run and create take --health-cmd".into()),
             Self::Starting(_) => Some("try again when its command runs".into()),
             Self::NoImage(image) => Some(format!("rbox pull {image}")),

@@ -11,7 +11,7 @@ pub use self::run::check_health;
 use crate::Error;
 use crate::record::Record;
 use crate::request::RunRequest;
-use crate::settings::HealthCheck;
+use crate::settings::{HealthAction, HealthCheck};
 
 /// So many of the last checks are kept.
 const KEPT: usize = 5;
@@ -101,20 +101,25 @@ fn begins(check: &HealthCheck, started: Timestamp, now: Timestamp) -> bool {
 
 /// The check of a container that is asked for, of an image with this check.
 pub(crate) fn wanted(request: &RunRequest, image: Option<&serde_json::Value>) -> Result<Option<HealthCheck>, Error> {
-    let asked = &request.settings.health;
+    let (asked, action) = (&request.settings.health, request.settings.on_unhealthy);
+    let nothing_fails = || Error::NothingFails(action.word());
     if asked.is_none() && image.is_none() {
-        return Ok(None);
+        return if action == HealthAction::None { Ok(None) } else { Err(nothing_fails()) };
     }
     if asked.as_ref().is_some_and(|asked| asked.test.is_empty()) && image.is_none() {
         return Err(Error::NothingToCheck);
     }
     let asked = asked.clone().unwrap_or_default();
     let image = image.map(HealthCheck::deserialize).transpose();
-    Ok(match image {
+    let wanted = match image {
         // Nothing of it is wanted.
         Err(_) if !asked.test.is_empty() => asked.over(HealthCheck::default()),
         image => asked.over(image.map_err(|error| Error::ImageHealth(error.to_string()))?.unwrap_or_default()),
-    })
+    };
+    match action {
+        HealthAction::None => Ok(wanted),
+        _ => wanted.map(Some).ok_or_else(nothing_fails),
+    }
 }
 
 #[cfg(test)]

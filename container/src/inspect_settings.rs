@@ -18,7 +18,10 @@ impl Settings {
             "Timeout": self.stop.lifetime.map_or(0, NonZeroU32::get),
             "Umask": self.limits.umask.map_or_else(|| "0022".into(), |mask| mask.to_string()),
         }));
-        fields.extend(self.health.as_ref().map(|check| ("Healthcheck".into(), json!(check))));
+        if let Some(check) = &self.health {
+            fields.insert("Healthcheck".into(), json!(check));
+            fields.insert("HealthcheckOnFailureAction".into(), json!(self.on_unhealthy.word()));
+        }
         fields.extend(self.timezone.as_ref().map(|zone| ("Timezone".into(), json!(zone))));
         fields
     }

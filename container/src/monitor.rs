@@ -85,6 +85,8 @@ struct Monitor {
     stopping: bool,
     /// To whoever has been told that the workload runs, and may have more to do before this process ends.
     told: Option<Channel>,
+    /// What its health check asked for: to begin again, whatever its policy.
+    begins_anew: bool,
 }
 
 impl Monitor {
@@ -137,6 +139,7 @@ impl Monitor {
             back_off: BackOff::default(),
             stopping: false,
             told: None,
+            begins_anew: false,
         })
     }
 
@@ -180,7 +183,8 @@ impl Monitor {
     /// Waits until the workload, whose last life was that long, is to be started once more; false if it is not.
     fn begins_again(&mut self, exit: Exit, length: Duration) -> bool {
         let stopped = self.directory.path().join(STOPPED);
-        if !self.made.restart.restarts(exit, self.made.restarts) {
+        let anew = std::mem::take(&mut self.begins_anew);
+        if !anew && !self.made.restart.restarts(exit, self.made.restarts) {
             return false;
         }
         let until = Instant::now() + self.back_off.after(length);

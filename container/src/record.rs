@@ -39,7 +39,7 @@ use crate::logs::LogOptions;
 use crate::plan::RunPlan;
 use crate::restart::RestartPolicy;
 use crate::security::SecurityWords;
-use crate::settings::{Settings, Stop, StopSignal};
+use crate::settings::{HealthAction, Settings, Stop, StopSignal};
 
 /// How it was made, and when it was started last: a foreground container does both at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,6 +172,11 @@ impl Made {
     pub(crate) fn stop_timeout(&self) -> Duration {
         let seconds = self.settings.stop.timeout.unwrap_or(Stop::TIMEOUT);
         u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs)
+    }
+
+    /// Whether its monitor may start it again.
+    pub(crate) fn may_begin_again(&self) -> bool {
+        self.restart != RestartPolicy::No || self.settings.on_unhealthy == HealthAction::Restart
     }
 
     /// Since when it runs, where it does.

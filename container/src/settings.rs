@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use device::DeviceRequest;
-pub use health::{HealthCheck, HealthCommand, HealthTime};
+pub use health::{HealthAction, HealthCheck, HealthCommand, HealthTime};
 pub(crate) use limits::resource;
 pub use limits::{ByteSize, Limits, Sysctl, Ulimit, Umask};
 pub use resolver::{Dns, ExtraHost, Resolver};
@@ -56,6 +56,9 @@ pub struct Settings {
     /// How it is found out whether it is well; of a request what was said, of a record what there is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthCheck>,
+    /// What is done when it is not.
+    #[serde(skip_serializing_if = "is_default")]
+    pub on_unhealthy: HealthAction,
     /// Where its id is written; must not be there yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cid_file: Option<PathBuf>,

@@ -165,3 +165,110 @@ fn health_is_checked_only_when_asked_for() -> Result<()> {
     }
     Ok(())
 }
+
+/// Ill as long as this is there.
+const CHECK: [&str; 3] = ["--health-cmd=test ! -e /ill", "--health-retries=1", "--health-interval=50ms"];
+
+/// Ends in its own way when it is asked to.
+const OBEYS: &str = "rm -f /ill; trap 'exit 5' TERM; while :; do sleep 0.05; done";
+
+#[test]
+fn what_becomes_unhealthy_is_dealt_with() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let start = |name: &'static str, flags: &[&str]| {
+        let container = Detached::start(&rbox, &image, name, &[&CHECK, flags].concat(), OBEYS);
+        until(|| health(&container), |word| word == "healthy");
+        container
+    };
+    let infect = |name: &str| rbox.run(["exec", name, "touch", "/ill"]).success();
+    for (action, status) in [("stop", "5\n"), ("kill", "137\n")] {
+        let container = start(action, &["--health-on-failure", action]);
+        assert_eq!(container.inspect(&["Config", "HealthcheckOnFailureAction"]), action);
+        infect(action);
+        assert_eq!(rbox.run(["wait", action]).success(), status);
+        assert_eq!(health(&container), "unhealthy");
+        let filter = format!("container={action}");
+        let events = rbox.run(["events", "--no-stream", "-f", &filter, "--format", "json"]).success();
+        let events: Vec<Value> = events.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        let events: Vec<_> = events.iter().map(|event| event["Action"].as_str().unwrap_or_default()).collect();
+        assert_eq!(events[events.len() - 3..], ["health_status: unhealthy", action, "die"], "{events:?}");
+    }
+
+    // Whatever its policy is.
+    let again = start("again", &["--health-on-failure=restart"]);
+    infect("again");
+    until(|| again.inspect(&["RestartCount"]), |count| *count == 1);
+    until(|| health(&again), |word| word == "healthy");
+    rbox.run(["stop", "again"]).success();
+    assert_eq!((again.status(), again.inspect(&["RestartCount"])), ("exited".into(), json!(1)));
+
+    // What has been killed is for the policy, and what has been stopped is not.
+    let killed = start("killed", &["--health-on-failure=kill", "--restart=always"]);
+    infect("killed");
+    until(|| killed.inspect(&["RestartCount"]), |count| *count == 1);
+    let _stopped = start("stopped", &["--health-on-failure=stop", "--restart=always"]);
+    infect("stopped");
+    assert_eq!(rbox.run(["wait", "stopped"]).success(), "5\n");
+    Ok(())
+}
+
+#[test]
+fn what_a_check_by_hand_finds_unhealthy_is_dealt_with_too() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    for action in ["stop", "kill", "restart"] {
+        let flags = ["--health-on-failure", action, CHECK[0], CHECK[1], "--health-interval=disable"];
+        let container = Detached::start(&rbox, &image, action, &flags, OBEYS);
+        until(|| rbox.run(["healthcheck", "run", action]).status, |status| *status == 0);
+        let before = container.inspect(&["State", "StartedAt"]);
+        rbox.run(["exec", action, "touch", "/ill"]).success();
+        rbox.run(["healthcheck", "run", action]).exits(1);
+        match action {
+            "restart" => {
+                assert!(container.status() == "running" && container.inspect(&["State", "StartedAt"]) != before)
+            }
+            _ => _ = until(|| container.status(), |status| status == "exited"),
+        }
+    }
+    for (flags, words) in [
+        (&["--health-on-failure=kill"][..], &["cannot set on-failure action to kill without a health check"][..]),
+        (&["--health-on-failure=stop", "--no-healthcheck"], &["to stop without a health check"]),
+        (&["--health-on-failure=pray", "--health-cmd=true"], &["none, kill, restart or stop"]),
+        (&["--rm", "--health-on-failure=restart", "--health-cmd=true"], &["contradict"]),
+    ] {
+        rbox.run([&["run"], flags, &[image.as_str(), "true"]].concat()).refused(words);
+    }
+    Ok(())
+}
+
+#[test]
+fn health_is_waited_for() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let container =
+        Detached::start(&rbox, &image, "box", &CHECK, "touch /ill; trap 'exit 5' TERM; while :; do sleep 0.05; done");
+    assert_eq!(rbox.run(["wait", "--condition=unhealthy", "box"]).success(), "-1\n");
+    let mut waits = rbox.start(["wait", "--condition", "healthy", "--interval=10ms", "box"]);
+    rbox.run(["exec", "box", "rm", "/ill"]).success();
+    waits.expect("-1\n");
+    assert_eq!((waits.wait(), health(&container)), (0, "healthy".into()));
+    // Of several, any.
+    let mut waits = rbox.start(["wait", "--condition=unhealthy", "--condition=exited", "box"]);
+    rbox.run(["stop", "box"]).success();
+    waits.expect("5\n");
+    assert_eq!(waits.wait(), 0);
+    // What has ended will not become well, and what nobody checks is never said to be.
+    rbox.run(["wait", "--condition=healthy", "box"]).refused(&["has ended"]);
+    rbox.run(["start", "box"]).success();
+    let mut waits = rbox.start(["wait", "--condition=healthy", "box"]);
+    rbox.run(["stop", "--time=0", "box"]).success();
+    assert!(matches!(waits.wait(), 0 | 125), "it may have been well by then");
+    let _plain = Detached::start(&rbox, &image, "plain", &[], "exec sleep 1000");
+    rbox.run(["wait", "--condition=healthy", "plain"]).refused(&["no defined healthcheck"]);
+
+    let mut waits = rbox.start(["wait", "--condition=paused", "plain"]);
+    rbox.run(["pause", "plain"]).success();
+    waits.expect("-1\n");
+    rbox.run(["create", "--name=new", &image, "true"]).success();
+    assert_eq!(rbox.run(["wait", "--condition=created", "new"]).success(), "-1\n");
+    rbox.run(["wait", "--condition=removing", "new"]).refused(&["removing"]);
+    Ok(())
+}

@@ -77,6 +77,7 @@ impl All {
             resolver: self.names.take()?,
             labels,
             annotations,
+            on_unhealthy: self.health.on_failure(),
             health: self.health.take()?,
             ..Settings::default()
         };

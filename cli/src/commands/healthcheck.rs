@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use rbox_container::Engine;
+
 use crate::failure::Failure;
 
 #[derive(Debug, Args)]
@@ -26,9 +28,13 @@ struct Container {
 }
 
 impl Healthcheck {
-    pub(crate) fn act(self, root: Option<PathBuf>) -> Result<u8, Failure> {
+    pub(crate) fn act(
+        self,
+        root: Option<PathBuf>,
+        engine: impl FnOnce() -> Result<Engine, rbox_container::Error>,
+    ) -> Result<u8, Failure> {
         let Verb::Run(Container { name }) = self.verb;
-        let is_well = rbox_container::check_health(root, &name)?;
+        let is_well = rbox_container::check_health(root, &name, engine)?;
         if !is_well {
             crate::output::line("unhealthy")?;
         }

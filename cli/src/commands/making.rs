@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use rbox_container::logs::{Driver, LogOptions};
+use rbox_container::settings::HealthAction;
 use rbox_container::{Granted, PullPolicy, RestartPolicy, RunRequest, Security, SecurityOption};
 use rbox_types::{ContainerName, InvalidReference, Platform, Reference};
 
@@ -151,6 +152,9 @@ impl Making {
             security.take(option)?;
         }
         let Taken { mut settings, volumes, tmpfs, host_env } = self.container.take()?;
+        if self.rm && settings.on_unhealthy == HealthAction::Restart {
+            return Err(Failure::new("--rm and --health-on-failure=restart contradict each other"));
+        }
         settings.stop.lifetime = NonZeroU32::new(self.timeout);
         Ok(RunRequest {
             image,

@@ -10,11 +10,12 @@ use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct Wait {
-    /// What to wait for: stopped (or exited, not-running), running, removed
+    /// What to wait for; of several, any: stopped (or exited, not-running), created (or configured, initialized), running,
+    /// paused, healthy, unhealthy, removed
     #[arg(long, value_name = "CONDITION", default_value = "stopped", value_parser = parse_condition)]
-    condition: WaitCondition,
+    condition: Vec<WaitCondition>,
 
-    /// How often to look, where that is needed (running, removed): a number of milliseconds, or 100ms, 2s
+    /// How often to look, where that is needed (all but stopped): a number of milliseconds, or 100ms, 2s
     #[arg(short, long, value_name = "TIME", default_value = "250ms", value_parser = parse_interval)]
     interval: Duration,
 
@@ -28,10 +29,10 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
-    /// Prints a line for each: the exit status, or -1 where there is none to be known.
+    /// Prints a line for each: the exit status, or -1 where something else was waited for, or there is none to be known.
     pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
         super::each(self.containers, |name| {
-            let exit = match engine.wait_container(name, self.condition, self.interval) {
+            let exit = match engine.wait_container(name, &self.condition, self.interval) {
                 Err(error) if self.ignore && error.is_not_found() => None,
                 exit => exit?,
             };
@@ -43,9 +44,17 @@ impl Wait {
 fn parse_condition(text: &str) -> Result<WaitCondition, &'static str> {
     Ok(match text {
         "stopped" | "exited" | "not-running" => WaitCondition::Stopped,
+        // Podman has three steps where here is one.
+        "created" | "configured" | "initialized" => WaitCondition::Created,
+        "paused" => WaitCondition::Paused,
+        "healthy" => WaitCondition::Healthy,
+        "unhealthy" => WaitCondition::Unhealthy,
         "running" => WaitCondition::Running,
         "removed" => WaitCondition::Removed,
-        _ => return Err("expected stopped, exited, not-running, running or removed"),
+        "stopping" | "removing" => {
+            return Err("no container is to be seen in that state; there are stopped and removed");
+        }
+        _ => return Err("expected stopped, created, running, paused, healthy, unhealthy or removed"),
     })
 }
 

@@ -5,20 +5,27 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use rbox_sys::clone::signal_pidfd;
 use rbox_sys::poll;
+use rbox_sys::signal::Signal;
 
-use super::{Checked, Health, Probe};
+use super::{Checked, Health, HealthStatus, Probe};
 use crate::begun::Begun;
 use crate::engine::open_store;
 use crate::record::{Made, Record};
-use crate::settings::HealthCheck;
-use crate::{Error, events};
+use crate::settings::{HealthAction, HealthCheck};
+use crate::stop::Stopping;
+use crate::{Engine, Error, events};
 
 /// Runs the health check of a container of the store at `root`, or of this user's own, once; says whether it succeeded.
 ///
 /// Where nobody else checks, what it finds is written down, and counts as it would then. Else that is for the container's
-/// monitor alone.
-pub fn check_health(root: Option<PathBuf>, name_or_id: &str) -> Result<bool, Error> {
+/// monitor alone. What is to be done with one that has become unhealthy is then done here too, by `engine`.
+pub fn check_health(
+    root: Option<PathBuf>,
+    name_or_id: &str,
+    engine: impl FnOnce() -> Result<Engine, Error>,
+) -> Result<bool, Error> {
     let store = open_store(root)?;
     let begun = Begun::find(&store, name_or_id)?;
     let Begun { entry, made, pidfd, .. } = &begun;
@@ -40,8 +47,24 @@ pub fn check_health(root: Option<PathBuf>, name_or_id: &str) -> Result<bool, Err
     {
         let action = format!("health_status: {}", changed.status.word());
         events::note(&store, &[events::of_container(&action, &entry.id, &entry.name, Some(&made.image))]);
+        if changed.status == HealthStatus::Unhealthy {
+            give_up(&begun, engine)?;
+        }
     }
     Ok(is_well)
+}
+
+fn give_up(begun: &Begun, engine: impl FnOnce() -> Result<Engine, Error>) -> Result<(), Error> {
+    let id = begun.entry.id.as_str();
+    match begun.made.settings.on_unhealthy {
+        HealthAction::None => Ok(()),
+        // Not as by `rbox kill`, after which no policy starts it again.
+        HealthAction::Kill => {
+            signal_pidfd(&begun.pidfd, Signal::KILL).map_err(Error::io("kill", begun.entry.name.as_str()))
+        }
+        HealthAction::Restart => engine()?.restart(id, Stopping::default()).map(drop),
+        HealthAction::Stop => engine()?.stop(id, Stopping::default()).map(drop),
+    }
 }
 
 /// Gives what is known now, where its status has changed.

@@ -20,11 +20,14 @@ use super::streams::Streams;
 use super::words::{Heard, say};
 use crate::attach_frames::{Frame, LONGEST};
 use crate::beside::Container;
+use crate::health::HealthStatus;
 use crate::logs::{Driver, Stream};
 use crate::on_host::OnHost;
 use crate::plan::console_size;
 use crate::record::{Filter, Finished, Record};
+use crate::settings::HealthAction;
 use crate::siblings::SETTLED_AFTER;
+use crate::start::STOPPED;
 use crate::workload::{Start, workload};
 use crate::{Error, oom_score, outside};
 
@@ -143,10 +146,7 @@ impl Monitor {
                     // As the system ends, or whoever ends a login.
                     if signal == Signal::TERM && !self.stopping {
                         self.stopping = true;
-                        running.signal(self.made.stop_signal())?;
-                        // What is not to be counted is for ever.
-                        let by_then = Instant::now().checked_add(self.made.stop_timeout());
-                        killed_at = killed_at.into_iter().chain(by_then).min();
+                        self.ask_to_end(running, &mut killed_at)?;
                     }
                 }
             }
@@ -154,7 +154,10 @@ impl Monitor {
                 return Ok(());
             }
             if let Some(checks) = checks {
-                self.check(checks, ready[before_checks..before_clients].first() == Some(&true), running);
+                let has_ended = ready[before_checks..before_clients].first() == Some(&true);
+                if self.check(checks, has_ended, running) == Some(HealthStatus::Unhealthy) && !self.stopping {
+                    self.give_up(running, &mut killed_at)?;
+                }
             }
             let now = Instant::now();
             if killed_at.take_if(|at| now >= *at).is_some() {
@@ -166,15 +169,45 @@ impl Monitor {
         }
     }
 
-    /// Goes on with the health checks.
-    fn check(&self, checks: &mut Checks, has_ended: bool, running: &Running) {
+    /// By its stop signal, and when its time is over by the one that nobody can ignore.
+    fn ask_to_end(&self, running: &Running, killed_at: &mut Option<Instant>) -> std::io::Result<()> {
+        running.signal(self.made.stop_signal())?;
+        // What is not to be counted is for ever.
+        let by_then = Instant::now().checked_add(self.made.stop_timeout());
+        *killed_at = killed_at.take().into_iter().chain(by_then).min();
+        Ok(())
+    }
+
+    /// What is wanted of a workload that has become unhealthy.
+    fn give_up(&mut self, running: &Running, killed_at: &mut Option<Instant>) -> std::io::Result<()> {
+        match self.made.settings.on_unhealthy {
+            HealthAction::None => Ok(()),
+            HealthAction::Kill => {
+                self.note(self.happened("kill").with("signal", Signal::KILL.number()));
+                running.signal(Signal::KILL)
+            }
+            action => {
+                let stays = action == HealthAction::Stop;
+                if stays {
+                    // Where there is no room for the mark, this monitor knows all the same.
+                    let _ = std::fs::File::create(self.directory.path().join(STOPPED));
+                }
+                (self.stopping, self.begins_anew) = (stays, !stays);
+                self.note(self.happened("stop"));
+                self.ask_to_end(running, killed_at)
+            }
+        }
+    }
+
+    /// Goes on with the health checks. Gives the status where that is another one now.
+    fn check(&self, checks: &mut Checks, has_ended: bool, running: &Running) -> Option<HealthStatus> {
         let Self { directory, made, .. } = self;
-        let Some(joining) = &made.joining else { return };
+        let joining = made.joining.as_ref()?;
         let (id, name, filter) = (directory.id(), directory.name(), &joining.filter);
         let container = Container { id, name, made, filter, first: running.pid() };
-        if let Some(status) = checks.go_on(has_ended, container, running.as_fd(), directory.path()) {
-            self.note(self.happened(&format!("health_status: {}", status.word())));
-        }
+        let status = checks.go_on(has_ended, container, running.as_fd(), directory.path())?;
+        self.note(self.happened(&format!("health_status: {}", status.word())));
+        Some(status)
     }
 
     /// What it printed last is still in the pipes. Clients get it as long as they take it.

@@ -35,6 +35,42 @@ pub struct HealthCheck {
     pub on_demand: bool,
 }
 
+/// What the monitor does with a workload that has become unhealthy (`--health-on-failure`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthAction {
+    /// Nothing.
+    #[default]
+    None,
+    /// It is killed. What then becomes of it is for its restart policy.
+    Kill,
+    /// It is stopped and started again, whatever its restart policy.
+    Restart,
+    /// It is stopped, as by `rbox stop`.
+    Stop,
+}
+
+impl HealthAction {
+    /// Podman's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Kill => "kill",
+            Self::Restart => "restart",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+impl FromStr for HealthAction {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let all = [Self::None, Self::Kill, Self::Restart, Self::Stop];
+        all.into_iter().find(|action| action.word() == text).ok_or("expected none, kill, restart or stop")
+    }
+}
+
 fn is_zero(number: &i64) -> bool {
     *number == 0
 }

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use clap::Args;
-use rbox_container::settings::{HealthCheck, HealthCommand, HealthTime};
+use rbox_container::settings::{HealthAction, HealthCheck, HealthCommand, HealthTime};
 
 use crate::failure::Failure;
 
@@ -34,6 +34,10 @@ pub(super) struct HealthFlags {
     #[arg(long, value_name = "TIME")]
     health_start_interval: Option<HealthTime>,
 
+    /// What is done when it becomes unhealthy: none, kill, restart or stop
+    #[arg(long, value_name = "ACTION", default_value = "none")]
+    health_on_failure: HealthAction,
+
     /// Check nothing, whatever the image says
     #[arg(long)]
     no_healthcheck: bool,
@@ -58,6 +62,11 @@ impl HealthFlags {
     pub(super) fn check(&self) -> bool {
         let is_off = self.no_healthcheck || matches!(self.health_interval, Some(Interval::Disabled));
         !is_off && self.health_cmd.as_ref().is_some_and(|command| *command != HealthCommand::none())
+    }
+
+    /// What is done when the check has failed too often.
+    pub(super) fn on_failure(&self) -> HealthAction {
+        self.health_on_failure
     }
 
     /// What was said; none where nothing was.
