@@ -182,9 +182,12 @@ impl Engine {
             Err(rbox_store::Error::NoContainer(_)) if forced.is_some() => return Ok(entry.id),
             directory => directory?,
         };
-        let image = Made::read(&entry.path).ok().flatten().map(|made| made.image);
+        let made = Made::read(&entry.path).ok().flatten();
         directory.remove(&|path| self.remove_tree(path))?;
-        events::note(&self.store, &[events::of_container("remove", &entry.id, &entry.name, image.as_ref())]);
+        events::note(
+            &self.store,
+            &[events::of_container("remove", &entry.id, &entry.name, made.as_ref().map(Made::known))],
+        );
         Ok(entry.id)
     }
 
@@ -212,7 +215,7 @@ impl Engine {
         if ends {
             mark_stopped(&entry, Stopping::default())?;
         }
-        let killed = events::of_container("kill", &entry.id, &entry.name, Some(&made.image));
+        let killed = events::of_container("kill", &entry.id, &entry.name, Some(made.known()));
         events::note(&self.store, &[killed.with("signal", signal.number())]);
         signal_pidfd(&pidfd, signal).map_err(Error::io("signal the workload of", &entry.name))?;
         if ends {

@@ -123,7 +123,7 @@ impl Draft {
 
     /// Something that happened to it.
     pub(crate) fn happened(&self, action: &str, request: &RunRequest) -> Event {
-        events::of_container(action, &self.id, &self.name, Some(&request.image))
+        events::of_container(action, &self.id, &self.name, Some((&request.image, &self.settings.labels)))
     }
 
     /// What is to be written down of it.

@@ -2,6 +2,7 @@
 //!
 //! Writing it down never makes what happens fail: a store that is full or read-only has a journal with gaps.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use jiff::Timestamp;
@@ -156,11 +157,19 @@ impl Engine {
     }
 }
 
-/// What happened to a container just now.
-pub(crate) fn of_container(action: &str, id: &ContainerId, name: &ContainerName, image: Option<&Reference>) -> Event {
+/// What happened to a container just now; with what there is to know of it, its image and labels.
+pub(crate) fn of_container(
+    action: &str,
+    id: &ContainerId,
+    name: &ContainerName,
+    known: Option<(&Reference, &Labels)>,
+) -> Event {
     let event = Event::new(Timestamp::now(), EventKind::Container, action, id.as_str(), name.as_str());
-    Event { image: image.map(Reference::to_string), ..event }
+    let Some((image, labels)) = known else { return event };
+    Event { image: Some(image.to_string()), attributes: labels.clone(), ..event }
 }
+
+type Labels = BTreeMap<String, String>;
 
 /// What happened to an image just now.
 pub(crate) fn of_image(action: &str, id: &Digest, name: &Reference) -> Event {

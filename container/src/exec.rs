@@ -31,7 +31,7 @@ pub fn exec(root: Option<PathBuf>, request: &ExecRequest) -> Result<Exit, Error>
     };
     let mut running = beside.start(request, terminal.as_ref().map(Terminal::size), streams, true)?;
     drop(going);
-    let happened = |action| events::of_container(action, &entry.id, &entry.name, Some(&made.image));
+    let happened = |action| events::of_container(action, &entry.id, &entry.name, Some(made.known()));
     events::note(&store, &[happened("exec_start")]);
     let supervised = if request.detach {
         Supervised::Left(running.take_console().map(Into::into), running)

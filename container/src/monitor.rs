@@ -223,7 +223,7 @@ impl Monitor {
 
     /// Something that happened to the container.
     fn happened(&self, action: &str) -> Event {
-        events::of_container(action, self.directory.id(), self.directory.name(), Some(&self.made.image))
+        events::of_container(action, self.directory.id(), self.directory.name(), Some(self.made.known()))
     }
 
     fn note(&self, event: Event) {

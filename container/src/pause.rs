@@ -86,7 +86,7 @@ impl Engine {
             let _ = fs::remove_file(entry.path.join(Paused::FILE));
             return Err(failed()(error));
         }
-        events::note(&self.store, &[events::of_container("pause", &entry.id, &entry.name, Some(&made.image))]);
+        events::note(&self.store, &[events::of_container("pause", &entry.id, &entry.name, Some(made.known()))]);
         Ok(begun.entry.id)
     }
 
@@ -100,7 +100,7 @@ impl Engine {
         }
         go_on(&pidfd).map_err(failed())?;
         fs::remove_file(entry.path.join(Paused::FILE)).map_err(failed())?;
-        events::note(&self.store, &[events::of_container("unpause", &entry.id, &entry.name, Some(&made.image))]);
+        events::note(&self.store, &[events::of_container("unpause", &entry.id, &entry.name, Some(made.known()))]);
         Ok(entry.id)
     }
 

@@ -156,6 +156,11 @@ impl Made {
         &self.settings.labels
     }
 
+    /// What is told of it where something happens to it: its image and labels.
+    pub(crate) fn known(&self) -> (&Reference, &BTreeMap<String, String>) {
+        (&self.image, self.labels())
+    }
+
     /// Its workload is about to run as the process `pid`.
     pub(crate) fn start(&mut self, pid: u32, filter: Filter) -> io::Result<()> {
         self.joining = Some(Joining::new(ProcessId::of_child(pid)?, filter));

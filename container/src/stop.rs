@@ -73,7 +73,7 @@ impl Engine {
         let made = Made::read(&entry.path).map_err(failed())?;
         let process = made.as_ref().map(Made::open_first_process).transpose().map_err(failed())?.flatten();
         if let (Some(made), Some(process)) = (&made, &process) {
-            let happened = |action| events::of_container(action, &entry.id, &entry.name, Some(&made.image));
+            let happened = |action| events::of_container(action, &entry.id, &entry.name, Some(made.known()));
             events::note(
                 &self.store,
                 &[match signal {

@@ -172,7 +172,7 @@ fn which_are_started_after_a_boot() -> Result<()> {
     let ids = |flags: &[&str]| rbox.run([&["ps", "-q"], flags].concat()).success().lines().count();
     assert_eq!(ids(&["--filter", "restart-policy=unless-stopped"]), 2);
     rbox.run(["stop", "always", "stopped"]).success();
-    assert_eq!(rbox.run([&["stop", "--shutdown"], &THOSE[..]].concat()).success().lines().count(), 1);
+    rbox.run([&["stop", "--shutdown"], &THOSE[..]].concat()).success();
     assert_eq!(running(), ["failing"]);
     // A shutdown does not take back what somebody wanted.
     rbox.run(["stop", "--shutdown", "stopped", "failing"]).success();

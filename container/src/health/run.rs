@@ -46,7 +46,7 @@ pub fn check_health(
         && let Some(changed) = write_down(&entry.path, check, made, checked).map_err(failed("write down"))?
     {
         let action = format!("health_status: {}", changed.status.word());
-        events::note(&store, &[events::of_container(&action, &entry.id, &entry.name, Some(&made.image))]);
+        events::note(&store, &[events::of_container(&action, &entry.id, &entry.name, Some(made.known()))]);
         if changed.status == HealthStatus::Unhealthy {
             give_up(&begun, engine)?;
         }
