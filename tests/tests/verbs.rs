@@ -106,7 +106,7 @@ fn the_end_of_a_container_is_waited_for() -> Result<()> {
     }
     rbox.run(["wait", "nobody"]).refused(&["no such container"]);
     assert_eq!(rbox.run(["wait", "--ignore", "nobody", "over"]).success(), "-1\n3\n");
-    rbox.run(["wait", "--condition", "healthy", "over"]).refused(&["healthy", "expected stopped"]);
+    rbox.run(["wait", "--condition", "happy", "over"]).refused(&["happy", "expected stopped"]);
     Ok(())
 }
 
