@@ -175,9 +175,6 @@ impl Monitor {
         // What is not to be counted is for ever.
         let by_then = Instant::now().checked_add(self.made.stop_timeout());
         *killed_at = killed_at.take().into_iter().chain(by_then).min();
-        if let Ok(entry) = self.engine.store.find_container(self.directory.id().as_str()) {
-            self.engine.unpause_to_end(&entry, &self.made);
-        }
         Ok(())
     }
 
