@@ -47,8 +47,14 @@ impl Draft {
         terminal: Option<(u16, u16)>,
         shared: &Shared,
     ) -> Result<Self, Error> {
-        let id = names::random_id().map_err(Error::io("get random bytes for", "the container's id"))?;
-        let name = request.name.clone().unwrap_or_else(|| names::name_for(&id));
+        let (id, name) = loop {
+            let id = names::random_id().map_err(Error::io("get random bytes for", "the container's id"))?;
+            let name = request.name.clone().unwrap_or_else(|| names::name_for(&id));
+            // There are fewer names than ids; one that nobody has asked for is not to be another container's.
+            if request.name.is_some() || engine.store.container_named(&name)?.is_none() {
+                break (id, name);
+            }
+        };
         let hostname = request.hostname.clone().or_else(|| shared.hostname.clone());
         let hostname = hostname.unwrap_or_else(|| id.short().to_owned());
         let on_host = OnHost::of(request, shared)?;
