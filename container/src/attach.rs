@@ -14,7 +14,6 @@ use rbox_types::Exit;
 
 use crate::attach_frames::{Frame, LONGEST};
 use crate::detach_keys::{DetachKeys, Watch};
-use crate::logs::Driver;
 use crate::record::{Finished, Made, Record};
 use crate::start::ATTACH;
 use crate::supervise::Terminal;
@@ -50,17 +49,21 @@ impl Engine {
         if !entry.running {
             return Err(Error::NotRunning(entry.name));
         }
-        self.refuse_paused(&entry)?;
-        let made = Made::read(&entry.path).map_err(Error::io("read the records in", entry.path.display()))?;
-        if made.and_then(|made| made.log).is_some_and(|log| log.driver == Driver::Passthrough) {
+        let made = self.refuse_paused(&entry)?.made;
+        if made.as_ref().is_some_and(Made::has_callers_streams) {
             return Err(Error::PassedThrough(entry.name));
         }
-        self.stay_attached(Client::connect(&entry)?, attachment)
+        self.stay_attached(Client::connect(&entry)?, made, attachment)
     }
 
-    pub(crate) fn stay_attached(&self, client: Client, attachment: &Attachment) -> Result<Attached, Error> {
+    /// `made` is the container's record.
+    pub(crate) fn stay_attached(
+        &self,
+        client: Client,
+        made: Option<Made>,
+        attachment: &Attachment,
+    ) -> Result<Attached, Error> {
         let entry = client.entry.clone();
-        let made = Made::read(&entry.path).map_err(Error::io("read the records in", entry.path.display()))?;
         let attached = client.serve(attachment, made.as_ref().is_some_and(|made| made.tty))?;
         if matches!(attached, Attached::Ended(_)) && made.is_none_or(|made| !made.may_begin_again()) {
             // The next command finds the end written down, or the container gone.

@@ -1,18 +1,18 @@
 //! A container whose workload runs, found by its record so that it can be joined.
 
 use std::os::fd::OwnedFd;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rbox_runtime::ProcessId;
 use rbox_store::{ContainerEntry, Store};
 
 use crate::Error;
 use crate::beside::Container;
+use crate::patience::Patience;
 use crate::record::{Filter, Finished, Made, Record};
 
 /// How long a workload may take from its first sign of life to the mark that it can be joined.
-const PATIENCE: Duration = Duration::from_secs(2);
+const LIMIT: Duration = Duration::from_secs(2);
 
 /// The container, its first process by number and pidfd, and what its record says.
 pub(crate) struct Begun {
@@ -50,8 +50,7 @@ impl Begun {
 /// The record of a workload that runs. What a workload prints can be seen before its supervisor has locked its record.
 fn wait_for_beginning(store: &Store, entry: &ContainerEntry) -> Result<Made, Error> {
     let failed = || Error::io("read the records in", entry.path.display());
-    let until = Instant::now() + PATIENCE;
-    let mut pause = Duration::from_millis(1);
+    let mut patience = Patience::of(LIMIT);
     loop {
         if let Some((made, true)) = Made::read_begun(&entry.path).map_err(failed())? {
             return Ok(made);
@@ -60,10 +59,8 @@ fn wait_for_beginning(store: &Store, entry: &ContainerEntry) -> Result<Made, Err
             return Err(Error::NotRunning(entry.name.clone()));
         }
         // One that has ended, and waits for its next start, may do so for long.
-        if Instant::now() >= until || Finished::read(&entry.path).map_err(failed())?.is_some() {
+        if Finished::read(&entry.path).map_err(failed())?.is_some() || !patience.wait() {
             return Err(Error::Starting(entry.name.clone()));
         }
-        thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(20));
     }
 }

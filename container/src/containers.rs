@@ -174,8 +174,8 @@ impl Engine {
         if let Some(grace) = forced
             && entry.running
         {
-            let stopping = Stopping { timeout: Some(grace), ..Stopping::default() };
-            self.end(&entry, if grace.is_zero() { Stopping::AT_ONCE } else { stopping })?;
+            let signal = grace.is_zero().then_some(Signal::KILL);
+            self.end(&entry, Stopping { signal, timeout: Some(grace), shutdown: false })?;
         }
         let directory = match self.store.claim_container(&entry) {
             // A `--rm` container that has just been killed is removed by its own supervisor.
@@ -213,7 +213,7 @@ impl Engine {
         let Begun { entry, made, pidfd, .. } = Begun::find(&self.store, name_or_id)?;
         let ends = signal == Signal::KILL || signal == made.stop_signal();
         if ends {
-            mark_stopped(&entry, Stopping::default())?;
+            mark_stopped(&entry.path, Stopping::default())?;
         }
         let killed = events::of_container("kill", &entry.id, &entry.name, Some(made.known()));
         events::note(&self.store, &[killed.with("signal", signal.number())]);

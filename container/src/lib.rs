@@ -37,6 +37,7 @@ mod notify;
 mod on_host;
 mod oom_score;
 mod outside;
+mod patience;
 mod pause;
 mod plan;
 mod processes;

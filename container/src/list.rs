@@ -8,6 +8,7 @@ use rbox_types::{Digest, Reference};
 
 use crate::containers::{ContainerStatus, ContainerSummary};
 use crate::record::Made;
+use crate::restart::RestartPolicy;
 use crate::start::{Startable, stopped_by_somebody};
 use crate::{Engine, Error, moment};
 
@@ -127,15 +128,11 @@ impl ContainerFilters {
             "until" => self.until.push(until(value)?),
             "volume" => self.volumes.push(value.to_owned()),
             "network" => self.networks.push(value.to_owned()),
-            "restart-policy" => self.restart_policies.push(match value {
-                "no" => "no",
-                "on-failure" => "on-failure",
-                "always" => "always",
-                "unless-stopped" => "unless-stopped",
-                _ => {
-                    return Err(wrong("restart-policy", "a policy is no, on-failure, always or unless-stopped"));
-                }
-            }),
+            "restart-policy" => {
+                let policy = RestartPolicy::of_word(value);
+                let none = || wrong("restart-policy", "a policy is no, on-failure, always or unless-stopped");
+                self.restart_policies.push(policy.ok_or_else(none)?.word());
+            }
             "should-start-on-boot" => self.on_boot.push(match value {
                 "true" => true,
                 "false" => false,

@@ -169,7 +169,7 @@ impl Monitor {
                 return Err(());
             }
             if !self.begins_again(exit, length) {
-                let asked_for = self.stopping || self.directory.path().join(STOPPED).exists();
+                let asked_for = self.is_to_stop();
                 let told = self.told.take();
                 self.end();
                 // Who has not yet told a service manager of this process holds the other end.
@@ -182,15 +182,13 @@ impl Monitor {
 
     /// Waits until the workload, whose last life was that long, is to be started once more; false if it is not.
     fn begins_again(&mut self, exit: Exit, length: Duration) -> bool {
-        let stopped = self.directory.path().join(STOPPED);
         let anew = std::mem::take(&mut self.begins_anew);
         if !anew && !self.made.restart.restarts(exit, self.made.restarts) {
             return false;
         }
         let until = Instant::now() + self.back_off.after(length);
         loop {
-            // Who stops a container says so first, and then to the monitor.
-            if self.stopping || stopped.exists() {
+            if self.is_to_stop() {
                 return false;
             }
             let left = until.saturating_duration_since(Instant::now());
@@ -208,6 +206,11 @@ impl Monitor {
             }
             self.clients.serve(&ready[1..], |_| {});
         }
+    }
+
+    /// Whether its end is wanted. Who stops a container says so first, and then to the monitor.
+    fn is_to_stop(&self) -> bool {
+        self.stopping || self.directory.path().join(STOPPED).exists()
     }
 
     /// The end of a life, in the room that was kept for it.

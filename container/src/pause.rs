@@ -16,13 +16,12 @@
 //! with the memory of a program that was executed outside: nobody inside can look into it.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-use std::{fs, thread};
+use std::time::Duration;
 
 use rbox_runtime::ProcessId;
 use rbox_store::ContainerEntry;
@@ -35,7 +34,8 @@ use rbox_types::{ContainerId, Exit};
 use serde::{Deserialize, Serialize};
 
 use crate::begun::Begun;
-use crate::containers::ContainerStatus;
+use crate::containers::{ContainerStatus, ContainerSummary};
+use crate::patience::Patience;
 use crate::record::{Made, Record};
 use crate::settings::Whose;
 use crate::{Engine, Error, events, processes, worker};
@@ -111,11 +111,12 @@ impl Engine {
         Ok(containers.into_iter().map(|container| container.id.to_string()).collect())
     }
 
-    /// Fails for a container that is paused, as Docker does for what makes no sense then.
-    pub(crate) fn refuse_paused(&self, entry: &ContainerEntry) -> Result<(), Error> {
-        match self.summary(entry)?.status {
+    /// What there is to know of a container; fails for one that is paused, as Docker does for what makes no sense then.
+    pub(crate) fn refuse_paused(&self, entry: &ContainerEntry) -> Result<ContainerSummary, Error> {
+        let summary = self.summary(entry)?;
+        match summary.status {
             ContainerStatus::Paused { .. } => Err(Error::Paused(entry.name.clone())),
-            _ => Ok(()),
+            _ => Ok(summary),
         }
     }
 
@@ -129,8 +130,7 @@ impl Engine {
 
 impl Begun {
     fn stand_still(&self) -> io::Result<()> {
-        let until = Instant::now() + PATIENCE;
-        let mut pause = Duration::from_millis(1);
+        let mut patience = Patience::of(PATIENCE);
         loop {
             // Again each time: somebody may have come in, or have been told to go on.
             signal_pidfd(&self.pidfd, Signal::STOP)?;
@@ -144,11 +144,9 @@ impl Begun {
             if all.iter().all(|process| matches!(process.state, 'T' | 't' | 'D' | 'Z' | 'X' | 'x')) {
                 return Ok(());
             }
-            if Instant::now() >= until {
+            if !patience.wait() {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "a process goes on running"));
             }
-            thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(50));
         }
     }
 }
@@ -164,12 +162,11 @@ fn go_on(first: &OwnedFd) -> io::Result<()> {
 fn hold(entry: &ContainerEntry, mode: Mode) -> Result<File, Error> {
     let failed = || Error::io("lock", entry.path.display());
     let directory = File::open(&entry.path).map_err(failed())?;
-    let until = Instant::now() + PATIENCE;
+    let mut patience = Patience::of(PATIENCE);
     while !flock::try_lock(&directory, mode).map_err(failed())? {
-        if Instant::now() >= until {
+        if !patience.wait() {
             return Err(failed()(io::ErrorKind::TimedOut.into()));
         }
-        thread::sleep(Duration::from_millis(1));
     }
     Ok(directory)
 }

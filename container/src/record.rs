@@ -35,7 +35,7 @@ use rbox_types::{Digest, Exit, Reference};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::logs::LogOptions;
+use crate::logs::{Driver, LogOptions};
 use crate::plan::RunPlan;
 use crate::restart::RestartPolicy;
 use crate::security::SecurityWords;
@@ -177,6 +177,11 @@ impl Made {
     pub(crate) fn stop_timeout(&self) -> Duration {
         let seconds = self.settings.stop.timeout.unwrap_or(Stop::TIMEOUT);
         u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs)
+    }
+
+    /// Whether it has the standard streams of whoever starts it.
+    pub(crate) fn has_callers_streams(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.driver == Driver::Passthrough)
     }
 
     /// Whether its monitor may start it again.

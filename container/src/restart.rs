@@ -42,6 +42,12 @@ impl RestartPolicy {
         }
     }
 
+    /// The one of this word.
+    pub(crate) fn of_word(word: &str) -> Option<Self> {
+        let all = [Self::No, Self::OnFailure(None), Self::Always, Self::UnlessStopped];
+        all.into_iter().find(|policy| policy.word() == word)
+    }
+
     /// Its word, without a limit.
     pub(crate) fn word(self) -> &'static str {
         match self {
@@ -67,11 +73,10 @@ impl FromStr for RestartPolicy {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(policy) = Self::of_word(text) {
+            return Ok(policy);
+        }
         match text.split_once(':') {
-            None if text == "no" => Ok(Self::No),
-            None if text == "on-failure" => Ok(Self::OnFailure(None)),
-            None if text == "always" => Ok(Self::Always),
-            None if text == "unless-stopped" => Ok(Self::UnlessStopped),
             Some(("on-failure", limit)) => match limit.parse() {
                 // Docker's: 0 is no limit.
                 Ok(0) => Ok(Self::OnFailure(None)),

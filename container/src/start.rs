@@ -51,13 +51,18 @@ pub(crate) struct Wants {
 }
 
 impl Wants {
-    fn of(settings: &Settings, log: &LogOptions, tty: bool) -> Self {
+    /// Fails where whoever runs this process has not all of it.
+    fn of(settings: &Settings, log: &LogOptions, tty: bool) -> Result<Self, Unfit> {
         let reaches_out = settings.sharing.reaches_out();
         let streams = log.driver == Driver::Passthrough;
-        Self { tty, reaches_out, descriptors: settings.preserve_fds, streams }
+        descriptors_are_there(settings.preserve_fds)?;
+        if streams && has_terminal() {
+            return Err(Unfit::PassedTerminal);
+        }
+        Ok(Self { tty, reaches_out, descriptors: settings.preserve_fds, streams })
     }
 
-    fn of_request(request: &RunRequest) -> Self {
+    fn of_request(request: &RunRequest) -> Result<Self, Unfit> {
         Self::of(&request.settings, &request.log, request.tty)
     }
 
@@ -65,16 +70,14 @@ impl Wants {
         let on_records = || Error::io("read the records in", directory.path().display());
         let made = Made::read(directory.path()).map_err(on_records())?;
         let made = made.ok_or_else(|| on_records()(io::ErrorKind::NotFound.into()))?;
-        Ok(Self::of(&made.settings, &made.log.unwrap_or_default(), made.tty))
+        Ok(Self::of(&made.settings, &made.log.unwrap_or_default(), made.tty)?)
     }
+}
 
-    /// Whether whoever runs this process has all that.
-    fn are_met(&self) -> Result<(), Unfit> {
-        descriptors_are_there(self.descriptors)?;
-        let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
-        let terminal = [input.as_fd(), output.as_fd(), error.as_fd()].into_iter().any(tty::is_terminal);
-        if self.streams && terminal { Err(Unfit::PassedTerminal) } else { Ok(()) }
-    }
+/// Whether any of this process's standard streams is one.
+fn has_terminal() -> bool {
+    let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+    [input.as_fd(), output.as_fd(), error.as_fd()].into_iter().any(tty::is_terminal)
 }
 
 /// What a monitor needs to start the container.
@@ -148,7 +151,8 @@ impl Engine {
 
     /// Runs a container by a monitor of its own, to the moment when the workload runs.
     pub fn run_detached(&self, request: &RunRequest, output: &dyn PullOutput) -> Result<Started, Error> {
-        self.begin_detached(self.make_to_begin(request, output)?, Wants::of_request(request))
+        let (directory, wants) = self.make_to_begin(request, output)?;
+        self.begin_detached(directory, wants)
     }
 
     /// Runs a container by a monitor of its own, and stays attached to its end, or until it is left.
@@ -158,9 +162,9 @@ impl Engine {
         attachment: &Attachment,
         output: &dyn PullOutput,
     ) -> Result<(ContainerId, Attached), Error> {
-        let directory = self.make_to_begin(request, output)?;
+        let (directory, wants) = self.make_to_begin(request, output)?;
         let entry = self.store.find_container(directory.name().as_str())?;
-        let attached = self.begin_attached(&entry, directory, Wants::of_request(request), attachment)?;
+        let attached = self.begin_attached(&entry, directory, wants, attachment)?;
         Ok((entry.id, attached))
     }
 
@@ -209,11 +213,13 @@ impl Engine {
         wants: Wants,
         attachment: &Attachment,
     ) -> Result<Attached, Error> {
+        // Before it may be gone.
+        let made = Made::read(&entry.path).map_err(Error::io("read the records in", entry.path.display()))?;
         let starting = self.begin(directory, wants, true)?;
         starting.listening()?;
         let client = crate::attach::Client::connect(entry)?;
         starting.started()?;
-        self.stay_attached(client, attachment)
+        self.stay_attached(client, made, attachment)
     }
 
     /// The container, and its directory if it does not run.
@@ -231,7 +237,6 @@ impl Engine {
     }
 
     fn begin(&self, directory: ContainerDir, wants: Wants, attached: bool) -> Result<Starting, Error> {
-        wants.are_met()?;
         let size = if attached && wants.tty { Some(Terminal::of_caller()?.size()) } else { None };
         let starting = Starting::begin(self, directory, &wants, attached, size)?;
         if !attached {
@@ -241,10 +246,10 @@ impl Engine {
     }
 
     /// As [`make`](Self::make), for what is to be started at once: that it could not be is found before.
-    fn make_to_begin(&self, request: &RunRequest, output: &dyn PullOutput) -> Result<ContainerDir, Error> {
-        Wants::of_request(request).are_met()?;
+    fn make_to_begin(&self, request: &RunRequest, output: &dyn PullOutput) -> Result<(ContainerDir, Wants), Error> {
+        let wants = Wants::of_request(request)?;
         self.shared(&request.settings.sharing)?;
-        self.make(request, output)
+        Ok((self.make(request, output)?, wants))
     }
 
     fn make(&self, request: &RunRequest, output: &dyn PullOutput) -> Result<ContainerDir, Error> {

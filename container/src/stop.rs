@@ -1,8 +1,9 @@
 //! Ending what runs: first by the signal that it wants, then by the one that nobody can ignore.
 
+use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
-use std::{fs, thread};
+use std::path::Path;
+use std::time::Duration;
 
 use rbox_store::ContainerEntry;
 use rbox_sys::clone::signal_pidfd;
@@ -10,6 +11,7 @@ use rbox_sys::poll::{self, Interest};
 use rbox_sys::signal::Signal;
 use rbox_types::ContainerId;
 
+use crate::patience::Patience;
 use crate::record::{Made, Record};
 use crate::start::{BY_SHUTDOWN, STOPPED, Startable, Started};
 use crate::{Engine, Error, events};
@@ -26,12 +28,6 @@ pub struct Stopping {
     pub timeout: Option<Duration>,
     /// As a shutdown does: after the next boot, its policy is not to know that it was stopped.
     pub shutdown: bool,
-}
-
-impl Stopping {
-    /// SIGKILL, and nothing else.
-    pub(crate) const AT_ONCE: Self =
-        Self { signal: Some(Signal::KILL), timeout: Some(Duration::ZERO), shutdown: false };
 }
 
 impl Engine {
@@ -69,7 +65,7 @@ impl Engine {
         let Stopping { signal, timeout, .. } = stopping;
         let failed = || Error::io("stop", entry.name.as_str());
         // Before its end, so that its monitor sees why.
-        mark_stopped(entry, stopping)?;
+        mark_stopped(&entry.path, stopping)?;
         let made = Made::read(&entry.path).map_err(failed())?;
         let process = made.as_ref().map(Made::open_first_process).transpose().map_err(failed())?.flatten();
         if let (Some(made), Some(process)) = (&made, &process) {
@@ -98,24 +94,19 @@ impl Engine {
 
     /// Until the container's supervisor has written down the end.
     fn wait_for_supervisor(&self, entry: &ContainerEntry) -> Result<(), Error> {
-        let until = Instant::now() + SUPERVISOR;
-        let mut pause = Duration::from_millis(1);
-        loop {
-            if !self.store.has_owner(entry)? {
-                return Ok(());
-            }
-            if Instant::now() >= until {
+        let mut patience = Patience::of(SUPERVISOR);
+        while self.store.has_owner(entry)? {
+            if !patience.wait() {
                 return Err(Error::StillRunning(entry.name.clone()));
             }
-            thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(20));
         }
+        Ok(())
     }
 }
 
-/// Says that the container is to end: its monitor does not start it again then.
-pub(crate) fn mark_stopped(entry: &ContainerEntry, stopping: Stopping) -> Result<(), Error> {
-    let mark = entry.path.join(STOPPED);
+/// Says that the container in this directory is to end: its monitor does not start it again then.
+pub(crate) fn mark_stopped(directory: &Path, stopping: Stopping) -> Result<(), Error> {
+    let mark = directory.join(STOPPED);
     // Who has stopped a container has it stay so, whatever comes after.
     let marked = match stopping.shutdown {
         true if mark.exists() => Ok(()),

@@ -68,8 +68,7 @@ impl Identity {
         if choice == Choice::Single {
             return Ok(single());
         }
-        let passwd = read("/etc/passwd")?;
-        let name = subid::user_name(&passwd, uid).map(str::to_owned).or_else(|| std::env::var("USER").ok());
+        let name = name_in(&read("/etc/passwd")?, uid);
         let uids = subid::ranges(&read("/etc/subuid")?, name.as_deref(), uid);
         let gids = subid::ranges(&read("/etc/subgid")?, name.as_deref(), uid);
         if uid == 0 {
@@ -166,14 +165,17 @@ fn parse_map(text: &str) -> Vec<IdRange> {
         .collect()
 }
 
-/// A file's text; one that is missing is empty.
 /// The name of the user with this id: by /etc/passwd, or, where that is the caller, by his variables.
 pub fn user_of(uid: u32) -> Option<String> {
-    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let own = || (ids::uid() == uid).then(|| std::env::var("USER").ok()).flatten();
-    subid::user_name(&passwd, uid).map(str::to_owned).or_else(own)
+    name_in(&read("/etc/passwd").unwrap_or_default(), uid)
 }
 
+fn name_in(passwd: &str, uid: u32) -> Option<String> {
+    let own = || (ids::uid() == uid).then(|| std::env::var("USER").ok()).flatten();
+    subid::user_name(passwd, uid).map(str::to_owned).or_else(own)
+}
+
+/// A file's text; one that is missing is empty.
 fn read(path: &str) -> Result<String, Error> {
     match fs::read(path) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),

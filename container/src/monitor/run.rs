@@ -21,13 +21,13 @@ use super::words::{Heard, say};
 use crate::attach_frames::{Frame, LONGEST};
 use crate::beside::Container;
 use crate::health::HealthStatus;
-use crate::logs::{Driver, Stream};
+use crate::logs::Stream;
 use crate::on_host::OnHost;
 use crate::plan::console_size;
 use crate::record::{Filter, Finished, Record};
 use crate::settings::HealthAction;
 use crate::siblings::SETTLED_AFTER;
-use crate::start::STOPPED;
+use crate::stop::{Stopping, mark_stopped};
 use crate::workload::{Start, workload};
 use crate::{Error, oom_score, outside};
 
@@ -40,7 +40,7 @@ impl Monitor {
         if let (Some(process), Some(size)) = (startable.planned.spec.process_mut(), self.setup.size) {
             process.set_console_size(console_size(size));
         }
-        let passed = self.made.log.as_ref().is_some_and(|log| log.driver == Driver::Passthrough);
+        let passed = self.made.has_callers_streams();
         let streams = match () {
             () if tty => None,
             () if passed => Some(Streams::elsewhere()),
@@ -190,7 +190,7 @@ impl Monitor {
                 let stays = action == HealthAction::Stop;
                 if stays {
                     // Where there is no room for the mark, this monitor knows all the same.
-                    let _ = std::fs::File::create(self.directory.path().join(STOPPED));
+                    let _ = mark_stopped(self.directory.path(), Stopping::default());
                 }
                 (self.stopping, self.begins_anew) = (stays, !stays);
                 self.note(self.happened("stop"));
