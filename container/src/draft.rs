@@ -29,7 +29,6 @@ pub(crate) const UPPER: &str = "upper";
 /// All that is known of a container before it has a directory.
 pub(crate) struct Draft {
     pub(crate) id: ContainerId,
-    pub(crate) name: ContainerName,
     pub(crate) planned: RunPlan,
     hostname: String,
     volumes: Vec<Volume>,
@@ -47,14 +46,7 @@ impl Draft {
         terminal: Option<(u16, u16)>,
         shared: &Shared,
     ) -> Result<Self, Error> {
-        let (id, name) = loop {
-            let id = names::random_id().map_err(Error::io("get random bytes for", "the container's id"))?;
-            let name = request.name.clone().unwrap_or_else(|| names::name_for(&id));
-            // There are fewer names than ids; one that nobody has asked for is not to be another container's.
-            if request.name.is_some() || engine.store.container_named(&name)?.is_none() {
-                break (id, name);
-            }
-        };
+        let id = names::random_id()?;
         let hostname = request.hostname.clone().or_else(|| shared.hostname.clone());
         let hostname = hostname.unwrap_or_else(|| id.short().to_owned());
         let on_host = OnHost::of(request, shared)?;
@@ -85,12 +77,16 @@ impl Draft {
             map_key: engine.identity.maps.key(),
             layers: image.layers.iter().map(|layer| layer.chain_id).collect(),
         };
-        Ok(Self { id, name, planned, hostname, volumes, image_id: image.config_digest, refs, settings })
+        Ok(Self { id, planned, hostname, volumes, image_id: image.config_digest, refs, settings })
     }
 
     /// Makes its directory, which reserves its name.
     pub(crate) fn make(&self, engine: &Engine, request: &RunRequest) -> Result<ContainerDir, Error> {
-        let directory = engine.store.create_container(&self.id, &self.name, &self.refs)?;
+        let make = |name: &ContainerName| engine.store.create_container(&self.id, name, &self.refs);
+        let directory = match &request.name {
+            Some(name) => make(name)?,
+            None => names::until_free(make)?,
+        };
         match outside::write_cid_file(&request.settings, &self.id) {
             Ok(()) => Ok(directory),
             Err(error) => {
@@ -122,14 +118,14 @@ impl Draft {
                     .map_err(Error::io("change the owner of", path.display()))?;
             }
         }
-        let files = etc_files(&self.hostname, self.name.as_str(), &request.settings.resolver);
+        let files = etc_files(&self.hostname, directory.name().as_str(), &request.settings.resolver);
         let context = self.planned.spec.linux().as_ref().and_then(|linux| linux.mount_label().clone());
         Ok(OverlayRoot { lowers, upper, work, volatile: request.rm, context, wanted: Wanted::of(&self.planned), files })
     }
 
     /// Something that happened to it.
-    pub(crate) fn happened(&self, action: &str, request: &RunRequest) -> Event {
-        events::of_container(action, &self.id, &self.name, Some((&request.image, &self.settings.labels)))
+    pub(crate) fn happened(&self, action: &str, request: &RunRequest, directory: &ContainerDir) -> Event {
+        events::of_container(action, &self.id, directory.name(), Some((&request.image, &self.settings.labels)))
     }
 
     /// What is to be written down of it.

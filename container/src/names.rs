@@ -1,9 +1,9 @@
 //! Names for containers that were given none: easier to say and to type than an id.
 
-use std::io;
-
 use rbox_sys::random;
 use rbox_types::{ContainerId, ContainerName};
+
+use crate::Error;
 
 const QUALITIES: [&str; 32] = [
     "amber", "brisk", "calm", "civil", "clear", "cosy", "crisp", "deft", "eager", "early", "fair", "fond", "fresh",
@@ -18,16 +18,32 @@ const THINGS: [&str; 32] = [
 ];
 
 /// A new id.
-pub(crate) fn random_id() -> io::Result<ContainerId> {
-    Ok(ContainerId::from_random(random::bytes()?))
+pub(crate) fn random_id() -> Result<ContainerId, Error> {
+    Ok(ContainerId::from_random(random_bytes("the container's id")?))
 }
 
-/// A name made of the id's own randomness; the digits at the end make two alike unlikely.
-pub(crate) fn name_for(id: &ContainerId) -> ContainerName {
-    let number =
-        id.as_str()[..12].chars().filter_map(|digit| digit.to_digit(16)).fold(0_u64, |n, d| n << 4 | u64::from(d));
+/// Has `make` try one name after the other, to the first that is no other container's.
+pub(crate) fn until_free<T>(mut make: impl FnMut(&ContainerName) -> Result<T, rbox_store::Error>) -> Result<T, Error> {
+    loop {
+        match make(&random_name()?) {
+            Err(rbox_store::Error::NameTaken { .. }) => {}
+            made => return Ok(made?),
+        }
+    }
+}
+
+fn random_name() -> Result<ContainerName, Error> {
+    Ok(name_of(u32::from_ne_bytes(random_bytes("the container's name")?)))
+}
+
+/// The digits at the end make two alike unlikely.
+fn name_of(number: u32) -> ContainerName {
     let (quality, thing) = (QUALITIES[(number & 31) as usize], THINGS[(number >> 5 & 31) as usize]);
     format!("{quality}_{thing}_{:03}", (number >> 10) % 1000).parse().expect("the words are letters")
+}
+
+fn random_bytes<const N: usize>(purpose: &str) -> Result<[u8; N], Error> {
+    random::bytes().map_err(Error::io("get random bytes for", purpose))
 }
 
 #[cfg(test)]
@@ -36,8 +52,25 @@ mod tests {
 
     #[test]
     fn every_name_is_valid() {
-        for byte in 0..=255 {
-            name_for(&ContainerId::from_random([byte; 32]));
+        for number in 0..1024 {
+            assert_eq!(name_of(number << 10 | number).as_str().split('_').count(), 3);
         }
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_left_to_its_container() {
+        let id = random_id().unwrap();
+        let mut tried: Vec<ContainerName> = Vec::new();
+        let taken = until_free(|name| {
+            tried.push(name.clone());
+            match tried.len() {
+                3 => Ok(name.clone()),
+                _ => Err(rbox_store::Error::NameTaken { name: name.clone(), id: id.clone() }),
+            }
+        });
+        assert_eq!(taken.unwrap(), tried[2]);
+        assert!(tried[0] != tried[1] || tried[1] != tried[2]);
+        // Whatever else fails does not go away with another name.
+        assert!(until_free::<()>(|_| Err(rbox_store::Error::NoContainer("box".into()))).is_err());
     }
 }

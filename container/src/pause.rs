@@ -18,7 +18,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -60,7 +60,7 @@ pub(crate) fn is_paused(directory: &Path, made: &Made) -> io::Result<bool> {
 
 /// Keeps a container from being paused while somebody comes into it, until this is dropped.
 pub(crate) fn keep_going(entry: &ContainerEntry, made: &Made) -> Result<File, Error> {
-    let held = hold(entry, Mode::Shared)?;
+    let held = hold(&entry.path, Mode::Shared).map_err(Error::io("lock", entry.path.display()))?;
     match is_paused(&entry.path, made).map_err(Error::io("read the records in", entry.path.display()))? {
         false => Ok(held),
         true => Err(Error::Paused(entry.name.clone())),
@@ -76,13 +76,13 @@ impl Engine {
         if made.settings.sharing.pid != Whose::Private || is_own_pid_namespace(*first).map_err(failed())? {
             return Err(Error::SharesProcesses(entry.name.clone()));
         }
-        let _held = hold(entry, Mode::Exclusive)?;
+        let _held = hold(&entry.path, Mode::Exclusive).map_err(failed())?;
         if is_paused(&entry.path, made).map_err(failed())? {
             return Err(Error::Paused(entry.name.clone()));
         }
         Paused { first: *first }.write(&entry.path).map_err(failed())?;
         if let Err(error) = begun.stand_still() {
-            let _ = go_on(&begun.pidfd);
+            let _ = go_on(begun.pidfd.as_fd());
             let _ = fs::remove_file(entry.path.join(Paused::FILE));
             return Err(failed()(error));
         }
@@ -93,13 +93,9 @@ impl Engine {
     /// Lets the processes of a paused container go on. Gives its id.
     pub fn unpause(&self, name_or_id: &str) -> Result<ContainerId, Error> {
         let Begun { entry, made, pidfd, .. } = Begun::find(&self.store, name_or_id)?;
-        let failed = || Error::io("unpause", entry.name.as_str());
-        let _held = hold(&entry, Mode::Exclusive)?;
-        if !is_paused(&entry.path, &made).map_err(failed())? {
+        if !resume(&entry.path, &made, pidfd.as_fd()).map_err(Error::io("unpause", entry.name.as_str()))? {
             return Err(Error::NotPaused(entry.name));
         }
-        go_on(&pidfd).map_err(failed())?;
-        fs::remove_file(entry.path.join(Paused::FILE)).map_err(failed())?;
         events::note(&self.store, &[events::of_container("unpause", &entry.id, &entry.name, Some(made.known()))]);
         Ok(entry.id)
     }
@@ -134,7 +130,7 @@ impl Begun {
         loop {
             // Again each time: somebody may have come in, or have been told to go on.
             signal_pidfd(&self.pidfd, Signal::STOP)?;
-            signal_others(&self.pidfd, Signal::STOP)?;
+            signal_others(self.pidfd.as_fd(), Signal::STOP)?;
             let all = processes::of_container(self.first.pid)?;
             if !self.first.lives() {
                 return Err(Errno::SRCH.into());
@@ -151,21 +147,32 @@ impl Begun {
     }
 }
 
+/// Lets the processes of a container go on, where it is paused; says whether it was. `first` is its first process: a
+/// monitor knows that by a descriptor alone, as /proc numbers it otherwise than the monitor's pid namespace.
+pub(crate) fn resume(directory: &Path, made: &Made, first: BorrowedFd<'_>) -> io::Result<bool> {
+    let _held = hold(directory, Mode::Exclusive)?;
+    let paused = is_paused(directory, made)?;
+    if paused {
+        go_on(first)?;
+        fs::remove_file(directory.join(Paused::FILE))?;
+    }
+    Ok(paused)
+}
+
 /// The first process last: a shell that went on earlier would find its jobs stopped, and take its terminal back from them.
-fn go_on(first: &OwnedFd) -> io::Result<()> {
+fn go_on(first: BorrowedFd<'_>) -> io::Result<()> {
     let others = signal_others(first, Signal::CONT);
     signal_pidfd(first, Signal::CONT)?;
     others
 }
 
 /// One at a time pauses a container or lets it go on; and nobody comes into it meanwhile.
-fn hold(entry: &ContainerEntry, mode: Mode) -> Result<File, Error> {
-    let failed = || Error::io("lock", entry.path.display());
-    let directory = File::open(&entry.path).map_err(failed())?;
+fn hold(directory: &Path, mode: Mode) -> io::Result<File> {
+    let directory = File::open(directory)?;
     let mut patience = Patience::of(PATIENCE);
-    while !flock::try_lock(&directory, mode).map_err(failed())? {
+    while !flock::try_lock(&directory, mode)? {
         if !patience.wait() {
-            return Err(failed()(io::ErrorKind::TimedOut.into()));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "somebody else pauses it, or is coming into it"));
         }
     }
     Ok(directory)
@@ -177,7 +184,7 @@ fn is_own_pid_namespace(first: ProcessId) -> io::Result<bool> {
 }
 
 /// Sends a signal to all processes of the pid namespace with this first process, but not to that one.
-fn signal_others(first: &OwnedFd, signal: Signal) -> io::Result<()> {
+fn signal_others(first: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
     let ours = fd::duplicate(first)?;
     fd::keep_over_exec(&ours)?;
     let mut command = Command::new("/proc/self/exe");

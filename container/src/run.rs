@@ -75,6 +75,7 @@ impl Engine {
         // Before anything that a signal could leave half-done: it waits, and is handed on to the workload.
         let signals = SignalFd::of_forwarded().map_err(Error::io("block", "signals"))?;
         let directory = draft.make(self, request)?;
+        let happened = |action| draft.happened(action, request, &directory);
         let mut watch = Watch::default();
         let mut hear = |refusals| watch.begin(refusals);
         let attempt = || {
@@ -110,7 +111,7 @@ impl Engine {
                 flock::lock(file, Mode::Exclusive).map_err(record_error(&directory))?;
             }
             // Here and not earlier: while the workload begins there is time.
-            events::note(&self.store, &["create", "start"].map(|action| draft.happened(action, request)));
+            events::note(&self.store, &["create", "start"].map(happened));
             workdir::clean_up(directory.path());
             let exit = supervise(running, &signals, terminal, request.interactive, &mut || siblings.invite())?;
             trace.mark("supervise the workload to its end");
@@ -118,9 +119,9 @@ impl Engine {
         };
         let ran: Result<Exit, Error> = attempt();
         let status = ran.as_ref().map_or_else(Error::status, |exit| exit.status());
-        let happened = [draft.happened("die", request).with("exitCode", status), draft.happened("remove", request)];
+        let ended = [happened("die").with("exitCode", status), happened("remove")];
         self.finish(request, directory, ran.as_ref().copied().map_err(Error::status))?;
-        events::note(&self.store, &happened[..if request.rm { 2 } else { 1 }]);
+        events::note(&self.store, &ended[..if request.rm { 2 } else { 1 }]);
         trace.mark(if request.rm { "remove the container" } else { "record the end" });
         let exit = ran?;
         let denied = request.explain_denied.then(|| watch.finish(&request.security, KernelVersion::of_host()));

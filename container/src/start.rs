@@ -264,7 +264,7 @@ impl Engine {
             let _ = directory.remove(&|path| self.remove_tree(path));
             return Err(error);
         }
-        events::note(&self.store, &[draft.happened("create", request)]);
+        events::note(&self.store, &[draft.happened("create", request, &directory)]);
         Ok(directory)
     }
 

@@ -88,7 +88,8 @@ impl Store {
             Err(error) => {
                 // The first failure is the one to tell; gc removes what this leaves.
                 let _ = fs::remove_file(path.join(LOCK));
-                let _ = fs::remove_dir(&path);
+                // The directory that another container had left goes on waiting.
+                let _ = fs::remove_dir(&path).or_else(|_| fs::rename(&path, self.path(SPARE)));
                 Err(error)
             }
         }

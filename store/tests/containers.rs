@@ -211,5 +211,14 @@ fn what_one_container_leaves_empty_is_the_next_ones() {
     assert_eq!((collected.containers, collected.leases, collected.failures.len()), (0, 0, 0));
     assert_eq!(names(&store.root().join("tmp")), Vec::<std::ffi::OsString>::new());
     next.recycle(&["work"], &remove_tree).expect("recycle");
-    assert_eq!(names(create(6, "six").path()), ["lock", "work"]);
+    let six = create(6, "six");
+    assert_eq!(names(six.path()), ["lock", "work"]);
+
+    // Who is refused leaves it to the next one: here, to itself by another name.
+    six.recycle(&["work"], &remove_tree).expect("recycle");
+    let _seven = create(7, "seven");
+    filled(8, "eight").recycle(&["work"], &remove_tree).expect("recycle");
+    let refused = store.create_container(&container_id(9), &container_name("seven"), &refs);
+    assert!(matches!(refused, Err(Error::NameTaken { .. })));
+    assert_eq!(names(create(9, "nine").path()), ["lock", "work"]);
 }

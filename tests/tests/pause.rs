@@ -111,3 +111,18 @@ fn what_runs_in_front_and_what_is_not_alone() -> Result<()> {
     of_host.wait();
     Ok(())
 }
+
+/// A service manager or a logout signals the monitor.
+#[test]
+fn what_is_paused_is_asked_to_end_with_its_monitor() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let script = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.01; done";
+    let container = Detached::start(&rbox, &image, "box", &["--stop-timeout=100"], script);
+    until(|| container.logs(), |logs| logs == "ready\n");
+    let monitor = container.monitor();
+    rbox.run(["pause", "box"]).success();
+    processes::signal(monitor, "TERM")?;
+    until(|| container.status(), |status| status == "exited");
+    assert_eq!(container.inspect(&["State", "ExitCode"]), 3);
+    Ok(())
+}

@@ -29,7 +29,7 @@ use crate::settings::HealthAction;
 use crate::siblings::SETTLED_AFTER;
 use crate::stop::{Stopping, mark_stopped};
 use crate::workload::{Start, workload};
-use crate::{Error, oom_score, outside};
+use crate::{Error, oom_score, outside, pause};
 
 impl Monitor {
     /// Starts the workload, which `starter` hears, and stays with it to its end.
@@ -172,6 +172,10 @@ impl Monitor {
     /// By its stop signal, and when its time is over by the one that nobody can ignore.
     fn ask_to_end(&self, running: &Running, killed_at: &mut Option<Instant>) -> std::io::Result<()> {
         running.signal(self.made.stop_signal())?;
+        // What stands still would not hear it. It is killed in the end, if it does not go on.
+        if let Ok(true) = pause::resume(self.directory.path(), &self.made, running.as_fd()) {
+            self.note(self.happened("unpause"));
+        }
         // What is not to be counted is for ever.
         let by_then = Instant::now().checked_add(self.made.stop_timeout());
         *killed_at = killed_at.take().into_iter().chain(by_then).min();
