@@ -14,7 +14,7 @@ use rbox_runtime::seccomp::KernelVersion;
 use rbox_types::IdMap;
 use serde::Serialize;
 
-use crate::containers::ContainerSummary;
+use crate::observe::containers::ContainerSummary;
 use crate::on_host::OnHost;
 use crate::plan::{Host, plan};
 use crate::request::RunRequest;

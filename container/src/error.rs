@@ -49,7 +49,7 @@ pub enum Error {
     SharesProcesses(ContainerName),
     /// The monitor's reason why the container does not run.
     #[error(transparent)]
-    Start(#[from] crate::monitor::StartFailure),
+    Start(#[from] crate::life::monitor::StartFailure),
     /// A container that was made and started at once.
     #[error("container {0} was run in the foreground, and cannot be started again")]
     NotStartable(ContainerName),
@@ -120,7 +120,7 @@ pub enum Error {
     },
     /// A list is asked for by what nothing can be like.
     #[error(transparent)]
-    Filter(#[from] crate::list::FilterError),
+    Filter(#[from] crate::filter::FilterError),
     /// Neither container nor image.
     #[error("no container and no image {0:?} is here")]
     Nothing(String),

@@ -1,5 +1,8 @@
 //! Images that are here: finding, listing, removing.
 
+pub(crate) mod list;
+pub(crate) mod pull;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -7,7 +10,7 @@ use rbox_image::{Image, LARGEST_DOCUMENT};
 use rbox_store::{Collected, ImageRecord};
 use rbox_types::{Digest, Platform, Reference};
 
-use crate::pull::{PullOutput, PullRequest};
+use crate::images::pull::{PullOutput, PullRequest};
 use crate::request::{PullPolicy, RunRequest};
 use crate::{Engine, Error, events};
 

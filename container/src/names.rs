@@ -1,9 +1,9 @@
-//! Names for containers that were given none: easier to say and to type than an id.
+//! Ids and names of containers. One that was given no name gets one that is easier to say and to type than an id.
 
 use rbox_sys::random;
 use rbox_types::{ContainerId, ContainerName};
 
-use crate::Error;
+use crate::{Engine, Error};
 
 const QUALITIES: [&str; 32] = [
     "amber", "brisk", "calm", "civil", "clear", "cosy", "crisp", "deft", "eager", "early", "fair", "fond", "fresh",
@@ -16,6 +16,13 @@ const THINGS: [&str; 32] = [
     "hazel", "island", "jay", "kestrel", "lark", "linden", "lynx", "maple", "marten", "meadow", "moss", "otter",
     "plover", "poplar", "robin", "rowan", "stoat", "swift", "willow", "wren",
 ];
+
+impl Engine {
+    /// Gives a container another name.
+    pub fn rename_container(&self, name_or_id: &str, name: &ContainerName) -> Result<(), Error> {
+        Ok(self.store.rename_container(&self.store.find_container(name_or_id)?, name)?)
+    }
+}
 
 /// A new id.
 pub(crate) fn random_id() -> Result<ContainerId, Error> {

@@ -7,10 +7,11 @@ use rbox_image::Image;
 use rbox_runtime::Failure;
 use rbox_types::ContainerId;
 
+use crate::life::health;
 use crate::request::RunRequest;
 use crate::settings::Settings;
 use crate::shared::Shared;
-use crate::{Error, Unfit, health};
+use crate::{Error, Unfit};
 
 /// `--cidfile`. As with Docker, the file stays when the container goes.
 pub(crate) fn write_cid_file(settings: &Settings, id: &ContainerId) -> Result<(), Error> {

@@ -4,10 +4,10 @@ use std::io;
 
 use rbox_types::{ContainerId, Reference};
 
-use crate::containers::ContainerSummary;
-use crate::draft::UPPER;
-use crate::image_list::ImageQuery;
-use crate::list::{ContainerFilters, ContainerQuery};
+use crate::images::list::ImageQuery;
+use crate::life::draft::UPPER;
+use crate::observe::containers::ContainerSummary;
+use crate::observe::list::{ContainerFilters, ContainerQuery};
 use crate::{ContainerStatus, Engine, Error, files};
 
 /// What a pruning has done.

@@ -4,11 +4,11 @@
 //! containers/<id>/
 //! ├─ lock                 the store's
 //! ├─ container.json       [`Made`]: written while it starts, anew at each start; locked while the workload runs
-//! ├─ start.json           [`Startable`](crate::start::Startable): what its monitor needs, where it has one
+//! ├─ start.json           [`Startable`](crate::life::start::Startable): what its monitor needs, where it has one
 //! ├─ stopped              it has been stopped, and is not to be restarted: empty where somebody did that, else "shutdown"
 //! ├─ paused               the first process of the life in which it is paused
 //! ├─ exit.json            [`Finished`]; missing while the workload runs
-//! ├─ health.json          [`Health`](crate::health::Health), where there is a check; written anew after each one
+//! ├─ health.json          [`Health`](crate::life::health::Health), where there is a check; written anew after each one
 //! ├─ waiters.json         made by those who wait for a container's end; [`Finished`], if the container goes away then
 //! ├─ attach               the socket of its monitor
 //! ├─ log log.1 …          what it printed ([`logs`](crate::logs))
@@ -35,9 +35,9 @@ use rbox_types::{Digest, Exit, Reference};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::life::restart::RestartPolicy;
 use crate::logs::{Driver, LogOptions};
 use crate::plan::RunPlan;
-use crate::restart::RestartPolicy;
 use crate::security::SecurityWords;
 use crate::settings::{HealthAction, Settings, Stop, StopSignal};
 

@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 use rbox_types::{ContainerName, Platform, Reference};
 
-use crate::detach_keys::DetachKeys;
+use crate::life::attach::detach_keys::DetachKeys;
+use crate::life::restart::RestartPolicy;
 use crate::logs::LogOptions;
-use crate::restart::RestartPolicy;
 use crate::security::Security;
 use crate::settings::Settings;
 use crate::volume::{Tmpfs, Volume};

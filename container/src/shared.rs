@@ -13,7 +13,7 @@ use rbox_store::{ContainerEntry, Store};
 use rbox_sys::process;
 use rbox_types::ContainerName;
 
-use crate::begun::Begun;
+use crate::life::begun::Begun;
 use crate::record::{Made, Record};
 use crate::settings::{Ipc, Sharing, Whose};
 use crate::{Engine, Error};

@@ -14,8 +14,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::life::start::Startable;
 use crate::record::{Made, Record};
-use crate::start::Startable;
 use crate::{Engine, Error};
 
 /// A unit.

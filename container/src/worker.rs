@@ -4,7 +4,8 @@ use rbox_rootless::worker;
 use rbox_runtime::{Init, init_main};
 use rbox_sys::socket::Channel;
 
-use crate::{monitor, pause, root};
+use crate::life::{monitor, pause};
+use crate::root;
 
 /// A container's first process.
 pub(crate) const INIT: Init = Init { verb: "__init", open_root: root::open, always_executed: false };

@@ -253,7 +253,8 @@ pub fn open_pidfd(pid: u32) -> io::Result<OwnedFd> {
 pub fn signal_pidfd(pidfd: impl AsFd, signal: Signal) -> io::Result<()> {
     let no_info = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: plain integers and a null siginfo.
-    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_fd().as_raw_fd(), signal.number(), no_info, 0) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_fd().as_raw_fd(), signal.number(), no_info, 0) };
     match result {
         0 => Ok(()),
         _ => match io::Error::last_os_error() {

@@ -13,17 +13,18 @@ use rbox_sys::signal::SignalFd;
 use rbox_types::Exit;
 
 use crate::denied::{Denials, Watch};
-use crate::draft::Draft;
+use crate::images::pull::PullOutput;
+use crate::life::draft::Draft;
+use crate::life::siblings::Siblings;
+use crate::life::supervise::{Terminal, supervise};
+use crate::life::workload::{Start, workload};
+use crate::life::{health, workdir};
 use crate::logs::Driver;
 use crate::on_host::{self, OnHost};
 use crate::plan::RunPlan;
-use crate::pull::PullOutput;
 use crate::record::{Filter, Finished, Made, Record};
 use crate::request::RunRequest;
-use crate::siblings::Siblings;
-use crate::supervise::{Terminal, supervise};
-use crate::workload::{Start, workload};
-use crate::{Engine, Error, events, health, oom_score, outside, workdir, worker};
+use crate::{Engine, Error, events, oom_score, outside, worker};
 
 /// A run that has ended.
 #[derive(Debug)]

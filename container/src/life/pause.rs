@@ -33,12 +33,13 @@ use rbox_sys::{Errno, fd, process};
 use rbox_types::{ContainerId, Exit};
 use serde::{Deserialize, Serialize};
 
-use crate::begun::Begun;
-use crate::containers::{ContainerStatus, ContainerSummary};
+use crate::life::begun::Begun;
+use crate::observe::containers::{ContainerStatus, ContainerSummary};
+use crate::observe::processes;
 use crate::patience::Patience;
 use crate::record::{Made, Record};
 use crate::settings::Whose;
-use crate::{Engine, Error, events, processes, worker};
+use crate::{Engine, Error, events, worker};
 
 /// How long all processes may take to stand still, and others to let go of the container.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -11,7 +11,7 @@ use rbox_sys::fd;
 use rbox_sys::poll::Interest;
 use rbox_sys::socket::Channel;
 
-use crate::attach_frames::{Frame, LONGEST};
+use crate::life::attach::frames::{Frame, LONGEST};
 
 /// How long a client may keep the workload waiting.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -12,6 +12,7 @@ use rbox_types::{ContainerId, ContainerName, Digest};
 
 use crate::etc_files::etc_files;
 use crate::host_devices::host_devices;
+use crate::life::workdir::{self, WORK};
 use crate::on_host::OnHost;
 use crate::plan::{Host, RunPlan, plan};
 use crate::record::Made;
@@ -20,7 +21,6 @@ use crate::root::{OverlayRoot, Wanted};
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::volume::Volume;
-use crate::workdir::{self, WORK};
 use crate::{Engine, Error, events, names, outside};
 
 /// What the workload has written, in a container's directory.

@@ -7,12 +7,13 @@ use rbox_runtime::Streams;
 use rbox_sys::signal::SignalFd;
 use rbox_types::Exit;
 
-use crate::begun::Begun;
-use crate::beside::Beside;
 use crate::engine::open_store;
+use crate::life::begun::Begun;
+use crate::life::beside::Beside;
+use crate::life::supervise::{Supervised, Terminal, supervise_until};
+use crate::life::{held, pause};
 use crate::request::ExecRequest;
-use crate::supervise::{Supervised, Terminal, supervise_until};
-use crate::{Error, events, held, pause};
+use crate::{Error, events};
 
 /// Runs a process in a container of the store at `root`, or of this user's own, and waits for its end. One that is left to
 /// itself has ended well as far as its caller is concerned.

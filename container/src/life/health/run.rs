@@ -10,11 +10,11 @@ use rbox_sys::poll;
 use rbox_sys::signal::Signal;
 
 use super::{Checked, Health, HealthStatus, Probe};
-use crate::begun::Begun;
 use crate::engine::open_store;
+use crate::life::begun::Begun;
+use crate::life::stop::Stopping;
 use crate::record::{Made, Record};
 use crate::settings::{HealthAction, HealthCheck};
-use crate::stop::Stopping;
 use crate::{Engine, Error, events};
 
 /// Runs the health check of a container of the store at `root`, or of this user's own, once; says whether it succeeded.

@@ -7,7 +7,7 @@ use rbox_runtime::ProcessId;
 use rbox_store::{ContainerEntry, Store};
 
 use crate::Error;
-use crate::beside::Container;
+use crate::life::beside::Container;
 use crate::patience::Patience;
 use crate::record::{Filter, Finished, Made, Record};
 

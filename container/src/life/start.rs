@@ -1,84 +1,27 @@
 //! Containers that are made now and started later, or again: by a monitor of their own.
 
-use std::os::fd::AsFd;
-use std::path::Path;
-use std::{fs, io};
+use std::io;
 
 use rbox_runtime::Init;
 use rbox_store::{ContainerDir, ContainerEntry};
-use rbox_sys::tty;
 use rbox_types::ContainerId;
 use serde::{Deserialize, Serialize};
 
-use crate::attach::{Attached, Attachment};
-use crate::draft::Draft;
-use crate::logs::{Driver, LogOptions};
-use crate::monitor::Starting;
-use crate::on_host::descriptors_are_there;
+use crate::images::pull::PullOutput;
+use crate::life::attach::{Attached, Attachment};
+use crate::life::draft::Draft;
+use crate::life::monitor::Starting;
+use crate::life::supervise::Terminal;
+use crate::life::wants::Wants;
+use crate::life::{logout, notify};
 use crate::plan::RunPlan;
-use crate::pull::PullOutput;
 use crate::record::{Made, Record};
 use crate::request::RunRequest;
 use crate::root::OverlayRoot;
-use crate::settings::Settings;
-use crate::supervise::Terminal;
-use crate::{Engine, Error, Unfit, events, logout, notify, worker};
+use crate::{Engine, Error, events, worker};
 
 /// The monitor's socket in a container's directory.
 pub(crate) const ATTACH: &str = "attach";
-/// The mark that the container has been stopped, and by whom: empty where somebody did, else [`BY_SHUTDOWN`].
-pub(crate) const STOPPED: &str = "stopped";
-/// Nobody in particular: after the next boot it is as if it had not been stopped.
-pub(crate) const BY_SHUTDOWN: &str = "shutdown";
-
-/// Whether somebody has stopped the container in this directory.
-pub(crate) fn stopped_by_somebody(directory: &Path) -> io::Result<bool> {
-    match fs::read_to_string(directory.join(STOPPED)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        mark => Ok(mark? != BY_SHUTDOWN),
-    }
-}
-
-/// What a container has of whoever starts it, and how it is started.
-pub(crate) struct Wants {
-    pub(crate) tty: bool,
-    /// Its monitor is in no namespace of its own.
-    pub(crate) reaches_out: bool,
-    /// So many descriptors, from 3 on.
-    pub(crate) descriptors: u32,
-    /// The standard streams.
-    pub(crate) streams: bool,
-}
-
-impl Wants {
-    /// Fails where whoever runs this process has not all of it.
-    fn of(settings: &Settings, log: &LogOptions, tty: bool) -> Result<Self, Unfit> {
-        let reaches_out = settings.sharing.reaches_out();
-        let streams = log.driver == Driver::Passthrough;
-        descriptors_are_there(settings.preserve_fds)?;
-        if streams && has_terminal() {
-            return Err(Unfit::PassedTerminal);
-        }
-        Ok(Self { tty, reaches_out, descriptors: settings.preserve_fds, streams })
-    }
-
-    fn of_request(request: &RunRequest) -> Result<Self, Unfit> {
-        Self::of(&request.settings, &request.log, request.tty)
-    }
-
-    fn of_record(directory: &ContainerDir) -> Result<Self, Error> {
-        let on_records = || Error::io("read the records in", directory.path().display());
-        let made = Made::read(directory.path()).map_err(on_records())?;
-        let made = made.ok_or_else(|| on_records()(io::ErrorKind::NotFound.into()))?;
-        Ok(Self::of(&made.settings, &made.log.unwrap_or_default(), made.tty)?)
-    }
-}
-
-/// Whether any of this process's standard streams is one.
-fn has_terminal() -> bool {
-    let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
-    [input.as_fd(), output.as_fd(), error.as_fd()].into_iter().any(tty::is_terminal)
-}
 
 /// What a monitor needs to start the container.
 #[derive(Debug, Serialize, Deserialize)]
@@ -217,7 +160,7 @@ impl Engine {
         let made = Made::read(&entry.path).map_err(Error::io("read the records in", entry.path.display()))?;
         let starting = self.begin(directory, wants, true)?;
         starting.listening()?;
-        let client = crate::attach::Client::connect(entry)?;
+        let client = crate::life::attach::Client::connect(entry)?;
         starting.started()?;
         self.stay_attached(client, made, attachment)
     }

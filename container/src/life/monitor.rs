@@ -48,11 +48,13 @@ pub use self::words::StartFailure;
 
 use self::clients::Clients;
 use self::words::{Heard, Setup, hear, say};
+use crate::life::restart::BackOff;
+use crate::life::start::{ATTACH, Startable};
+use crate::life::stop::STOPPED;
+use crate::life::workdir;
 use crate::logs::LogWriter;
 use crate::record::{Finished, Made, Record};
-use crate::restart::BackOff;
-use crate::start::{ATTACH, STOPPED, Startable};
-use crate::{Engine, Error, events, with_causes, workdir};
+use crate::{Engine, Error, events, with_causes};
 
 /// As lists of processes show it.
 const NAME: &std::ffi::CStr = c"rbox-monitor";

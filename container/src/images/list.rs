@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use rbox_types::Reference;
 
+use crate::filter::{self, FilterError, Labels, any};
 use crate::images::{ImageSummary, created};
-use crate::list::{self, FilterError, Labels, any};
 use crate::{Engine, Error, glob};
 
 /// Which images are listed.
@@ -48,7 +48,7 @@ const KEYS: &str = "before dangling id label reference since until";
 impl ImageQuery {
     /// Adds one filter: `KEY=VALUE`.
     pub fn add(&mut self, filter: &str) -> Result<(), FilterError> {
-        let (key, value) = list::key_and_value(filter)?;
+        let (key, value) = filter::key_and_value(filter)?;
         let wrong = |key, expected| FilterError::Value { key, value: value.to_owned(), expected };
         let filters = &mut self.filters;
         match key {
@@ -56,7 +56,7 @@ impl ImageQuery {
             "id" => filters.ids.push(value.strip_prefix("sha256:").unwrap_or(value).to_owned()),
             "before" => filters.before.push(value.to_owned()),
             "since" | "after" => filters.since.push(value.to_owned()),
-            "until" => filters.until.push(list::until(value)?),
+            "until" => filters.until.push(filter::until(value)?),
             "dangling" => filters.dangling.push(match value {
                 "true" | "1" => true,
                 "false" | "0" => false,
@@ -64,7 +64,7 @@ impl ImageQuery {
             }),
             "label" => filters.labels.with.push(value.to_owned()),
             "label!" => filters.labels.without.push(value.to_owned()),
-            _ => return Err(list::unknown(key, "images", KEYS)),
+            _ => return Err(filter::unknown(key, "images", KEYS)),
         }
         Ok(())
     }
@@ -83,9 +83,9 @@ impl ImageQuery {
     pub fn for_pruning(filters: &[String]) -> Result<Self, FilterError> {
         let mut all = Self::default();
         for filter in filters {
-            let (key, _) = list::key_and_value(filter)?;
+            let (key, _) = filter::key_and_value(filter)?;
             if !matches!(key, "until" | "label" | "label!") {
-                return Err(list::unknown(key, "what is removed", "label until"));
+                return Err(filter::unknown(key, "what is removed", "label until"));
             }
             all.add(filter)?;
         }

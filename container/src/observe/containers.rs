@@ -1,20 +1,14 @@
-//! Containers as others see them, and their removal.
-
-use std::time::Duration;
+//! Containers as others see them.
 
 use jiff::Timestamp;
 use rbox_store::ContainerEntry;
-use rbox_sys::clone::signal_pidfd;
-use rbox_sys::signal::Signal;
 use rbox_types::{ContainerId, ContainerName, Exit};
 
-use crate::begun::Begun;
-use crate::health::Health;
-use crate::list::ContainerQuery;
+use crate::life::health::Health;
+use crate::life::pause;
+use crate::observe::list::ContainerQuery;
 use crate::record::{Finished, Made, Record};
-use crate::request::RunRequest;
-use crate::stop::{Stopping, mark_stopped};
-use crate::{Engine, Error, events, pause};
+use crate::{Engine, Error};
 
 /// What a container is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,62 +159,5 @@ impl Engine {
             None
         };
         Ok(ContainerSummary { id: entry.id.clone(), name: entry.name.clone(), made, status, health })
-    }
-
-    /// Removes a container that is not running. Where that is `forced`, one that runs is asked to end first, and killed if
-    /// it has not within this time. Gives its id.
-    pub fn remove_container(&self, name_or_id: &str, forced: Option<Duration>) -> Result<ContainerId, Error> {
-        let entry = self.store.find_container(name_or_id)?;
-        if let Some(grace) = forced
-            && entry.running
-        {
-            let signal = grace.is_zero().then_some(Signal::KILL);
-            self.end(&entry, Stopping { signal, timeout: Some(grace), shutdown: false })?;
-        }
-        let directory = match self.store.claim_container(&entry) {
-            // A `--rm` container that has just been killed is removed by its own supervisor.
-            Err(rbox_store::Error::NoContainer(_)) if forced.is_some() => return Ok(entry.id),
-            directory => directory?,
-        };
-        let made = Made::read(&entry.path).ok().flatten();
-        directory.remove(&|path| self.remove_tree(path))?;
-        events::note(
-            &self.store,
-            &[events::of_container("remove", &entry.id, &entry.name, made.as_ref().map(Made::known))],
-        );
-        Ok(entry.id)
-    }
-
-    /// Stops and removes what has the name of a container that is to replace it.
-    pub(crate) fn make_room(&self, request: &RunRequest) -> Result<(), Error> {
-        let Some(name) = request.name.as_ref().filter(|_| request.replace) else { return Ok(()) };
-        let Some(entry) = self.store.container_named(name)? else { return Ok(()) };
-        let made_room = self.stop(entry.id.as_str(), Stopping::default());
-        match made_room.and_then(|id| self.remove_container(id.as_str(), Some(Duration::ZERO))) {
-            Err(error) if !error.is_not_found() => Err(error),
-            // One of --rm has gone by itself.
-            _ => Ok(()),
-        }
-    }
-
-    /// Gives a container another name.
-    pub fn rename_container(&self, name_or_id: &str, name: &ContainerName) -> Result<(), Error> {
-        Ok(self.store.rename_container(&self.store.find_container(name_or_id)?, name)?)
-    }
-
-    /// Sends a signal to the first process of a container that runs. Gives its id.
-    pub fn signal_container(&self, name_or_id: &str, signal: Signal) -> Result<ContainerId, Error> {
-        let Begun { entry, made, pidfd, .. } = Begun::find(&self.store, name_or_id)?;
-        let ends = signal == Signal::KILL || signal == made.stop_signal();
-        if ends {
-            mark_stopped(&entry.path, Stopping::default())?;
-        }
-        let killed = events::of_container("kill", &entry.id, &entry.name, Some(made.known()));
-        events::note(&self.store, &[killed.with("signal", signal.number())]);
-        signal_pidfd(&pidfd, signal).map_err(Error::io("signal the workload of", &entry.name))?;
-        if ends {
-            self.unpause_to_end(&entry, &made);
-        }
-        Ok(entry.id)
     }
 }

@@ -1,7 +1,7 @@
 //! `rbox top`: a container's processes in columns, by Podman's descriptors.
 
-use crate::begun::Begun;
-use crate::processes::{self, Process, TICKS};
+use crate::life::begun::Begun;
+use crate::observe::processes::{self, Process, TICKS};
 use crate::{Engine, Error, user};
 
 /// A column of `top`.

@@ -1,5 +1,8 @@
 //! Attached to a container: its monitor's clients, in a terminal or in a pipeline.
 
+pub(crate) mod detach_keys;
+pub(crate) mod frames;
+
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -12,11 +15,11 @@ use rbox_sys::socket::Channel;
 use rbox_sys::tty;
 use rbox_types::Exit;
 
-use crate::attach_frames::{Frame, LONGEST};
-use crate::detach_keys::{DetachKeys, Watch};
+use crate::life::attach::detach_keys::{DetachKeys, Watch};
+use crate::life::attach::frames::{Frame, LONGEST};
+use crate::life::start::ATTACH;
+use crate::life::supervise::Terminal;
 use crate::record::{Finished, Made, Record};
-use crate::start::ATTACH;
-use crate::supervise::Terminal;
 use crate::{Engine, Error};
 
 /// How one is attached.

@@ -18,18 +18,19 @@ use super::Monitor;
 use super::checks::Checks;
 use super::streams::Streams;
 use super::words::{Heard, say};
-use crate::attach_frames::{Frame, LONGEST};
-use crate::beside::Container;
-use crate::health::HealthStatus;
+use crate::life::attach::frames::{Frame, LONGEST};
+use crate::life::beside::Container;
+use crate::life::health::HealthStatus;
+use crate::life::pause;
+use crate::life::siblings::SETTLED_AFTER;
+use crate::life::stop::{Stopping, mark_stopped};
+use crate::life::workload::{Start, workload};
 use crate::logs::Stream;
 use crate::on_host::OnHost;
 use crate::plan::console_size;
 use crate::record::{Filter, Finished, Record};
 use crate::settings::HealthAction;
-use crate::siblings::SETTLED_AFTER;
-use crate::stop::{Stopping, mark_stopped};
-use crate::workload::{Start, workload};
-use crate::{Error, oom_score, outside, pause};
+use crate::{Error, oom_score, outside};
 
 impl Monitor {
     /// Starts the workload, which `starter` hears, and stays with it to its end.

@@ -14,10 +14,11 @@ use rbox_sys::socket::Channel;
 use rbox_sys::{exec, fd, process, signal, tty};
 use rbox_types::Exit;
 
-use crate::monitor::words::{Heard, MAPPED, Setup, StartFailure, hear, say};
-use crate::siblings::Siblings;
-use crate::start::Wants;
-use crate::{Engine, Error, notify, worker};
+use crate::life::monitor::words::{Heard, MAPPED, Setup, StartFailure, hear, say};
+use crate::life::notify;
+use crate::life::siblings::Siblings;
+use crate::life::wants::Wants;
+use crate::{Engine, Error, worker};
 
 /// A container whose monitor is there and has not yet said that it runs.
 #[must_use = "the container is forgotten, but started all the same"]

@@ -8,8 +8,8 @@ use std::time::Duration;
 use rbox_store::ContainerEntry;
 use rbox_types::Exit;
 
-use crate::containers::{ContainerStatus, ContainerSummary};
-use crate::health::HealthStatus;
+use crate::life::health::HealthStatus;
+use crate::observe::containers::{ContainerStatus, ContainerSummary};
 use crate::record::{Finished, Made, Record};
 use crate::{Engine, Error};
 

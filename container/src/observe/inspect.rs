@@ -1,12 +1,14 @@
 //! All that is known of a container or an image, in Docker's shape and names.
 
+mod settings;
+
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::containers::{ContainerStatus, ContainerSummary};
 use crate::logs::{Driver, LogOptions};
+use crate::observe::containers::{ContainerStatus, ContainerSummary};
 use crate::{Engine, Error, logs};
 
 /// What is looked for.

@@ -1,9 +1,9 @@
 //! Ending what runs: first by the signal that it wants, then by the one that nobody can ignore.
 
-use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
+use std::{fs, io};
 
 use rbox_store::ContainerEntry;
 use rbox_sys::clone::signal_pidfd;
@@ -11,13 +11,27 @@ use rbox_sys::poll::{self, Interest};
 use rbox_sys::signal::Signal;
 use rbox_types::ContainerId;
 
+use crate::life::begun::Begun;
+use crate::life::start::{Startable, Started};
 use crate::patience::Patience;
 use crate::record::{Made, Record};
-use crate::start::{BY_SHUTDOWN, STOPPED, Startable, Started};
 use crate::{Engine, Error, events};
 
 /// How long a supervisor may take to write down the end, and to remove what it is to remove.
 const SUPERVISOR: Duration = Duration::from_secs(30);
+
+/// The mark that the container has been stopped, and by whom: empty where somebody did, else [`BY_SHUTDOWN`].
+pub(crate) const STOPPED: &str = "stopped";
+/// Nobody in particular: after the next boot it is as if it had not been stopped.
+pub(crate) const BY_SHUTDOWN: &str = "shutdown";
+
+/// Whether somebody has stopped the container in this directory.
+pub(crate) fn stopped_by_somebody(directory: &Path) -> io::Result<bool> {
+    match fs::read_to_string(directory.join(STOPPED)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        mark => Ok(mark? != BY_SHUTDOWN),
+    }
+}
 
 /// How a container is stopped.
 #[derive(Debug, Clone, Copy, Default)]
@@ -58,6 +72,22 @@ impl Engine {
     pub fn running(&self) -> Result<Vec<String>, Error> {
         let running = self.store.containers()?.into_iter().filter(|entry| entry.running);
         Ok(running.map(|entry| entry.id.to_string()).collect())
+    }
+
+    /// Sends a signal to the first process of a container that runs. Gives its id.
+    pub fn signal_container(&self, name_or_id: &str, signal: Signal) -> Result<ContainerId, Error> {
+        let Begun { entry, made, pidfd, .. } = Begun::find(&self.store, name_or_id)?;
+        let ends = signal == Signal::KILL || signal == made.stop_signal();
+        if ends {
+            mark_stopped(&entry.path, Stopping::default())?;
+        }
+        let killed = events::of_container("kill", &entry.id, &entry.name, Some(made.known()));
+        events::note(&self.store, &[killed.with("signal", signal.number())]);
+        signal_pidfd(&pidfd, signal).map_err(Error::io("signal the workload of", &entry.name))?;
+        if ends {
+            self.unpause_to_end(&entry, &made);
+        }
+        Ok(entry.id)
     }
 
     /// As [`stop`](Self::stop), of one that runs.
@@ -115,12 +145,12 @@ pub(crate) fn mark_stopped(directory: &Path, stopping: Stopping) -> Result<(), E
     };
     match marked {
         // A full disk should not keep a container from being stopped.
-        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
         result => result.map_err(Error::io("create", mark.display())),
     }
 }
 
-fn ended_within(process: &OwnedFd, timeout: Duration) -> std::io::Result<bool> {
+fn ended_within(process: &OwnedFd, timeout: Duration) -> io::Result<bool> {
     // Longer than anybody waits is for ever.
     let limit = Some(timeout).filter(|timeout| *timeout < Duration::from_secs(u32::MAX.into()));
     let [ended] = poll::wait([(process.as_fd(), Interest::Read)], limit)?;

@@ -13,8 +13,8 @@ use rbox_runtime::cgroup::Cgroup;
 use rbox_sys::clock;
 use rbox_types::{ContainerId, ContainerName};
 
-use crate::begun::Begun;
-use crate::processes::{self, Process, TICKS};
+use crate::life::begun::Begun;
+use crate::observe::processes::{self, Process, TICKS};
 use crate::{Engine, Error};
 
 /// What a container uses at a moment.

@@ -7,8 +7,8 @@ use std::time::Instant;
 use jiff::Timestamp;
 use rbox_sys::poll::Interest;
 
-use crate::beside::Container;
-use crate::health::{Checked, Health, HealthStatus, Probe};
+use crate::life::beside::Container;
+use crate::life::health::{Checked, Health, HealthStatus, Probe};
 use crate::record::Record;
 use crate::settings::HealthCheck;
 

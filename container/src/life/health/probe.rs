@@ -19,7 +19,7 @@ use rbox_sys::signal::{Signal, SignalFd};
 use rbox_sys::{fd, process, tty};
 
 use super::Checked;
-use crate::beside::{Beside, Container};
+use crate::life::beside::{Beside, Container};
 use crate::request::ExecRequest;
 use crate::settings::HealthCheck;
 use crate::{Error, with_causes};

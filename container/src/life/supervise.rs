@@ -12,8 +12,8 @@ use rbox_sys::tty::{self, Leave, RawMode, Winsize};
 use rbox_types::Exit;
 
 use crate::Error;
-use crate::detach_keys::{DetachKeys, Watch};
-use crate::siblings::SETTLED_AFTER;
+use crate::life::attach::detach_keys::{DetachKeys, Watch};
+use crate::life::siblings::SETTLED_AFTER;
 
 /// How long a workload may go on when the terminal that it was started from is gone.
 const GRACE_AFTER_HANGUP: Duration = Duration::from_secs(10);
