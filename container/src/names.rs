@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_taken_is_left_to_its_container() {
-        let id = random_id().unwrap();
+        let id = random_id().expect("an id");
         let mut tried: Vec<ContainerName> = Vec::new();
         let taken = until_free(|name| {
             tried.push(name.clone());
@@ -75,7 +75,7 @@ mod tests {
                 _ => Err(rbox_store::Error::NameTaken { name: name.clone(), id: id.clone() }),
             }
         });
-        assert_eq!(taken.unwrap(), tried[2]);
+        assert_eq!(taken.expect("a name"), tried[2]);
         assert!(tried[0] != tried[1] || tried[1] != tried[2]);
         // Whatever else fails does not go away with another name.
         assert!(until_free::<()>(|_| Err(rbox_store::Error::NoContainer("box".into()))).is_err());
