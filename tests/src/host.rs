@@ -37,6 +37,11 @@ pub fn gid() -> u32 {
     std::fs::metadata("/proc/self").expect("/proc is mounted").gid()
 }
 
+/// The cgroup below which this process's user may make others: `RBOX_TEST_CGROUP`, or root's.
+pub fn cgroup() -> PathBuf {
+    env::var_os("RBOX_TEST_CGROUP").map_or_else(|| "/sys/fs/cgroup".into(), PathBuf::from)
+}
+
 /// The login name of this process's user.
 pub fn user_name() -> String {
     let passwd = std::fs::read_to_string("/etc/passwd").expect("/etc/passwd is readable");

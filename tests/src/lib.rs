@@ -32,4 +32,5 @@ pub mod subids;
 pub mod systemd;
 pub mod terminal;
 pub mod tls;
+pub mod units;
 pub mod vm;

@@ -1,4 +1,4 @@
-//! A user's systemd with a bus, apart from all others: with a runtime directory, units and a cgroup of its own.
+//! Parts of systemd, apart from those of the machine: a user's manager, and the one that knows of logins.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -27,7 +27,8 @@ const UNITS: [(&str, &str); 5] = [
     ("shutdown.target", "[Unit]\nDefaultDependencies=no\n"),
 ];
 
-/// systemd, which ends when this is dropped, with all that it has started.
+/// A user's systemd with a bus, with a runtime directory, units and a cgroup of its own. It ends when this is dropped, with all that it has
+/// started.
 pub struct Systemd {
     dir: TempDir,
     cgroup: PathBuf,
@@ -36,7 +37,7 @@ pub struct Systemd {
 }
 
 impl Systemd {
-    /// Starts it, in a cgroup that only root can make.
+    /// Starts it, in a cgroup below the one that this process's user may make some in.
     pub fn start() -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("systemd.").tempdir_in(host::scratch_base())?;
         let inside = |name: &str| dir.path().join(name);
@@ -48,12 +49,18 @@ impl Systemd {
             fs::write(inside("units").join(name), text)?;
         }
         let unique = dir.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let cgroup = Path::new("/sys/fs/cgroup").join(format!("rbox-{unique}"));
+        let cgroup = host::cgroup().join(format!("rbox-{unique}"));
         fs::create_dir(&cgroup)?;
         // It asks by /run/systemd/system whether the machine was started by systemd, and does nothing otherwise.
-        let script = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && echo $$ > \"$0\" && exec \"$@\"";
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(cgroup.join("cgroup.procs"));
+        let pretend = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && ";
+        let (apart, pretend) = match host::uid() {
+            0 => (&["unshare", "--mount", "--propagation", "private"][..], pretend),
+            // Whoever has given the user the cgroup has seen to it.
+            _ => (&["env"][..], ""),
+        };
+        let mut command = Command::new(apart[0]);
+        command.args(&apart[1..]).args(["sh", "-c", &format!("{pretend}echo $$ > \"$0\" && exec \"$@\"")]);
+        command.arg(cgroup.join("cgroup.procs"));
         command.args(["/lib/systemd/systemd", "--user", "--unit=bus.target", "--log-target=console"]);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", inside("home"));
         command.env("XDG_RUNTIME_DIR", inside("run")).env("SYSTEMD_UNIT_PATH", inside("units"));
@@ -141,4 +148,51 @@ pub fn remove(cgroup: &Path) -> bool {
         remove(&entry.path());
     }
     fs::remove_dir(cgroup).is_ok() || !cgroup.exists()
+}
+
+/// systemd-logind on a bus of its own, both of which end when this is dropped.
+pub struct Logind {
+    dir: TempDir,
+    _running: [Running; 2],
+}
+
+impl Logind {
+    /// Starts it, which only root can, with these lines of logind.conf(5).
+    pub fn start(settings: &str) -> Result<Self> {
+        const BUS: &str = "<!DOCTYPE busconfig PUBLIC '-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN' \
+                           'http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd'>\n\
+                           <busconfig><type>system</type><auth>EXTERNAL</auth><policy context='default'>\
+                           <allow send_destination='*'/><allow own='*'/><allow user='*'/></policy></busconfig>\n";
+        let dir = tempfile::Builder::new().prefix("logind.").tempdir_in(host::scratch_base())?;
+        let inside = |name: &str| dir.path().join(name);
+        fs::write(inside("logind.conf"), format!("[Login]\n{settings}"))?;
+        fs::write(inside("bus.conf"), BUS)?;
+        let address = address(&dir);
+        let mut bus = Command::new("dbus-daemon");
+        bus.arg("--config-file").arg(inside("bus.conf")).args(["--nofork", "--nopidfile", "--print-address"]);
+        let mut bus = Running::start(bus.arg(format!("--address={address}")).stderr(fs::File::create(inside("log"))?))?;
+        bus.expect("guid=");
+        let script = "mount -t tmpfs tmpfs /run && mkdir /run/udev /run/systemd && \
+                      mount --bind \"$0\" /etc/systemd/logind.conf && exec /lib/systemd/systemd-logind";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(inside("logind.conf"));
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", &address).env("SYSTEMD_LOG_TARGET", "console");
+        let logind = Running::start(command.stderr(fs::File::create(inside("log"))?))?;
+        let is_there = || {
+            let mut asked = Command::new("busctl");
+            asked.arg(format!("--address={address}")).args(["status", "org.freedesktop.login1"]);
+            finish(&mut asked)
+        };
+        until(is_there, |outcome| outcome.status == 0);
+        Ok(Self { dir, _running: [logind, bus] })
+    }
+
+    /// The bus's address.
+    pub fn bus(&self) -> String {
+        address(&self.dir)
+    }
+}
+
+fn address(dir: &TempDir) -> String {
+    format!("unix:path={}", dir.path().join("bus").display())
 }

@@ -1,170 +1,51 @@
-//! Units that `rbox generate systemd` makes, run by a systemd. By root, who can give one a cgroup.
+//! Units that `rbox generate systemd` makes, run by root's systemd; and what a logout ends.
 
+use std::fs;
 use std::path::Path;
-use std::{fs, process};
 
 use anyhow::Result;
-use rbox_tests::detached::Detached;
 use rbox_tests::patience::until;
 use rbox_tests::rbox::{Outcome, Rbox, finish};
-use rbox_tests::systemd::Systemd;
-
-const UNIT: &str = "container-box.service";
-/// Prints each of its lives, ends politely when it is asked to, and badly when it finds a file.
-const SCRIPT: &str = "echo life; trap 'echo asked; exit 3' TERM; \
-                      while ! test -e /fail; do sleep 0.05; done; rm /fail; exit 7";
-
-/// Gives a systemd the unit that these arguments make.
-fn install(systemd: &Systemd, rbox: &Rbox, unit: &str, arguments: &[&str]) -> Result<()> {
-    let text = rbox.run([&["generate", "systemd"], arguments].concat()).success();
-    fs::write(systemd.units().join(unit), text)?;
-    systemd.systemctl(&["daemon-reload"]).success();
-    Ok(())
-}
-
-fn state(systemd: &Systemd, unit: &str) -> (String, String) {
-    (systemd.shown(unit, "ActiveState"), systemd.shown(unit, "Result"))
-}
-
-fn is_in_cgroup(pid: u32, unit: &str) -> bool {
-    let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    cgroup.lines().any(|line| line.ends_with(&format!("/{unit}")))
-}
-
-fn kill(pid: u32) -> Result<()> {
-    rbox_tests::command::run(process::Command::new("kill").args(["-KILL", &pid.to_string()]))
-}
+use rbox_tests::systemd::Logind;
+use rbox_tests::units;
 
 #[test]
 #[ignore = "long: needs systemd"]
 fn a_unit_runs_and_stops_its_container() -> Result<()> {
-    let systemd = Systemd::start()?;
-    let (rbox, image) = Rbox::with_small_image()?;
-    let container = Detached::start(&rbox, &image, "box", &[], SCRIPT);
-    rbox.run(["kill", "box"]).success();
-    until(|| container.status(), |status| status == "exited");
-    install(&systemd, &rbox, UNIT, &["--name", "--restart-policy", "no", "box"])?;
-
-    systemd.systemctl(&["start", UNIT]).success();
-    assert_eq!(state(&systemd, UNIT), ("active".into(), "success".into()));
-    assert_eq!(container.status(), "running");
-    assert_eq!(systemd.shown(UNIT, "MainPID"), container.monitor().to_string());
-    assert!(is_in_cgroup(container.pid(), UNIT));
-    until(|| container.logs(), |logs| logs.ends_with("life\n"));
-
-    systemd.systemctl(&["stop", UNIT]).success();
-    assert_eq!(state(&systemd, UNIT), ("inactive".into(), "success".into()));
-    assert_eq!(container.inspect(&["State", "ExitCode"]), 3, "it was asked, and not killed");
-    assert!(container.logs().ends_with("life\nasked\n"));
-
-    // The same by hand, which systemd did not want and which is no failure either.
-    systemd.systemctl(&["start", UNIT]).success();
-    rbox.run(["stop", "box"]).success();
-    until(|| state(&systemd, UNIT), |state| state.0 == "inactive");
-    assert_eq!(systemd.shown(UNIT, "Result"), "success");
-
-    systemd.systemctl(&["start", UNIT]).success();
-    rbox.run(["exec", "box", "touch", "/fail"]).success();
-    until(|| state(&systemd, UNIT), |state| *state == ("failed".into(), "exit-code".into()));
-    assert_eq!(systemd.shown(UNIT, "ExecMainStatus"), "7");
-    Ok(())
+    units::a_unit_runs_and_stops_its_container()
 }
 
 #[test]
 #[ignore = "long: needs systemd"]
 fn what_fails_is_started_again_however_soon_it_does() -> Result<()> {
-    let systemd = Systemd::start()?;
-    let (rbox, image) = Rbox::with_small_image()?;
-    rbox.run(["create", "--name", "box", &image, "false"]).success();
-    install(&systemd, &rbox, UNIT, &["--name", "--restart-policy", "no", "box"])?;
-    // It ends before systemd can have been told that it runs.
-    for _ in 0..10 {
-        systemd.systemctl(&["start", UNIT]);
-        until(|| state(&systemd, UNIT), |state| *state == ("failed".into(), "exit-code".into()));
-        assert_eq!(systemd.shown(UNIT, "ExecMainStatus"), "1");
-        systemd.systemctl(&["reset-failed", UNIT]).success();
-    }
-    rbox.run(["rm", "--force", "box"]).success();
-
-    let container = Detached::start(&rbox, &image, "box", &[], SCRIPT);
-    rbox.run(["stop", "box"]).success();
-    install(&systemd, &rbox, UNIT, &["--name", "box"])?;
-    systemd.systemctl(&["start", UNIT]).success();
-    rbox.run(["exec", "box", "touch", "/fail"]).success();
-    until(|| systemd.shown(UNIT, "NRestarts"), |restarts| restarts == "1");
-    until(|| state(&systemd, UNIT), |state| state.0 == "active");
-    // And what takes the monitor away.
-    kill(container.monitor())?;
-    until(|| systemd.shown(UNIT, "NRestarts"), |restarts| restarts == "2");
-    until(|| state(&systemd, UNIT), |state| state.0 == "active");
-    assert_eq!(container.status(), "running");
-    systemd.systemctl(&["stop", UNIT]).success();
-    assert_eq!(state(&systemd, UNIT), ("inactive".into(), "success".into()));
-    Ok(())
+    units::what_fails_is_started_again_however_soon_it_does()
 }
 
 #[test]
 #[ignore = "long: needs systemd"]
 fn a_time_of_its_own_to_end() -> Result<()> {
-    let systemd = Systemd::start()?;
-    let (rbox, image) = Rbox::with_small_image()?;
-    let stubborn = Detached::start(&rbox, &image, "box", &["--stop-timeout", "-1"], "exec sleep 1000");
-    rbox.run(["kill", "box"]).success();
-    until(|| stubborn.status(), |status| status == "exited");
-    install(&systemd, &rbox, UNIT, &["--name", "--stop-timeout", "1", "box"])?;
-    systemd.systemctl(&["start", UNIT]).success();
-    systemd.systemctl(&["stop", UNIT]).success();
-    assert_eq!(state(&systemd, UNIT), ("inactive".into(), "success".into()));
-    assert_eq!(stubborn.inspect(&["State", "ExitCode"]), 137);
-    Ok(())
+    units::a_time_of_its_own_to_end()
 }
 
 #[test]
 #[ignore = "long: needs systemd"]
 fn after_a_boot_those_are_started_that_should_be() -> Result<()> {
-    const UNIT: &str = "rbox-restart.service";
-    let systemd = Systemd::start()?;
-    let (rbox, image) = Rbox::with_small_image()?;
-    let script = "trap 'echo asked; exit 3' TERM; echo life; while :; do sleep 0.05; done";
-    let made = |name: &str, policy: &str| Detached::start(&rbox, &image, name, &["--restart", policy], script);
-    let [always, unless_stopped, stopped, no] = [
-        made("always", "always"),
-        made("unless-stopped", "unless-stopped"),
-        made("stopped", "unless-stopped"),
-        made("no", "no"),
-    ];
-    for name in ["always", "stopped"] {
-        rbox.run(["stop", name]).success();
-    }
-    for container in [&unless_stopped, &no] {
-        kill(container.monitor())?;
-        until(|| container.status(), |status| status == "dead");
-    }
-    install(&systemd, &rbox, UNIT, &["--all"])?;
-    let statuses = || [&always, &unless_stopped, &stopped, &no].map(Detached::status);
-    // A boot, a shutdown, and another boot.
-    for _ in 0..2 {
-        systemd.systemctl(&["start", UNIT]).success();
-        assert_eq!(statuses(), ["running", "running", "exited", "dead"]);
-        assert!([&always, &unless_stopped].iter().all(|container| is_in_cgroup(container.pid(), UNIT)));
-        until(|| unless_stopped.logs(), |logs| logs.ends_with("life\n"));
-        systemd.systemctl(&["stop", UNIT]).success();
-        assert_eq!(state(&systemd, UNIT), ("inactive".into(), "success".into()));
-        assert_eq!(statuses(), ["exited", "exited", "exited", "dead"]);
-        assert!(unless_stopped.logs().ends_with("life\nasked\n"), "it was asked, and not killed");
-    }
-    Ok(())
+    units::after_a_boot_those_are_started_that_should_be()
 }
 
-/// Runs the words in a cgroup that is, as far as they can see, this one; with a bus of which nobody is there.
-fn in_cgroup(rbox: &Rbox, cgroup: &str, words: &[&str]) -> Result<Outcome> {
+/// The cgroup of a login, as it is called.
+const SESSION: &str = "user.slice/user-0.slice/session-1.scope";
+
+/// Runs the words in a cgroup that is, as far as they can see, this one; with the system's bus at this address.
+fn in_cgroup(rbox: &Rbox, bus: &str, cgroup: &str, words: &[&str]) -> Result<Outcome> {
     let unique = rbox.home().file_name().unwrap_or_default().to_string_lossy().into_owned();
     let root = Path::new("/sys/fs/cgroup").join(format!("rbox-{unique}"));
     fs::create_dir_all(root.join(cgroup))?;
     let script = "echo $$ > $0/cgroup.procs && exec unshare --cgroup sh -c 'echo $$ > $0/cgroup.procs && exec \"$@\"' \
                   \"$@\"";
     let (outer, inner) = (root.display().to_string(), root.join(cgroup).display().to_string());
-    Ok(finish(&mut rbox.command_under(&["sh", "-c", script, &outer, &inner], words)))
+    let bus = format!("DBUS_SYSTEM_BUS_ADDRESS={bus}");
+    Ok(finish(&mut rbox.command_under(&["sh", "-c", script, &outer, &inner, "env", &bus], words)))
 }
 
 /// Ends what is left there, and removes it.
@@ -179,24 +60,46 @@ fn remove_cgroup(rbox: &Rbox) -> Result<()> {
 #[test]
 fn what_a_logout_ends_is_told_once() -> Result<()> {
     const MANAGER: &str = "user.slice/user-0.slice/user@0.service/app.slice";
-    const SESSION: &str = "user.slice/user-0.slice/session-1.scope";
     assert!(!Path::new("/var/lib/systemd/linger/root").exists(), "root lingers here");
     let (rbox, image) = Rbox::with_small_image()?;
-    let rbox = rbox.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere/bus");
     rbox.run(["create", "--name", "box", &image, "true"]).success();
+    let on_no_bus = |cgroup, words: &[&str]| in_cgroup(&rbox, "unix:path=/nowhere/bus", cgroup, words);
     // Who cannot be asked is not said to end anything; and what ends with its caller needs no note.
     let quiet = [
-        in_cgroup(&rbox, "system.slice/a.service", &["start", "box"])?,
-        in_cgroup(&rbox, SESSION, &["start", "box"])?,
-        in_cgroup(&rbox, MANAGER, &["run", "--rm", &image, "true"])?,
+        on_no_bus("system.slice/a.service", &["start", "box"])?,
+        on_no_bus(SESSION, &["start", "box"])?,
+        on_no_bus(MANAGER, &["run", "--rm", &image, "true"])?,
     ];
     for outcome in quiet {
         assert_eq!(outcome.exits(0).stderr, "");
     }
-    let told = in_cgroup(&rbox, MANAGER, &["run", "-d", "--rm", &image, "true"])?.exits(0);
+    let told = on_no_bus(MANAGER, &["run", "-d", "--rm", &image, "true"])?.exits(0);
     assert!(told.stderr.starts_with("note: ") && told.stderr.contains("loginctl enable-linger root"), "{told:?}");
     assert_eq!(told.stderr.lines().count(), 1);
     rbox.run(["gc"]).success();
-    assert_eq!(in_cgroup(&rbox, MANAGER, &["run", "-d", "--rm", &image, "true"])?.exits(0).stderr, "");
+    assert_eq!(on_no_bus(MANAGER, &["run", "-d", "--rm", &image, "true"])?.exits(0).stderr, "");
+    remove_cgroup(&rbox)
+}
+
+#[test]
+#[ignore = "long: needs systemd"]
+fn what_logind_kills_at_a_logout_is_told_once() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let told = |settings| -> Result<String> {
+        let logind = Logind::start(settings)?;
+        let outcome = in_cgroup(&rbox, &logind.bus(), SESSION, &["run", "-d", "--rm", &image, "true"])?;
+        Ok(outcome.exits(0).stderr)
+    };
+    for spares_root in [
+        "KillUserProcesses=no\n",
+        "KillUserProcesses=yes\nKillExcludeUsers=root\n",
+        "KillUserProcesses=yes\nKillOnlyUsers=daemon\n",
+    ] {
+        assert_eq!(told(spares_root)?, "", "{spares_root}");
+    }
+    const KILLS_ROOT: &str = "KillUserProcesses=yes\nKillExcludeUsers=\n";
+    let note = told(KILLS_ROOT)?;
+    assert!(note.contains("KillUserProcesses=yes") && note.contains("loginctl enable-linger root"), "{note}");
+    assert_eq!(told(KILLS_ROOT)?, "");
     remove_cgroup(&rbox)
 }

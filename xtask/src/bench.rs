@@ -9,7 +9,7 @@ use rbox_tests::command::run;
 use rbox_tests::host;
 
 use crate::admin::Admin;
-use crate::stage::{Disk, Stage};
+use crate::stage::{Disk, Runner, Stage};
 use crate::users::Users;
 
 /// One of those that are compared.
@@ -71,7 +71,7 @@ pub(crate) fn on_stage(verb: &str, runs: usize, disk: Disk) -> Result<()> {
     let mut users = Users::lock(admin)?;
     let user = users.add("rbox-test", &stage.home("rbox-test"))?;
     println!("as an unprivileged user, on {disk}");
-    let status = stage.command(&program, Some(&user))?.args([verb, &runs.to_string()]).status()?;
+    let status = stage.command(&program, Runner::User(&user))?.args([verb, &runs.to_string()]).status()?;
     // Podman leaves a process that keeps its user namespace.
     users.end_processes();
     if !status.success() {

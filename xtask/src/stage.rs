@@ -24,6 +24,46 @@ pub(crate) struct Stage {
     disk: Option<Disk>,
 }
 
+/// Who runs a command there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Runner<'a> {
+    Root,
+    User(&'a User),
+    /// In a cgroup that is the user's, as a service manager that was started by systemd would give him one.
+    InOwnCgroup(&'a User),
+}
+
+impl<'a> Runner<'a> {
+    pub(crate) fn user(self) -> Option<&'a User> {
+        match self {
+            Self::Root => None,
+            Self::User(user) | Self::InOwnCgroup(user) => Some(user),
+        }
+    }
+
+    pub(crate) fn name(self) -> &'a str {
+        self.user().map_or("root", |user| &user.name)
+    }
+}
+
+/// Joins a cgroup of the user's below `$cgroup`, and removes both when the words have run and nobody is left in them.
+const IN_OWN_CGROUP: &str = r#"
+mount -t tmpfs tmpfs /run
+mkdir -p /run/systemd/system $cgroup/tests
+chown $owner $cgroup $cgroup/tests
+for file in procs threads subtree_control; do
+    chown $owner $cgroup/cgroup.$file $cgroup/tests/cgroup.$file
+done
+status=0
+sh -c 'echo $$ >"$0" && exec "$@"' $cgroup/tests/cgroup.procs "$@" || status=$?
+for moment in $(seq 50); do
+    find $cgroup -depth -type d -exec rmdir {} + 2>/dev/null || true
+    test ! -d $cgroup || sleep 0.1
+done
+test ! -d $cgroup || { echo "somebody is left in $cgroup" >&2; exit 1; }
+exit $status
+"#;
+
 /// A filesystem of the stage's own, which commands have as their scratch space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Disk {
@@ -70,9 +110,9 @@ impl Stage {
         self.dir.join(format!("home-{name}"))
     }
 
-    /// `program`, which is in the target directory, to be run by `user`; by root where that is `None`.
-    pub(crate) fn command(&self, program: &Path, user: Option<&User>) -> Result<Command> {
-        let name = user.map_or("root", |user| &user.name);
+    /// `program`, which is in the target directory, to be run by somebody.
+    pub(crate) fn command(&self, program: &Path, runner: Runner<'_>) -> Result<Command> {
+        let (name, user) = (runner.name(), runner.user());
         let scratch = self.dir.join(format!("tmp-{name}"));
         let inside = |path: &Path| -> Result<PathBuf> {
             let below = path.strip_prefix(host::target_dir());
@@ -89,6 +129,11 @@ impl Stage {
             ("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),
             ("USER".to_owned(), name.into()),
         ];
+        let unique = self.dir.file_name().unwrap_or_default().to_string_lossy();
+        let cgroup = Path::new("/sys/fs/cgroup").join(unique.as_ref());
+        if let Runner::InOwnCgroup(_) = runner {
+            environment.push(("RBOX_TEST_CGROUP".to_owned(), cgroup.clone()));
+        }
         for kept in ["CI", "TERM", "RUST_BACKTRACE", "RBOX_TEST_RUNTIME"] {
             environment.extend(std::env::var_os(kept).map(|value| (kept.to_owned(), value.into())));
         }
@@ -113,7 +158,11 @@ impl Stage {
             Some(Disk::Memory) => script += &format!("mount -t tmpfs tmpfs {scratch}\n"),
             None => {}
         }
-        script += &format!("chown {owner} {scratch} {home}\ncd {home}\nexec \"$@\"\n");
+        script += &format!("chown {owner} {scratch} {home}\ncd {home}\n");
+        script += &match runner {
+            Runner::InOwnCgroup(_) => format!("owner={owner}\ncgroup={}{IN_OWN_CGROUP}", quoted(&cgroup)),
+            _ => "exec \"$@\"\n".to_owned(),
+        };
 
         let mut command = self.admin.command("unshare").context("only root has a stage")?;
         command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]);

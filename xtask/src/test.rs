@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every test there is.
 //!
 //! Unit tests run as whoever calls. The end-to-end tests are programs of their own, and what they test depends on who
-//! runs them: most are an ordinary user's, some a user's without subordinate ids, some root's. Where we can be root,
+//! runs them: most are an ordinary user's, some a user's in a cgroup of his own or without subordinate ids, some root's. Where we can be root,
 //! such users are made, and removed at the end with whatever they left. Where we cannot, the caller runs what fits
 //! them, and the rest is named; under `CI=true` that is a failure.
 
@@ -19,7 +19,7 @@ use crate::admin::Admin;
 use crate::build::{self, cargo};
 use crate::filter;
 use crate::setup;
-use crate::stage::{Stage, cgroup_is_plain};
+use crate::stage::{Runner, Stage, cgroup_is_plain};
 use crate::users::Users;
 
 /// Who runs a test program.
@@ -27,6 +27,8 @@ use crate::users::Users;
 enum Who {
     /// A user with ranges in /etc/subuid and /etc/subgid.
     Ordinary,
+    /// Such a user, in a cgroup of his own.
+    OrdinaryInOwnCgroup,
     /// A user without.
     WithoutRanges,
     /// root.
@@ -39,6 +41,7 @@ impl Who {
         match test {
             "single_id" => Self::WithoutRanges,
             _ if test.starts_with("as_root") => Self::Root,
+            _ if test.starts_with("in_own_cgroup") => Self::OrdinaryInOwnCgroup,
             _ => Self::Ordinary,
         }
     }
@@ -173,13 +176,14 @@ fn as_users(admin: Admin, programs: &BTreeMap<String, PathBuf>, options: &[&str]
     let without_ranges = users.add_without_ranges("rbox-nosub", &stage.home("rbox-nosub"))?;
     let mut failed = Vec::new();
     for (name, program) in programs {
-        let user = match Who::of(name) {
-            Who::Ordinary => Some(&ordinary),
-            Who::WithoutRanges => Some(&without_ranges),
-            Who::Root => None,
+        let runner = match Who::of(name) {
+            Who::Ordinary => Runner::User(&ordinary),
+            Who::OrdinaryInOwnCgroup => Runner::InOwnCgroup(&ordinary),
+            Who::WithoutRanges => Runner::User(&without_ranges),
+            Who::Root => Runner::Root,
         };
-        step(&format!("End to end: {name}, as {}", user.map_or("root", |user| &user.name)));
-        if !passes(stage.command(program, user)?.args(options)) {
+        step(&format!("End to end: {name}, as {}", runner.name()));
+        if !passes(stage.command(program, runner)?.args(options)) {
             failed.push(name.clone());
         }
         let left = users.end_processes();
