@@ -321,6 +321,8 @@ fn logs_of_one_and_of_several() -> Result<()> {
         same("logs --since 1h two"),
         same("logs --since 2020-01-01 two"),
         same("logs --until 2020-01-01 two"),
+        // Both have printed all of it more than a second ago then.
+        same("run IMAGE sleep 1"),
         same("logs --since 2020-01-01T00:00:00Z --until 1s two"),
         same("logs --since nonsense two"),
         same("logs -f two"),
