@@ -150,6 +150,13 @@ pub fn remove(cgroup: &Path) -> bool {
     fs::remove_dir(cgroup).is_ok() || !cgroup.exists()
 }
 
+/// A bus where everybody may do everything.
+const BUS: &str = "<!DOCTYPE busconfig PUBLIC '-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN' \
+                   'http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd'>\
+                   <busconfig><type>system</type><listen>ADDRESS</listen><auth>EXTERNAL</auth>\
+                   <policy context='default'><allow send_destination='*'/><allow receive_sender='*'/>\
+                   <allow own='*'/><allow user='*'/></policy></busconfig>";
+
 /// systemd-logind on a bus of its own, both of which end when this is dropped.
 pub struct Logind {
     dir: TempDir,
@@ -159,25 +166,21 @@ pub struct Logind {
 impl Logind {
     /// Starts it, which only root can, with these lines of logind.conf(5).
     pub fn start(settings: &str) -> Result<Self> {
-        const BUS: &str = "<!DOCTYPE busconfig PUBLIC '-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN' \
-                           'http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd'>\n\
-                           <busconfig><type>system</type><auth>EXTERNAL</auth><policy context='default'>\
-                           <allow send_destination='*'/><allow own='*'/><allow user='*'/></policy></busconfig>\n";
         let dir = tempfile::Builder::new().prefix("logind.").tempdir_in(host::scratch_base())?;
         let inside = |name: &str| dir.path().join(name);
         fs::write(inside("logind.conf"), format!("[Login]\n{settings}"))?;
-        fs::write(inside("bus.conf"), BUS)?;
         let address = address(&dir);
+        fs::write(inside("bus.conf"), BUS.replace("ADDRESS", &address))?;
         let mut bus = Command::new("dbus-daemon");
         bus.arg("--config-file").arg(inside("bus.conf")).args(["--nofork", "--nopidfile", "--print-address"]);
-        let mut bus = Running::start(bus.arg(format!("--address={address}")).stderr(fs::File::create(inside("log"))?))?;
+        let mut bus = Running::start(bus.stderr(fs::File::create(inside("bus.log"))?))?;
         bus.expect("guid=");
         let script = "mount -t tmpfs tmpfs /run && mkdir /run/udev /run/systemd && \
                       mount --bind \"$0\" /etc/systemd/logind.conf && exec /lib/systemd/systemd-logind";
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(inside("logind.conf"));
         command.env("DBUS_SYSTEM_BUS_ADDRESS", &address).env("SYSTEMD_LOG_TARGET", "console");
-        let logind = Running::start(command.stderr(fs::File::create(inside("log"))?))?;
+        let logind = Running::start(command.stderr(fs::File::create(inside("logind.log"))?))?;
         let is_there = || {
             let mut asked = Command::new("busctl");
             asked.arg(format!("--address={address}")).args(["status", "org.freedesktop.login1"]);
