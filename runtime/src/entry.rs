@@ -4,12 +4,10 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd};
 
-use rbox_sys::clone::Namespaces;
 use rbox_sys::mount::{self, Propagation};
 use rbox_sys::socket::Channel;
 use rbox_sys::{caps, exec, fd, process};
 
-use crate::early::Early;
 use crate::error::{During, Failure};
 use crate::namespaces::Joins;
 use crate::order::Order;
@@ -36,15 +34,8 @@ impl Init {
 }
 
 /// Goes on as init, at the other end of the channel: in the new namespaces already, or with `joins` still outside.
-/// Returns only to say what failed. `wanted` are the namespaces that are made before the plan is there;
-/// `executed` says whether the binary is executed.
-pub(crate) fn run(
-    channel: &mut Channel,
-    init: &Init,
-    joins: &Joins,
-    wanted: Namespaces,
-    executed: bool,
-) -> Result<Infallible, Failure> {
+/// Returns only to say what failed. `executed` says whether the binary is executed.
+pub(crate) fn run(channel: &mut Channel, init: &Init, joins: &Joins, executed: bool) -> Result<Infallible, Failure> {
     Order::Begin.expect(channel).during(|| "wait for the word to begin")?;
     if joins.have_new_mounts() {
         // Mounts made here must not appear on the host. The host's may appear below bind sources that ask for that: the
@@ -52,7 +43,7 @@ pub(crate) fn run(
         mount::set_root_propagation(Propagation::Slave).during(|| "make the mounts slaves of the host's")?;
     }
     if !executed {
-        return init::run(channel, Early::begin(wanted, None)?, init.open_root);
+        return init::run(channel, None, init.open_root);
     }
     let exe = own_exe::read_only().during(|| "make a read-only clone of the rbox binary")?;
     // Without a mapped id this process is nobody's root, and execve(2) would leave it no capability but ambient ones.
@@ -62,7 +53,6 @@ pub(crate) fn run(
         fd::keep_over_exec(descriptor).during(|| "hand a descriptor to init")?;
         words.push(descriptor.as_raw_fd().to_string());
     }
-    words.push(wanted.bits().to_string());
     words.extend(joins.hand_on().during(|| "hand a namespace to init")?);
     // The program that comes has this from the one before it, for a moment; and if that was undumpable, as a monitor is, then
     // for that moment /proc/<pid> would be root's, where the launcher is about to write the maps.

@@ -1,8 +1,7 @@
 //! Init: from the execution of the read-only clone to the workload's.
 
 use std::convert::Infallible;
-use std::fs::File;
-use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::thread;
 
 use rbox_rootless::worker;
@@ -11,14 +10,12 @@ use rbox_sys::signal::{self, Signal};
 use rbox_sys::socket::Channel;
 use rbox_sys::{fd, ids, process, tty};
 use rbox_types::Exit;
-use serde::de::DeserializeOwned;
 
-use crate::early::Early;
 use crate::entry::Init;
 use crate::error::{During, Failure};
 use crate::exec::Program;
 use crate::namespaces::{AT_CLONE, Joins};
-use crate::network::Network;
+use crate::network::{self, Network};
 use crate::order::Order;
 use crate::plan::{Confinement, InitPlan, Streams};
 use crate::report::Report;
@@ -28,13 +25,12 @@ use crate::status::Status;
 use crate::trace::Trace;
 use crate::{exec, filesystems, hooks, reaper, rootfs, seccomp, sysctl, time_offsets};
 
-/// What `rbox VERB CHANNEL EXE WANTED [NEW JOIN…]` does; the arguments name descriptors that the entry handed on. Returns only
+/// What `rbox VERB CHANNEL EXE [NEW JOIN…]` does; the arguments name descriptors that the entry handed on. Returns only
 /// to give an exit status.
 pub fn main(mut arguments: impl Iterator<Item = String>, init: &Init) -> u8 {
     let mut inherited = || arguments.next()?.parse().ok().and_then(|number| fd::inherited(number).ok());
     let (channel, exe) = (inherited().map(Channel::from), inherited());
-    let wanted = arguments.next().and_then(|bits| bits.parse().ok()).map(Namespaces::from_bits);
-    let (Some(mut channel), Some(exe), Some(wanted)) = (channel, exe, wanted) else {
+    let (Some(mut channel), Some(exe)) = (channel, exe) else {
         eprintln!("rbox: {} is for rbox itself", init.verb);
         return Exit::RBOX_FAILED;
     };
@@ -45,25 +41,25 @@ pub fn main(mut arguments: impl Iterator<Item = String>, init: &Init) -> u8 {
             let _ = report.send(&channel, Some(fd));
         })
     });
-    let early = joined.and_then(|()| Early::begin(wanted, Some(exe)));
-    let Err(failure) = early.and_then(|early| run(&mut channel, early, init.open_root));
+    let Err(failure) = joined.and_then(|()| run(&mut channel, Some(exe), init.open_root));
     let status = failure.status;
     // Where nobody listens any more, whoever waited for this has been ended on purpose, and wants to hear no more.
     let _ = Report::Failed(failure).send(&channel, None);
     status
 }
 
-/// `channel` is the one to whoever waits for the workload: the launcher, and later perhaps who starts what was held.
-pub(crate) fn run(channel: &mut Channel, early: Early, open_root: OpenRoot) -> Result<Infallible, Failure> {
-    let mut plan: InitPlan = receive(Order::Plan, channel).during(|| "read the plan")?;
-    let mut trace = if plan.traced { Trace::on("init") } else { Trace::off() };
-    // Now and not with the last steps: while the ids are on their way, there is time.
+/// `channel` is the one to whoever waits for the workload: the launcher, and later perhaps who starts what was held. `exe` is
+/// the clone of the binary, where this process was executed from one.
+pub(crate) fn run(channel: &mut Channel, exe: Option<OwnedFd>, open_root: OpenRoot) -> Result<Infallible, Failure> {
+    // Now and not with the last steps: while it is found out what is to be run, there is time.
     signal::unblock_all();
     signal::reset_inherited();
+    let mut plan: InitPlan = Order::Plan.receive_with(channel).during(|| "read the plan")?;
+    let mut trace = if plan.traced { Trace::on("init") } else { Trace::off() };
     if plan.enters {
         enter(&mut plan, channel, open_root)?;
     } else {
-        furnish(&mut plan, channel, early, open_root, &mut trace)?;
+        furnish(&mut plan, channel, exe, open_root, &mut trace)?;
     }
     close_streams(plan.streams)?;
     // Whatever the caller of rbox had open is not for the workload (CVE-2024-21626 began with such a descriptor).
@@ -78,7 +74,7 @@ pub(crate) fn run(channel: &mut Channel, early: Early, open_root: OpenRoot) -> R
     program.filter = match plan.confinement {
         Confinement::None => None,
         Confinement::BuiltIn => Some(seccomp::built_in()),
-        Confinement::Sent => Some(receive(Order::Filter, channel).during(|| "read the filter on system calls")?),
+        Confinement::Sent => Some(Order::Filter.receive_with(channel).during(|| "read the filter on system calls")?),
     };
     if plan.held {
         program.look_for()?;
@@ -116,24 +112,30 @@ fn close_streams(streams: Streams) -> Result<(), Failure> {
 fn furnish(
     plan: &mut InitPlan,
     channel: &Channel,
-    early: Early,
+    mut exe: Option<OwnedFd>,
     open_root: OpenRoot,
     trace: &mut Trace,
 ) -> Result<(), Failure> {
-    let missing = plan.namespaces.without(AT_CLONE).without(early.made);
-    let network = match early.network {
-        None if missing.has(Namespaces::NET) => Some(Network::begin(early.exe)?),
-        network => network,
+    let missing = plan.namespaces.without(AT_CLONE);
+    clone::unshare(missing.without(Namespaces::NET)).during(|| "make the other namespaces")?;
+    let network = match missing.has(Namespaces::NET) {
+        // There is time, also to let go of what init runs from.
+        true if plan.awaits_ids => {
+            drop(exe.take());
+            network::make()?;
+            None
+        }
+        true => Some(Network::begin(exe.take())?),
+        false => None,
     };
-    let others = missing.without(Namespaces::NET);
-    clone::unshare(others).during(|| "make the other namespaces")?;
     trace.mark("make the other namespaces");
     let mut sources = Sources::open(&plan.mounts)?;
-    let root = open_root(&plan.root)?;
-    trace.mark("open bind sources and the root filesystem");
     if plan.limits_early() {
         exec::limit_capabilities(plan)?;
     }
+    trace.mark("open bind sources");
+    let root = open_root(&root_words(channel)?)?;
+    trace.mark("wait for the root filesystem, and open it");
     sources.receive(&plan.mounts, channel)?;
     Order::Mapped.expect(channel).during(|| "wait for the id maps")?;
     trace.mark("wait for the id maps");
@@ -187,6 +189,7 @@ fn become_root(plan: &InitPlan) -> Result<bool, Failure> {
 
 /// Comes into a container as one more process; what could see it there was kept from doing so before.
 fn enter(plan: &mut InitPlan, channel: &Channel, open_root: OpenRoot) -> Result<(), Failure> {
+    let words = root_words(channel)?;
     Order::Mapped.expect(channel).during(|| "wait for the word that all is there")?;
     let groups = become_root(plan)?;
     process::new_session().during(|| "begin a session")?;
@@ -196,8 +199,8 @@ fn enter(plan: &mut InitPlan, channel: &Channel, open_root: OpenRoot) -> Result<
         process::change_directory(place).during(|| format!("enter {}", place.display()))?;
         process::change_root_to_current_directory().during(|| "change the root to the container's")?;
     }
-    if !plan.root.is_empty() {
-        let root = open_root(&plan.root)?.mount()?;
+    if !words.is_empty() {
+        let root = open_root(&words)?.mount()?;
         plan.single_id = !groups;
         plan.find(root.user, root.env);
     }
@@ -223,9 +226,6 @@ fn hold(channel: &mut Channel, program: &mut Program) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What comes with `order` as a file.
-fn receive<T: DeserializeOwned>(order: Order, channel: &Channel) -> io::Result<T> {
-    let mut text = Vec::new();
-    File::from(order.expect_with_fd(channel)?).read_to_end(&mut text)?;
-    postcard::from_bytes(&text).map_err(io::Error::other)
+fn root_words(channel: &Channel) -> Result<Vec<u8>, Failure> {
+    Order::Root.receive_with(channel).during(|| "wait for the root filesystem")
 }

@@ -11,15 +11,14 @@ use rbox_rootless::{Identity, MapWriter, Parent};
 use rbox_sys::clone::{self, Child, Forked, Namespaces};
 use rbox_sys::poll::{self, Interest};
 use rbox_sys::socket::Channel;
-use rbox_sys::{clock, memfd, process};
+use rbox_sys::{clock, process};
 use rbox_types::Exit;
-use serde::Serialize;
 
 use crate::Error;
 use crate::agent::Agent;
 use crate::entry::{self, Init};
 use crate::error::Failure;
-use crate::hooks::{self, Hooks, Subject};
+use crate::hooks::{self, Hook, Hooks, Subject};
 use crate::namespaces::{AT_CLONE, NamespacePlan};
 use crate::order::Order;
 use crate::own_exe;
@@ -51,8 +50,6 @@ pub struct Workload<'a> {
     pub place: Option<&'a Path>,
     /// Whether it gets a session keyring of its own.
     pub new_keyring: bool,
-    /// The words for the [`OpenRoot`](crate::OpenRoot) that init calls.
-    pub root: &'a [u8],
     /// What hooks and agents are told.
     pub subject: Subject,
     /// The container's first process, where this one comes into a container that is there.
@@ -65,9 +62,6 @@ pub struct Workload<'a> {
     /// else nobody hears of them. For a person who looks for a reason: each such call takes two switches of process. The
     /// built-in filter asks nobody.
     pub refusals: Option<&'a mut dyn FnMut(Refusals)>,
-    /// What the caller has to do before the workload runs, such as writing down its process id, which is handed in. It
-    /// runs beside init, which has more to do.
-    pub before: &'a mut dyn FnMut(u32) -> Result<(), Failure>,
 }
 
 /// Init in new namespaces, with its ids on their way. They take longer than all else; what is to be run, the caller
@@ -80,6 +74,7 @@ pub struct Launch {
     maps: Option<MapWriter>,
     channel: Channel,
     enters: bool,
+    awaits_ids: bool,
     single_id: bool,
     /// The /dev/shm of the process `lender`.
     shm: Option<OwnedFd>,
@@ -105,15 +100,13 @@ impl Launch {
         // Whatever there is against the parent, the helpers do without it.
         let inside = identity.filter(|_| !outside && parent.is_some_and(|parent| parent.enter().is_ok()));
         let inside = inside.map(Identity::inside);
-        // Where ids take their time, what can wait makes room for what writes them.
-        let wanted = if inside.is_some() { namespaces.new } else { Namespaces::NONE };
         let at_clone = if outside { Namespaces::NONE } else { namespaces.new.within(AT_CLONE) };
         let maps_of = identity.map(|identity| &identity.maps);
         let executed = init.always_executed || outside || !maps_of.is_some_and(own_exe::is_out_of_reach);
         let mut go_on = || {
             let Some((ours, mut theirs)) = ends.take() else { return Exit::RBOX_FAILED };
             drop(ours);
-            let Err(failure) = entry::run(&mut theirs, init, &joins, wanted, executed);
+            let Err(failure) = entry::run(&mut theirs, init, &joins, executed);
             // If nobody listens any more, nobody is left to tell.
             let _ = Report::Failed(failure).send(&theirs, None);
             Exit::RBOX_FAILED
@@ -145,8 +138,9 @@ impl Launch {
         let maps = writes.map(|identity| MapWriter::begin(identity, first.child().pid())).transpose()?;
         trace.mark(if inside.is_some() { "write the id maps" } else { "start newuidmap and newgidmap" });
         let enters = namespaces.enters();
+        let awaits_ids = inside.is_none() && identity.is_some();
         let single_id = identity.is_some_and(Identity::is_single);
-        Ok(Self { first, own_number, maps, channel: ours, enters, single_id, shm, lender, cloned })
+        Ok(Self { first, own_number, maps, channel: ours, enters, awaits_ids, single_id, shm, lender, cloned })
     }
 
     /// Init's process id, as the host numbers it.
@@ -159,9 +153,8 @@ impl Launch {
         self.own_number
     }
 
-    /// Has init run the workload, or hold it; that is so when this returns.
-    pub fn start(self, workload: Workload<'_>, trace: &mut Trace) -> Result<Running, Error> {
-        let mut hear = workload.refusals;
+    /// Tells init what to run. It gets ready for that, to where it needs the root filesystem, which may be in the making.
+    pub fn plan<'a>(self, workload: Workload<'a>, trace: &mut Trace) -> Result<Planned<'a>, Error> {
         let (hooks, agent) = (Hooks::of(workload.spec.hooks().as_ref()), Agent::of(workload.spec));
         let mut plan = InitPlan::new(workload.spec)?;
         plan.single_id = self.single_id;
@@ -171,23 +164,54 @@ impl Launch {
         if workload.built_in_filter {
             plan.confinement = Confinement::BuiltIn;
         }
-        plan.root = workload.root.to_owned();
         plan.place = workload.place.map(Path::to_owned);
         (plan.no_pivot, plan.new_keyring) = (workload.no_pivot, workload.new_keyring);
         plan.preserved = workload.preserved;
         (plan.held, plan.outlives) = (workload.held.is_some(), workload.outlives);
-        plan.enters = self.enters;
+        (plan.enters, plan.awaits_ids) = (self.enters, self.awaits_ids);
         plan.waits_for_hooks = !hooks.create_runtime.is_empty();
         (plan.create_container, plan.start_container) = (hooks.create_container, hooks.start_container);
         plan.subject = workload.subject;
-        trace.mark("check the spec");
-        let Self { first, own_number, maps, channel, cloned, shm, lender, .. } = self;
-        if let Some(shm) = lender.map(NamespacePlan::shm_of) {
+        if let Some(shm) = self.lender.map(NamespacePlan::shm_of) {
             plan.mounts.iter_mut().for_each(|step| step.lent = step.binds(&shm));
         }
+        plan.attributes.grant(self.pid(), self.own_number);
+        Order::Plan.send_with(&plan, &self.channel).map_err(failed("write the plan"))?;
+        trace.mark("check the spec, and send the plan");
+        let Workload { spec, beside, held, refusals, .. } = workload;
+        Ok(Planned { launch: self, plan, spec, create_runtime: hooks.create_runtime, agent, beside, held, refusals })
+    }
+}
+
+/// Init that knows what it is to run. Dropped, it is killed.
+#[must_use = "nothing runs before `start`"]
+pub struct Planned<'a> {
+    launch: Launch,
+    plan: InitPlan,
+    spec: &'a Spec,
+    create_runtime: Vec<Hook>,
+    agent: Option<Agent<'a>>,
+    beside: Option<u32>,
+    held: Option<OwnedFd>,
+    refusals: Option<&'a mut dyn FnMut(Refusals)>,
+}
+
+impl Planned<'_> {
+    /// Has init run the workload, or hold it; that is so when this returns. `root` is the words for the
+    /// [`OpenRoot`](crate::OpenRoot) that it calls.
+    ///
+    /// `before` is what the caller has to do before the workload runs, such as writing down its process id, which is handed
+    /// in. It runs beside init, which has more to do.
+    pub fn start(
+        self,
+        root: &[u8],
+        before: &mut dyn FnMut(u32) -> Result<(), Failure>,
+        trace: &mut Trace,
+    ) -> Result<Running, Error> {
+        let Self { launch, plan, spec, create_runtime, agent, beside, held, refusals: mut hear } = self;
+        let Launch { first, maps, channel, cloned, shm, .. } = launch;
         let pid = first.child().pid();
-        plan.attributes.grant(pid, own_number);
-        send(Order::Plan, &plan, &channel).map_err(failed("write the plan"))?;
+        Order::Root.send_with(&root, &channel).map_err(failed("write what the root filesystem is made of"))?;
         if let Some(maps) = maps {
             maps.finish()?;
             trace.mark("wait for the id maps");
@@ -206,18 +230,18 @@ impl Launch {
         thread::yield_now();
         // Beside init, which mounts.
         let mut filter = match plan.confinement {
-            Confinement::Sent => plan::filter(workload.spec)?,
+            Confinement::Sent => plan::filter(spec)?,
             Confinement::BuiltIn | Confinement::None => None,
         };
         let mut refusing = hear.is_some().then(|| refusals::ask(&mut filter)).transpose()?.flatten();
         trace.mark("compile the filter on system calls");
-        (workload.before)(pid).map_err(Error::Inside)?;
+        before(pid).map_err(Error::Inside)?;
         trace.mark("do what comes before the workload");
         let go = || -> Result<(), Error> {
             if let Some(filter) = &filter {
-                send(Order::Filter, filter, &channel).map_err(failed("write the filter on system calls"))?;
+                Order::Filter.send_with(filter, &channel).map_err(failed("write the filter on system calls"))?;
             }
-            let _ = match &workload.held {
+            let _ = match &held {
                 Some(socket) => Order::Hold.send(&channel, Some(socket.as_fd())),
                 None => Order::Go.send(&channel, None),
             };
@@ -236,7 +260,7 @@ impl Launch {
                 Some((Report::Listener, Some(listener))) => match (refusing.take(), &mut hear) {
                     (Some(program), Some(hear)) => hear(Refusals::new(listener, program)),
                     _ => {
-                        let (status, first) = match workload.beside {
+                        let (status, first) = match beside {
                             Some(first) => (Status::Running, first),
                             None => (Status::Creating, pid),
                         };
@@ -251,7 +275,7 @@ impl Launch {
                     return Err(failed("get the filter's listener")(io::ErrorKind::InvalidData.into()));
                 }
                 Some((Report::Built, _)) => {
-                    hooks::run(&hooks.create_runtime, &plan.subject.state(Status::Creating, Some(pid)), &[])
+                    hooks::run(&create_runtime, &plan.subject.state(Status::Creating, Some(pid)), &[])
                         .map_err(Error::Inside)?;
                     let _ = Order::Hooked.send(&channel, None);
                     go()?;
@@ -270,13 +294,6 @@ impl AsFd for Launch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.first.child().as_fd()
     }
-}
-
-/// Sends what is too long for a message as a file.
-fn send(order: Order, what: &impl Serialize, channel: &Channel) -> io::Result<()> {
-    let text = postcard::to_stdvec(what).map_err(io::Error::other)?;
-    let _ = order.send(channel, Some(memfd::of("rbox", &text)?.as_fd()));
-    Ok(())
 }
 
 /// Has a workload that is held run; it does when this returns. `socket` is connected to the one that init listens on.

@@ -10,8 +10,9 @@
 //!   clone3(user pid mount) ──▶
 //!   newuidmap ‖ newgidmap       execve of a read-only
 //!   spec → InitPlan             clone of rbox ──────────────▶ the other namespaces
-//!   "plan" ─────────────────────────────────────────────────▶ open bind sources and the root filesystem's parts
-//!                                                             as the caller sees them
+//!   "plan" ─────────────────────────────────────────────────▶ open bind sources as the caller sees them
+//!   the root filesystem's
+//!   directories; "root" ────────────────────────────────────▶ open them in the same way
 //!   "mapped" ───────────────────────────────────────────────▶ become root inside
 //!   what comes before                                         mount the root filesystem
 //!   the workload                                              mounts, /dev, masks
@@ -38,7 +39,6 @@ mod copy_up;
 mod dev;
 mod devices;
 mod directory;
-mod early;
 mod entry;
 mod error;
 mod exec;
@@ -88,7 +88,7 @@ pub use error::{Error, Failure};
 pub use hooks::{Hooks, Subject};
 pub use init::main as init_main;
 pub use labels::CONTEXT_HINT;
-pub use launch::{Launch, Workload, start_held};
+pub use launch::{Launch, Planned, Workload, start_held};
 pub use namespaces::NamespacePlan;
 pub use plan::{InitPlan, KEEP_GROUPS, Streams, User};
 pub use process_id::ProcessId;

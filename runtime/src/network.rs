@@ -1,4 +1,4 @@
-//! The network namespace: more than half a millisecond of the kernel's time, spent beside all the rest.
+//! The network namespace: half a millisecond of the kernel's time, spent where it keeps nothing waiting.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -9,18 +9,23 @@ use rbox_sys::{netdev, sched};
 
 use crate::error::{During, Failure};
 
-/// A network namespace with its loopback device, on its way.
+/// A network namespace with its loopback device, on its way in a thread of its own.
 pub(crate) struct Network(JoinHandle<Result<File, Failure>>);
 
 impl Network {
-    /// Begins to make it, as an owner of the user namespace, in a thread of its own.
+    /// Begins to make it, as an owner of the user namespace.
     ///
     /// The thread also closes `exe`, the clone that init runs from: to let go of a detached mount takes an RCU grace
     /// period.
     pub(crate) fn begin(exe: Option<OwnedFd>) -> Result<Self, Failure> {
         let make = || {
             drop(exe);
-            make()
+            // What init does comes first where cores are few; that it is refused is no reason to fail. SCHED_IDLE would not
+            // do: on a busy host this thread could take a second to end, which only CAP_SYS_NICE could undo, and the
+            // container's first process does not end before it (pid_namespaces(7)).
+            let _ = sched::give_way();
+            make()?;
+            File::open("/proc/thread-self/ns/net").during(|| "open the network namespace")
         };
         Ok(Self(thread::Builder::new().name("network".into()).spawn(make).during(|| "start a thread")?))
     }
@@ -31,15 +36,10 @@ impl Network {
     }
 }
 
-fn make() -> Result<File, Failure> {
-    // Where cores are few, what everything waits for comes first: the id maps. Where they are not, this changes
-    // nothing. That it is refused is no reason to fail. SCHED_IDLE would not do: on a busy host this thread could take
-    // a second to end, which only CAP_SYS_NICE could undo, and the container's first process does not end before it
-    // (pid_namespaces(7)).
-    let _ = sched::give_way();
+/// Makes it for the calling thread.
+pub(crate) fn make() -> Result<(), Failure> {
     clone::unshare(Namespaces::NET).during(|| "make the network namespace")?;
-    netdev::loopback_up().during(|| "bring up the loopback device")?;
-    File::open("/proc/thread-self/ns/net").during(|| "open the network namespace")
+    netdev::loopback_up().during(|| "bring up the loopback device")
 }
 
 #[cfg(test)]
@@ -51,8 +51,7 @@ mod tests {
         // SCHED_IDLE of uapi/linux/sched.h.
         const IDLE: u32 = 5;
         let policy = thread::spawn(|| {
-            // Without privilege it goes no further than that.
-            let _ = make();
+            let _ = sched::give_way();
             sched::get().expect("sched_getattr").policy
         });
         assert_ne!(policy.join().expect("no panic"), IDLE);

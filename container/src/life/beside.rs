@@ -74,15 +74,15 @@ impl<'a> Beside<'a> {
             no_pivot: false,
             place: None,
             new_keyring: true,
-            root: &Wanted::of(&plan).words().map_err(Error::io("describe", "the user"))?,
             subject: Subject { oci_version: plan.spec.version().clone(), id: id.to_string(), ..Subject::default() },
             beside: Some(first),
             outlives,
             held: None,
             refusals: None,
-            before: &mut |_| Ok(()),
         };
-        Ok(self.launch.start(workload, &mut Trace::off())?)
+        let root = Wanted::of(&plan).words().map_err(Error::io("describe", "the user"))?;
+        let trace = &mut Trace::off();
+        Ok(self.launch.plan(workload, trace)?.start(&root, &mut |_| Ok(()), trace)?)
     }
 }
 

@@ -73,12 +73,23 @@ impl Engine {
         };
         trace.mark("find the image");
         let draft = Draft::new(self, request, image, terminal.as_ref().map(Terminal::size), &shared)?;
+        let mut watch = Watch::default();
+        let mut hear = |refusals| watch.begin(refusals);
+        let start = Start {
+            planned: &draft.planned,
+            id: &draft.id,
+            bundle: &self.store.container_path(&draft.id),
+            preserved: request.settings.preserve_fds,
+            interactive: request.interactive,
+            reaper: request.init,
+        };
+        let refusals = if request.explain_denied { Some(&mut hear as &mut dyn FnMut(_)) } else { None };
+        // Before there is anything on the disk: init has enough to do meanwhile.
+        let launch = launch.plan(workload(start, refusals), &mut trace)?;
         // Before anything that a signal could leave half-done: it waits, and is handed on to the workload.
         let signals = SignalFd::of_forwarded().map_err(Error::io("block", "signals"))?;
         let directory = draft.make(self, request)?;
         let happened = |action| draft.happened(action, request, &directory);
-        let mut watch = Watch::default();
-        let mut hear = |refusals| watch.begin(refusals);
         let attempt = || {
             let root = draft.root(self, request, &directory)?;
             trace.mark("make the container's directory");
@@ -96,17 +107,8 @@ impl Engine {
                 outside::write_pid_file(&request.settings, pid)?;
                 Ok(())
             };
-            let start = Start {
-                planned: &draft.planned,
-                id: &draft.id,
-                bundle: directory.path(),
-                preserved: request.settings.preserve_fds,
-                root: &root.words().map_err(Error::io("describe", "the root filesystem"))?,
-                interactive: request.interactive,
-                reaper: request.init,
-            };
-            let refusals = if request.explain_denied { Some(&mut hear as &mut dyn FnMut(_)) } else { None };
-            let running = launch.start(workload(start, refusals, &mut record), &mut trace)?;
+            let root = root.words().map_err(Error::io("describe", "the root filesystem"))?;
+            let running = launch.start(&root, &mut record, &mut trace)?;
             if let Some(file) = &record_file {
                 // From here on it can be joined.
                 flock::lock(file, Mode::Exclusive).map_err(record_error(&directory))?;

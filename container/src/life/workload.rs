@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rbox_runtime::seccomp::Refusals;
-use rbox_runtime::{Failure, Streams, Subject, Workload};
+use rbox_runtime::{Streams, Subject, Workload};
 use rbox_types::ContainerId;
 
 use crate::plan::RunPlan;
@@ -13,8 +13,6 @@ pub(crate) struct Start<'a> {
     pub(crate) planned: &'a RunPlan,
     pub(crate) id: &'a ContainerId,
     pub(crate) bundle: &'a Path,
-    /// The words of its root filesystem.
-    pub(crate) root: &'a [u8],
     /// This process's standard input reaches the workload.
     pub(crate) interactive: bool,
     pub(crate) reaper: bool,
@@ -22,13 +20,9 @@ pub(crate) struct Start<'a> {
     pub(crate) preserved: u32,
 }
 
-/// The first process of a container; `before` is what is to be done before it runs.
-pub(crate) fn workload<'a>(
-    start: Start<'a>,
-    refusals: Option<&'a mut dyn FnMut(Refusals)>,
-    before: &'a mut dyn FnMut(u32) -> Result<(), Failure>,
-) -> Workload<'a> {
-    let Start { planned, id, bundle, root, interactive, reaper, preserved } = start;
+/// The first process of a container.
+pub(crate) fn workload<'a>(start: Start<'a>, refusals: Option<&'a mut dyn FnMut(Refusals)>) -> Workload<'a> {
+    let Start { planned, id, bundle, interactive, reaper, preserved } = start;
     Workload {
         spec: &planned.spec,
         built_in_filter: planned.built_in_filter,
@@ -38,7 +32,6 @@ pub(crate) fn workload<'a>(
         no_pivot: false,
         place: None,
         new_keyring: true,
-        root,
         subject: Subject {
             oci_version: planned.spec.version().clone(),
             id: id.to_string(),
@@ -49,6 +42,5 @@ pub(crate) fn workload<'a>(
         outlives: false,
         held: None,
         refusals,
-        before,
     }
 }

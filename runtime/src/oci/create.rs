@@ -161,15 +161,14 @@ impl States {
             no_pivot: creation.no_pivot,
             place: place.as_deref(),
             new_keyring: creation.new_keyring,
-            root,
             subject,
             beside: None,
             outlives: true,
             held: Some(socket),
             refusals: None,
-            before: &mut write_down,
         };
-        let running = launch.start(workload, &mut Trace::off())?;
+        let trace = &mut Trace::off();
+        let running = launch.plan(workload, trace)?.start(root, &mut write_down, trace)?;
         if let Some(path) = &creation.pid_file {
             write_pid(path, running.pid())?;
         }

@@ -45,7 +45,8 @@ impl Container {
         let namespaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
         let namespaces = NamespacePlan::of_process(first.pid, pidfd, &NamespacePlan::of(namespaces)?)?;
         scheduling::begin(&execution.process)?;
-        let launch = Launch::begin(&Init::OF_BUNDLE, &namespaces, None, None, &mut Trace::off())?;
+        let trace = &mut Trace::off();
+        let launch = Launch::begin(&Init::OF_BUNDLE, &namespaces, None, None, trace)?;
         if let Some(cgroup) = self.cgroup()? {
             cgroup.attach_beside(launch.pid(), first.pid)?;
         }
@@ -58,15 +59,13 @@ impl Container {
             no_pivot: false,
             place: self.shared_place(),
             new_keyring: true,
-            root: &[],
             subject: self.record.subject.clone(),
             beside: Some(first.pid),
             outlives: true,
             held: None,
             refusals: None,
-            before: &mut |_| Ok(()),
         };
-        let running = launch.start(workload, &mut Trace::off())?;
+        let running = launch.plan(workload, trace)?.start(&[], &mut |_| Ok(()), trace)?;
         if let Some(path) = &execution.pid_file {
             write_pid(path, running.pid())?;
         }

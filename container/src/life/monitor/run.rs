@@ -108,12 +108,12 @@ impl Monitor {
             planned: &planned,
             id: &setup.id,
             bundle: directory.path(),
-            root: &root,
             interactive,
             reaper: startable.reaper,
             preserved,
         };
-        let running = launch.start(workload(start, None, &mut before), &mut Trace::off())?;
+        let trace = &mut Trace::off();
+        let running = launch.plan(workload(start, None), trace)?.start(&root, &mut before, trace)?;
         let missing = || Error::io("write the record of", "the container")(std::io::ErrorKind::NotFound.into());
         Ok((running, record.ok_or_else(missing)?))
     }
