@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
-use clap::{ArgMatches, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 use rbox_rootless::Choice;
 
 use crate::commands::{
@@ -12,14 +12,37 @@ use crate::commands::{
     logs, oci, pause, port, ps, pull, rename, rm, rmi, run, start, stats, stop, top, wait,
 };
 
+/// What was said.
+#[derive(Debug)]
+pub(crate) struct Args {
+    pub(crate) global: Global,
+    pub(crate) command: Command,
+}
+
 /// Run containers without root, without a daemon.
 #[derive(Debug, Parser)]
-#[command(name = "rbox", version, max_term_width = 100)]
-pub(crate) struct Args {
+#[command(name = "rbox", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+struct Head {
     #[command(flatten)]
-    pub(crate) global: Global,
-    #[command(subcommand)]
-    pub(crate) command: Command,
+    global: Global,
+}
+
+impl Args {
+    /// The words, of which the first is the program.
+    pub(crate) fn parse(words: Vec<OsString>) -> Result<Self, clap::Error> {
+        let mut line = Self::line(words.get(1));
+        let mut matches = line.try_get_matches_from_mut(words)?;
+        Self::of(&mut matches).map_err(|error| error.format(&mut line))
+    }
+
+    /// The line that begins with this word.
+    fn line(first: Option<&OsString>) -> clap::Command {
+        Command::describe(Head::command(), first.and_then(|word| word.to_str()))
+    }
+
+    fn of(matches: &mut ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self { command: Command::of(matches)?, global: Global::from_arg_matches_mut(matches)? })
+    }
 }
 
 /// Flags of every command.
@@ -37,8 +60,9 @@ pub(crate) struct Global {
 
 /// Declares the verbs: what each is for, its name, its other name, and its flags.
 ///
-/// The flags of a verb are described to clap only when that verb is asked for. All of them would cost every start of a
-/// container a tenth of a millisecond, and that is why this is not clap's own derive.
+/// Where the line begins with a verb, clap hears of that verb alone, else of all, and of the flags of that one which is asked
+/// for. All of it would cost every start of a container two tenths of a millisecond, and that is why this is not clap's own
+/// derive.
 macro_rules! verbs {
     ($($(#[doc = $about:literal])+ $name:literal $(| $alias:literal)? => $verb:ident($flags:ty),)+) => {
         #[derive(Debug)]
@@ -46,39 +70,31 @@ macro_rules! verbs {
             $($(#[doc = $about])+ $verb(Box<$flags>),)+
         }
 
-        impl Subcommand for Command {
-            fn augment_subcommands(command: clap::Command) -> clap::Command {
-                command$(.subcommand(
-                    clap::Command::new($name)
-                        .about(concat!($($about),+).trim_start())
-                        $(.visible_alias($alias))?
-                        // Again: clap takes what is said of the flags for what the verb does.
-                        .defer(|verb| {
-                            <$flags as clap::Args>::augment_args(verb).about(concat!($($about),+).trim_start())
-                        }),
-                ))+
+        impl Command {
+            /// Adds the verbs that may follow: the one that the line begins with, or all.
+            fn describe(mut line: clap::Command, first: Option<&str>) -> clap::Command {
+                let first = first.filter(|word| matches!(*word, $($name $(| $alias)?)|+));
+                $(if first.is_none_or(|word| matches!(word, $name $(| $alias)?)) {
+                    line = line.subcommand(
+                        clap::Command::new($name)
+                            .about(concat!($($about),+).trim_start())
+                            $(.visible_alias($alias))?
+                            // Again: clap takes what is said of the flags for what the verb does.
+                            .defer(|verb| {
+                                <$flags as clap::Args>::augment_args(verb).about(concat!($($about),+).trim_start())
+                            }),
+                    );
+                })+
+                line
             }
 
-            fn augment_subcommands_for_update(command: clap::Command) -> clap::Command {
-                Self::augment_subcommands(command)
-            }
-
-            fn has_subcommand(name: &str) -> bool {
-                matches!(name, $($name)|+)
-            }
-        }
-
-        impl FromArgMatches for Command {
-            fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-                match matches.subcommand() {
-                    $(Some(($name, flags)) => Ok(Self::$verb(Box::new(<$flags>::from_arg_matches(flags)?))),)+
-                    _ => Err(clap::Error::new(ErrorKind::MissingSubcommand)),
+            fn of(matches: &mut ArgMatches) -> Result<Self, clap::Error> {
+                let (name, mut flags) =
+                    matches.remove_subcommand().ok_or_else(|| clap::Error::new(ErrorKind::MissingSubcommand))?;
+                match &*name {
+                    $($name => Ok(Self::$verb(Box::new(<$flags>::from_arg_matches_mut(&mut flags)?))),)+
+                    _ => Err(clap::Error::new(ErrorKind::InvalidSubcommand)),
                 }
-            }
-
-            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-                *self = Self::from_arg_matches(matches)?;
-                Ok(())
             }
         }
     };
@@ -183,17 +199,15 @@ mod tests {
         let words = |given: &[&str]| super::words(given.iter().map(OsString::from));
         assert_eq!(words(&["/usr/bin/rbox-oci", "state", "x"]), ["rbox", "oci", "state", "x"]);
         assert_eq!(words(&["/usr/bin/rbox", "state"]), ["/usr/bin/rbox", "state"]);
-        let wrong =
-            Args::try_parse_from(words(&["rbox-oci", "state", "--wrong"])).expect_err("no such flag").to_string();
+        let wrong = Args::parse(words(&["rbox-oci", "state", "--wrong"])).expect_err("no such flag").to_string();
         assert!(wrong.contains("Usage: rbox oci state"), "{wrong}");
     }
 
     #[test]
     fn every_verb_is_described_without_contradiction() {
-        use clap::CommandFactory;
-        let mut all = Args::command();
+        let mut all = Args::line(None);
         let verbs: Vec<String> = all.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
-        assert!(verbs.len() >= 11 && verbs.iter().all(|verb| Command::has_subcommand(verb)));
+        assert!(verbs.len() >= 30);
         let abouts = |all: &clap::Command| -> Vec<String> {
             all.get_subcommands().filter_map(|verb| Some(verb.get_about()?.to_string())).collect()
         };
@@ -202,5 +216,41 @@ mod tests {
         // Of `help` nothing is listed before.
         assert_eq!(abouts(&all)[..verbs.len()], listed);
         all.debug_assert();
+    }
+
+    #[test]
+    fn the_verb_that_the_line_begins_with_is_as_it_is_among_all() {
+        let help = |line: &mut clap::Command, verb: &str| -> String {
+            line.build();
+            line.find_subcommand_mut(verb).expect("described").render_long_help().to_string()
+        };
+        let verbs: Vec<String> = Args::line(None).get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+        for verb in verbs {
+            let mut alone = Args::line(Some(&verb.clone().into()));
+            assert_eq!(alone.get_subcommands().count(), 1, "{verb}");
+            assert_eq!(help(&mut alone, &verb), help(&mut Args::line(None), &verb));
+        }
+        assert_eq!(Args::line(Some(&"list".into())).get_subcommands().count(), 1);
+        for word in ["--root", "help", "rn", "-h", ""] {
+            assert!(Args::line(Some(&word.into())).get_subcommands().count() > 1, "{word}");
+        }
+    }
+
+    #[test]
+    fn flags_of_every_command_on_either_side_of_the_verb() {
+        let parse = |line: &str| Args::parse(line.split(' ').map(OsString::from).collect());
+        for line in ["rbox --root /x ps -q", "rbox ps --root /x -q", "rbox list -q --root=/x"] {
+            let args = parse(line).expect("a good line");
+            assert_eq!(args.global.root.as_deref(), Some(Path::new("/x")), "{line}");
+            assert!(matches!(args.command, Command::Ps(_)));
+        }
+        for (line, words) in [
+            ("rbox rn alpine", "a similar subcommand exists"),
+            ("rbox --root /x", "rbox [OPTIONS] <COMMAND>"),
+            ("rbox run", "Usage: rbox run <IMAGE>"),
+        ] {
+            let error = parse(line).expect_err(line).to_string();
+            assert!(error.contains(words), "{line}: {error}");
+        }
     }
 }

@@ -12,7 +12,6 @@ mod format;
 mod output;
 mod progress;
 
-use clap::Parser;
 use rbox_types::Exit;
 
 use crate::args::Args;
@@ -30,7 +29,7 @@ fn run() -> u8 {
     {
         return worker(words);
     }
-    let args = match Args::try_parse_from(args::words(std::env::args_os())) {
+    let args = match Args::parse(args::words(std::env::args_os())) {
         Ok(args) => args,
         Err(error) => {
             // Nobody is left to be told of a closed output.
