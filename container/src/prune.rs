@@ -5,7 +5,7 @@ use std::io;
 use rbox_types::{ContainerId, Reference};
 
 use crate::images::list::ImageQuery;
-use crate::life::draft::UPPER;
+use crate::life::overlay_dirs::UPPER;
 use crate::observe::containers::ContainerSummary;
 use crate::observe::list::{ContainerFilters, ContainerQuery};
 use crate::{ContainerStatus, Engine, Error, files};

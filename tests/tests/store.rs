@@ -11,7 +11,7 @@ use rbox_tests::hash::digest_of_file;
 use rbox_tests::image::{Compression, Format};
 use rbox_tests::layer::Layer;
 use rbox_tests::layout::Layout;
-use rbox_tests::rbox::Rbox;
+use rbox_tests::rbox::{Rbox, finish};
 use rbox_tests::registry::Registry;
 use rbox_tests::running::Running;
 use serde_json::{Value, json};
@@ -248,5 +248,30 @@ fn pulls_of_the_same_image_at_once() -> Result<()> {
     assert_eq!(blobs.len(), 3);
     assert_eq!(rbox.files("tmp"), Vec::<String>::new());
     rbox.run(["run", "--rm", &name, "apk", "--version"]).success();
+    Ok(())
+}
+
+#[test]
+fn the_root_is_the_images_whatever_the_callers_umask() -> Result<()> {
+    for (layer, mode) in [(Layer::new().dir("./", 0o555), "555"), (Layer::new().file("x", 0o644, "x"), "755")] {
+        let (rbox, image) = image_of(&[layer])?;
+        let under = |words: &[&str]| {
+            let umask = ["sh", "-c", "umask 077 && exec \"$0\" \"$@\""];
+            finish(&mut rbox.command_under(&umask, words)).success().trim_end().to_owned()
+        };
+        // As the second time shows, nothing is left of one for the next.
+        for _ in 0..2 {
+            assert_eq!(
+                under(&["run", "--rm", "--user", "5", &image, "sh", "-c", "stat -c %a / && ls /bin/sh"]),
+                format!("{mode}\n/bin/sh")
+            );
+            rbox.run(["run", "--rm", &image, "chmod", "700", "/"]).success();
+        }
+        under(&["create", "--name", "kept", "--user", "5", &image, "stat", "-c", "%a", "/"]);
+        assert_eq!(under(&["start", "--attach", "kept"]), mode);
+        // What the workload has made of it, it finds again.
+        under(&["create", "--name", "other", &image, "sh", "-c", "stat -c %a / && chmod 700 /"]);
+        assert_eq!(["start"; 2].map(|verb| under(&[verb, "--attach", "other"])), [mode, "700"]);
+    }
     Ok(())
 }

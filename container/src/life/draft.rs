@@ -12,7 +12,7 @@ use rbox_types::{ContainerId, ContainerName, Digest};
 
 use crate::etc_files::etc_files;
 use crate::host_devices::host_devices;
-use crate::life::workdir::{self, WORK};
+use crate::life::overlay_dirs::{UPPER, WORK, make_upper, make_work};
 use crate::on_host::OnHost;
 use crate::plan::{Host, RunPlan, plan};
 use crate::record::Made;
@@ -22,9 +22,6 @@ use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::volume::Volume;
 use crate::{Engine, Error, events, names, outside};
-
-/// What the workload has written, in a container's directory.
-pub(crate) const UPPER: &str = "upper";
 
 /// All that is known of a container before it has a directory.
 pub(crate) struct Draft {
@@ -110,8 +107,9 @@ impl Draft {
             lowers.push(layer.fs());
         }
         let [upper, work] = [UPPER, WORK].map(|name| directory.path().join(name));
-        fs::create_dir(&upper).map_err(Error::io("create", upper.display()))?;
-        workdir::make(directory.path()).map_err(Error::io("create", work.display()))?;
+        make_upper(directory.path(), lowers.first().map(PathBuf::as_path))
+            .map_err(Error::io("create", upper.display()))?;
+        make_work(directory.path()).map_err(Error::io("create", work.display()))?;
         for path in [&upper, &work] {
             if let Some((uid, gid)) = engine.identity.foreign_root() {
                 std::os::unix::fs::chown(path, Some(uid), Some(gid))

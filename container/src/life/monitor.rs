@@ -48,10 +48,10 @@ pub use self::words::StartFailure;
 
 use self::clients::Clients;
 use self::words::{Heard, Setup, hear, say};
+use crate::life::overlay_dirs;
 use crate::life::restart::BackOff;
 use crate::life::start::{ATTACH, Startable};
 use crate::life::stop::STOPPED;
-use crate::life::workdir;
 use crate::logs::LogWriter;
 use crate::record::{Finished, Made, Record};
 use crate::{Engine, Error, events, with_causes};
@@ -241,7 +241,7 @@ impl Monitor {
         let Self { engine, directory, startable, .. } = self;
         let _ = fs::remove_file(directory.path().join(ATTACH));
         if startable.rm {
-            workdir::empty(directory.path());
+            overlay_dirs::empty(directory.path());
             // As a rule it is root of all its ids here, and nobody else need be asked. What cannot be removed, gc finds.
             let _ = directory.remove(&|path| engine.remove_tree(path));
             events::note(&engine.store, &[removed]);

@@ -18,7 +18,7 @@ use crate::life::draft::Draft;
 use crate::life::siblings::Siblings;
 use crate::life::supervise::{Terminal, supervise};
 use crate::life::workload::{Start, workload};
-use crate::life::{health, workdir};
+use crate::life::{health, overlay_dirs};
 use crate::logs::Driver;
 use crate::on_host::{self, OnHost};
 use crate::plan::RunPlan;
@@ -115,7 +115,10 @@ impl Engine {
             }
             // Here and not earlier: while the workload begins there is time.
             events::note(&self.store, &["create", "start"].map(happened));
-            workdir::clean_up(directory.path());
+            match request.rm {
+                true => overlay_dirs::prepare_next(directory.path()),
+                false => overlay_dirs::remove_left(directory.path()),
+            }
             let exit = supervise(running, &signals, terminal, request.interactive, &mut || siblings.invite())?;
             trace.mark("supervise the workload to its end");
             Ok(exit)
@@ -138,8 +141,8 @@ impl Engine {
         if request.rm {
             // A disk that is full is no reason to keep it.
             let _ = Finished { at: Timestamp::now(), exit }.tell_waiters(directory.path());
-            workdir::leave(directory.path());
-            return Ok(directory.recycle(&workdir::LEFT, &|path| self.remove_tree(path))?);
+            overlay_dirs::leave(directory.path());
+            return Ok(directory.recycle(&overlay_dirs::LEFT, &|path| self.remove_tree(path))?);
         }
         Finished { at: Timestamp::now(), exit }.write_reserved(directory.path()).map_err(record_error(&directory))
     }

@@ -13,7 +13,7 @@ use crate::life::draft::Draft;
 use crate::life::monitor::Starting;
 use crate::life::supervise::Terminal;
 use crate::life::wants::Wants;
-use crate::life::{logout, notify};
+use crate::life::{logout, notify, overlay_dirs};
 use crate::plan::RunPlan;
 use crate::record::{Made, Record};
 use crate::request::RunRequest;
@@ -223,6 +223,7 @@ impl Engine {
         startable.write(directory.path()).map_err(failed())?;
         let record = Made { log: Some(request.log.clone()), ..draft.record(request) };
         record.write(directory.path()).map_err(failed())?;
+        overlay_dirs::remove_left(directory.path());
         Ok(())
     }
 }
