@@ -144,6 +144,11 @@ impl KernelOverlay {
     }
 }
 
+/// Whether a mount has had `work` since it was [taken apart](remove_volatile_mark).
+pub fn is_used(work: &Path) -> bool {
+    work.join("work").exists()
+}
+
 /// Takes apart what the kernel leaves in the work directory of a volatile mount, if nothing else is there
 /// (ovl_workdir_create() and ovl_create_volatile_dirty() in fs/overlayfs/super.c). They are directories that nobody may
 /// enter; a general removal, which has to find that out, takes five times as many steps. What is left is left to that. Where

@@ -12,7 +12,7 @@ use rbox_types::{ContainerId, ContainerName, Digest};
 
 use crate::etc_files::etc_files;
 use crate::host_devices::host_devices;
-use crate::life::overlay_dirs::{UPPER, WORK, make_upper, make_work};
+use crate::life::overlay_dirs::{make_upper, make_work};
 use crate::on_host::OnHost;
 use crate::plan::{Host, RunPlan, plan};
 use crate::record::Made;
@@ -106,10 +106,9 @@ impl Draft {
             let layer = engine.store.layer(map_key, *id)?.ok_or(Error::LayerGone(*id))?;
             lowers.push(layer.fs());
         }
-        let [upper, work] = [UPPER, WORK].map(|name| directory.path().join(name));
-        make_upper(directory.path(), lowers.first().map(PathBuf::as_path))
-            .map_err(Error::io("create", upper.display()))?;
-        make_work(directory.path()).map_err(Error::io("create", work.display()))?;
+        let on_directory = || Error::io("make the overlay's directories in", directory.path().display());
+        let upper = make_upper(directory.path(), lowers.first().map(PathBuf::as_path)).map_err(on_directory())?;
+        let work = make_work(directory.path()).map_err(on_directory())?;
         for path in [&upper, &work] {
             if let Some((uid, gid)) = engine.identity.foreign_root() {
                 std::os::unix::fs::chown(path, Some(uid), Some(gid))

@@ -35,6 +35,7 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use jiff::Timestamp;
+use rbox_overlay::kernel::remove_volatile_mark;
 use rbox_rootless::Offer;
 use rbox_store::{ContainerDir, Event, Store};
 use rbox_sys::poll::{self, Interest};
@@ -48,7 +49,6 @@ pub use self::words::StartFailure;
 
 use self::clients::Clients;
 use self::words::{Heard, Setup, hear, say};
-use crate::life::overlay_dirs;
 use crate::life::restart::BackOff;
 use crate::life::start::{ATTACH, Startable};
 use crate::life::stop::STOPPED;
@@ -241,7 +241,7 @@ impl Monitor {
         let Self { engine, directory, startable, .. } = self;
         let _ = fs::remove_file(directory.path().join(ATTACH));
         if startable.rm {
-            overlay_dirs::empty(directory.path());
+            let _ = remove_volatile_mark(&startable.root.work);
             // As a rule it is root of all its ids here, and nobody else need be asked. What cannot be removed, gc finds.
             let _ = directory.remove(&|path| engine.remove_tree(path));
             events::note(&engine.store, &[removed]);

@@ -107,8 +107,8 @@ impl Engine {
                 outside::write_pid_file(&request.settings, pid)?;
                 Ok(())
             };
-            let root = root.words().map_err(Error::io("describe", "the root filesystem"))?;
-            let running = launch.start(&root, &mut record, &mut trace)?;
+            let words = root.words().map_err(Error::io("describe", "the root filesystem"))?;
+            let running = launch.start(&words, &mut record, &mut trace)?;
             if let Some(file) = &record_file {
                 // From here on it can be joined.
                 flock::lock(file, Mode::Exclusive).map_err(record_error(&directory))?;
@@ -116,8 +116,8 @@ impl Engine {
             // Here and not earlier: while the workload begins there is time.
             events::note(&self.store, &["create", "start"].map(happened));
             match request.rm {
-                true => overlay_dirs::prepare_next(directory.path()),
-                false => overlay_dirs::remove_left(directory.path()),
+                true => overlay_dirs::prepare_next(directory.path(), &root.work),
+                false => overlay_dirs::remove_left(directory.path(), &root.work),
             }
             let exit = supervise(running, &signals, terminal, request.interactive, &mut || siblings.invite())?;
             trace.mark("supervise the workload to its end");
@@ -141,7 +141,6 @@ impl Engine {
         if request.rm {
             // A disk that is full is no reason to keep it.
             let _ = Finished { at: Timestamp::now(), exit }.tell_waiters(directory.path());
-            overlay_dirs::leave(directory.path());
             return Ok(directory.recycle(&overlay_dirs::LEFT, &|path| self.remove_tree(path))?);
         }
         Finished { at: Timestamp::now(), exit }.write_reserved(directory.path()).map_err(record_error(&directory))

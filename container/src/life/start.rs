@@ -223,7 +223,7 @@ impl Engine {
         startable.write(directory.path()).map_err(failed())?;
         let record = Made { log: Some(request.log.clone()), ..draft.record(request) };
         record.write(directory.path()).map_err(failed())?;
-        overlay_dirs::remove_left(directory.path());
+        overlay_dirs::remove_left(directory.path(), &startable.root.work);
         Ok(())
     }
 }
