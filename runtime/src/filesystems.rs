@@ -1,19 +1,19 @@
-//! The new filesystems of a plan's mounts. They need no place to be made, so they are made by a thread of their own while
-//! init mounts the root filesystem.
+//! The new filesystems of a plan's mounts, and the network namespace. They need no place to be made, so they are made by a
+//! thread of their own while init does all else.
 
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc::Receiver;
 
-use rbox_sys::clone::{self, Namespaces};
 use rbox_sys::mount::Filesystem;
-use rbox_sys::{beneath, xattr};
+use rbox_sys::{beneath, sched, xattr};
 
 use crate::error::{During, Failure};
+use crate::init::{IdsAreThere, become_root};
 use crate::labels::CONTEXT_HINT;
-use crate::network::Network;
-use crate::plan::{MountSource, MountStep};
-use crate::{cgroup_mount, dev, labels};
+use crate::plan::{InitPlan, MountSource, MountStep};
+use crate::{cgroup_mount, dev, labels, network};
 
 /// What mends a /proc or /sys that cannot be mounted: the kernel gives a user namespace a fresh one only where the
 /// outer one is fully visible (mount_too_revealing() in fs/namespace.c).
@@ -34,28 +34,33 @@ pub(crate) struct Filesystems {
     pub(crate) network: Option<File>,
 }
 
-/// Makes them, as root of the user namespace. The calling thread is in the network namespace afterwards.
-pub(crate) fn make(steps: &[MountStep], label: Option<&str>, network: Option<Network>) -> Result<Filesystems, Failure> {
-    let mut mounts: Vec<Option<OwnedFd>> = steps.iter().map(|_| None).collect();
-    let mut make = |of_network: bool| -> Result<(), Failure> {
-        for (number, (step, mount)) in steps.iter().zip(&mut mounts).enumerate() {
-            if let MountSource::New(kind) = &step.source
-                && (kind == "sysfs") == of_network
-            {
-                let new = mount.insert(new_filesystem(kind, step, label)?);
-                if dev::is_new(step) {
-                    dev::fill(new.as_fd(), &steps[number..])?;
-                }
+/// Makes them: what a thread begins to do before the ids are there.
+///
+/// It also closes `exe`, the clone that init runs from: to let go of a detached mount takes an RCU grace period.
+pub(crate) fn make(
+    plan: &InitPlan,
+    with_network: bool,
+    exe: Option<OwnedFd>,
+    told: Receiver<IdsAreThere>,
+) -> Result<Filesystems, Failure> {
+    drop(exe);
+    // What everything waits for comes first where cores are few; that it is refused is no reason to fail. SCHED_IDLE would not
+    // do: on a busy host this thread could take a second to end, which only CAP_SYS_NICE could undo, and the container's first
+    // process does not end before it (pid_namespaces(7)).
+    let _ = sched::give_way();
+    let network = with_network.then(network::make).transpose()?;
+    // Else init has failed, and says why.
+    told.recv().map_err(io::Error::other).during(|| "wait for the ids")?;
+    become_root(plan)?;
+    let mut mounts: Vec<Option<OwnedFd>> = plan.mounts.iter().map(|_| None).collect();
+    for (number, (step, mount)) in plan.mounts.iter().zip(&mut mounts).enumerate() {
+        if let MountSource::New(kind) = &step.source {
+            let new = mount.insert(new_filesystem(kind, step, plan.attributes.labels.mount.as_deref())?);
+            if dev::is_new(step) {
+                dev::fill(new.as_fd(), &plan.mounts[number..])?;
             }
         }
-        Ok(())
-    };
-    make(false)?;
-    let network = network.map(Network::finish).transpose()?;
-    if let Some(network) = &network {
-        clone::enter(network, Namespaces::NET).during(|| "enter the network namespace")?;
     }
-    make(true)?;
     Ok(Filesystems { mounts, network })
 }
 
@@ -98,4 +103,20 @@ fn new_filesystem(kind: &str, step: &MountStep, label: Option<&str>) -> Result<O
         }
     }
     Ok(mounted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_thread_is_not_starved() {
+        // SCHED_IDLE of uapi/linux/sched.h.
+        const IDLE: u32 = 5;
+        let policy = std::thread::spawn(|| {
+            let _ = sched::give_way();
+            sched::get().expect("sched_getattr").policy
+        });
+        assert_ne!(policy.join().expect("no panic"), IDLE);
+    }
 }

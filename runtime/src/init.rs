@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::os::fd::OwnedFd;
+use std::sync::mpsc;
 use std::thread;
 
 use rbox_rootless::worker;
@@ -15,7 +16,6 @@ use crate::entry::Init;
 use crate::error::{During, Failure};
 use crate::exec::Program;
 use crate::namespaces::{AT_CLONE, Joins};
-use crate::network::{self, Network};
 use crate::order::Order;
 use crate::plan::{Confinement, InitPlan, Streams};
 use crate::report::Report;
@@ -112,50 +112,46 @@ fn close_streams(streams: Streams) -> Result<(), Failure> {
 fn furnish(
     plan: &mut InitPlan,
     channel: &Channel,
-    mut exe: Option<OwnedFd>,
+    exe: Option<OwnedFd>,
     open_root: OpenRoot,
     trace: &mut Trace,
 ) -> Result<(), Failure> {
     let missing = plan.namespaces.without(AT_CLONE);
     clone::unshare(missing.without(Namespaces::NET)).during(|| "make the other namespaces")?;
-    let network = match missing.has(Namespaces::NET) {
-        // There is time, also to let go of what init runs from.
-        true if plan.awaits_ids => {
-            drop(exe.take());
-            network::make()?;
-            None
-        }
-        true => Some(Network::begin(exe.take())?),
-        false => None,
-    };
     trace.mark("make the other namespaces");
-    let mut sources = Sources::open(&plan.mounts)?;
-    if plan.limits_early() {
-        exec::limit_capabilities(plan)?;
-    }
-    trace.mark("open bind sources");
-    let root = open_root(&root_words(channel)?)?;
-    trace.mark("wait for the root filesystem, and open it");
-    sources.receive(&plan.mounts, channel)?;
-    Order::Mapped.expect(channel).during(|| "wait for the id maps")?;
-    trace.mark("wait for the id maps");
-    // Nothing of this process is for the container's eyes (it holds host descriptors). Not earlier: /proc/<pid> of an
-    // undumpable process belongs to root, and newuidmap writes maps only for processes of its caller.
-    process::set_undumpable().during(|| "hide from the container")?;
-    // Who joins a user namespace did not map its ids.
-    plan.single_id |= !become_root(plan)?;
-    process::set_umask(0o022);
-    process::new_session().during(|| "begin a session")?;
-    let (prepared, filesystems) = thread::scope(|scope| {
-        let filesystems =
-            scope.spawn(|| filesystems::make(&plan.mounts, plan.attributes.labels.mount.as_deref(), network));
+    let (tell, told) = mpsc::channel();
+    let furnished = thread::scope(|scope| {
+        // Gone at the first failure, which ends the thread too.
+        let (plan, tell) = (&*plan, tell);
+        let filesystems = scope.spawn(move || filesystems::make(plan, missing.has(Namespaces::NET), exe, told));
+        let mut sources = Sources::open(&plan.mounts)?;
+        if plan.limits_early() {
+            exec::limit_capabilities(plan)?;
+        }
+        trace.mark("open bind sources");
+        let root = open_root(&root_words(channel)?)?;
+        trace.mark("wait for the root filesystem, and open it");
+        sources.receive(&plan.mounts, channel)?;
+        Order::Mapped.expect(channel).during(|| "wait for the id maps")?;
+        trace.mark("wait for the id maps");
+        // Nothing of this process is for the container's eyes (it holds host descriptors). Not earlier: /proc/<pid> of an
+        // undumpable process belongs to root, and newuidmap writes maps only for processes of its caller.
+        process::set_undumpable().during(|| "hide from the container")?;
+        let groups = become_root(plan)?;
+        process::set_umask(0o022);
+        process::new_session().during(|| "begin a session")?;
+        // If that thread has failed, it says so below.
+        let _ = tell.send(IdsAreThere);
         let prepared = root.mount()?;
         trace.mark("mount the root filesystem");
         rootfs::attach(plan, &prepared.rootfs, &prepared.files)?;
         trace.mark("attach it, and show files in /etc");
         let filesystems = filesystems.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok((prepared, filesystems))
-    })?;
+        Ok((groups, sources, prepared, filesystems))
+    });
+    let (groups, mut sources, prepared, filesystems) = furnished?;
+    // Who joins a user namespace did not map its ids.
+    plan.single_id |= !groups;
     if let Some(network) = &filesystems.network {
         clone::enter(network, Namespaces::NET).during(|| "enter the network namespace")?;
     }
@@ -177,8 +173,11 @@ fn furnish(
     Ok(())
 }
 
-/// Becomes root in the user namespace; gives whether there are groups to be in.
-fn become_root(plan: &InitPlan) -> Result<bool, Failure> {
+/// What init tells the thread that makes the filesystems.
+pub(crate) struct IdsAreThere;
+
+/// Becomes root in the user namespace; gives whether there are groups to be in. As all credentials, of one thread.
+pub(crate) fn become_root(plan: &InitPlan) -> Result<bool, Failure> {
     const WHAT: &str = "become root in the user namespace";
     if plan.keeps_groups {
         ids::become_user(0, 0).during(|| WHAT)?;

@@ -74,7 +74,6 @@ pub struct Launch {
     maps: Option<MapWriter>,
     channel: Channel,
     enters: bool,
-    awaits_ids: bool,
     single_id: bool,
     /// The /dev/shm of the process `lender`.
     shm: Option<OwnedFd>,
@@ -138,9 +137,8 @@ impl Launch {
         let maps = writes.map(|identity| MapWriter::begin(identity, first.child().pid())).transpose()?;
         trace.mark(if inside.is_some() { "write the id maps" } else { "start newuidmap and newgidmap" });
         let enters = namespaces.enters();
-        let awaits_ids = inside.is_none() && identity.is_some();
         let single_id = identity.is_some_and(Identity::is_single);
-        Ok(Self { first, own_number, maps, channel: ours, enters, awaits_ids, single_id, shm, lender, cloned })
+        Ok(Self { first, own_number, maps, channel: ours, enters, single_id, shm, lender, cloned })
     }
 
     /// Init's process id, as the host numbers it.
@@ -168,7 +166,7 @@ impl Launch {
         (plan.no_pivot, plan.new_keyring) = (workload.no_pivot, workload.new_keyring);
         plan.preserved = workload.preserved;
         (plan.held, plan.outlives) = (workload.held.is_some(), workload.outlives);
-        (plan.enters, plan.awaits_ids) = (self.enters, self.awaits_ids);
+        plan.enters = self.enters;
         plan.waits_for_hooks = !hooks.create_runtime.is_empty();
         (plan.create_container, plan.start_container) = (hooks.create_container, hooks.start_container);
         plan.subject = workload.subject;

@@ -26,8 +26,6 @@ pub const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
 /// All that init needs to know.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct InitPlan {
-    /// Whether its ids take a while to be mapped.
-    pub(crate) awaits_ids: bool,
     pub(crate) root_read_only: bool,
     pub(crate) root_propagation: Option<Propagation>,
     pub(crate) mounts: Vec<MountStep>,
@@ -227,7 +225,6 @@ impl InitPlan {
             lent: false,
         }));
         Ok(Self {
-            awaits_ids: false,
             root_read_only: spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
             mounts,
             root_propagation: Propagation::of_root(linux.rootfs_propagation().as_deref())?,
