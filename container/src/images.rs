@@ -96,9 +96,9 @@ impl Engine {
     /// Reads manifest and config of a record from the store.
     pub(crate) fn load(&self, record: &ImageRecord) -> Result<Image, Error> {
         let name = record.reference.to_string();
-        let manifest = self.store.read_blob(&record.manifest.digest, LARGEST_DOCUMENT)?;
-        let config = self.store.read_blob(&rbox_image::config_digest(&name, &manifest)?, LARGEST_DOCUMENT)?;
-        Ok(Image::load(&name, &manifest, &config)?)
+        let digest = record.manifest.digest;
+        let manifest = self.store.read_blob(&digest, LARGEST_DOCUMENT)?;
+        Image::load(&name, digest, &manifest, |config| Ok(self.store.read_blob(config, LARGEST_DOCUMENT)?))
     }
 
     /// The record that a person means by a name, or by the beginning of an image id or digest.

@@ -43,13 +43,20 @@ pub struct LayerRef {
 }
 
 impl Image {
-    /// Reads a manifest and its config, as they lie in the store. The bytes are taken as already verified; `name` is
-    /// for messages.
-    pub fn load(name: &str, manifest: &[u8], config: &[u8]) -> Result<Self, Error> {
-        let digest = Digest::of(manifest);
+    /// Reads a manifest, which has this digest, and the config that `read` gives for the digest that the manifest names. Both
+    /// are taken as already verified; `name` is for messages.
+    pub fn load<E: From<Error>>(
+        name: &str,
+        digest: Digest,
+        manifest: &[u8],
+        read: impl FnOnce(&Digest) -> Result<Vec<u8>, E>,
+    ) -> Result<Self, E> {
         match manifest::parse(name, manifest, None)? {
-            Document::Manifest(manifest) => Self::assemble(name, digest, manifest, config),
-            Document::Index(_) => Err(malformed(name, "manifest", "it is an index")),
+            Document::Manifest(manifest) => {
+                let config = read(&manifest.config.digest)?;
+                Ok(Self::assemble(name, digest, manifest, &config)?)
+            }
+            Document::Index(_) => Err(malformed(name, "manifest", "it is an index").into()),
         }
     }
 
@@ -112,14 +119,6 @@ fn healthcheck(config: &[u8]) -> serde_json::Result<Option<serde_json::Value>> {
     Ok(outer.config.and_then(|inner| inner.healthcheck))
 }
 
-/// The digest of a config that a stored manifest names, so that a reader knows which blob to open next.
-pub fn config_digest(name: &str, manifest: &[u8]) -> Result<Digest, Error> {
-    match manifest::parse(name, manifest, None)? {
-        Document::Manifest(manifest) => Ok(manifest.config.digest),
-        Document::Index(_) => Err(malformed(name, "manifest", "it is an index")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -152,11 +151,15 @@ mod tests {
             "layers": [{"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "digest": diff_id(8).to_string(), "size": 7}],
         })
         .to_string();
-        let image = Image::load("n", manifest.as_bytes(), config.to_string().as_bytes()).expect("an image");
+        let load = |config: &serde_json::Value| {
+            Image::load("n", diff_id(3).0, manifest.as_bytes(), |digest| {
+                assert_eq!(*digest, diff_id(9).0);
+                Ok::<_, Error>(config.to_string().into_bytes())
+            })
+        };
+        let image = load(&config).expect("an image");
         assert_eq!(image.platform().to_string(), "linux/arm64");
-        assert_eq!(image.manifest, Digest::of(manifest.as_bytes()));
-        assert_eq!(image.config_digest, diff_id(9).0);
-        assert_eq!(config_digest("n", manifest.as_bytes()).expect("a manifest"), diff_id(9).0);
+        assert_eq!((image.manifest, image.config_digest), (diff_id(3).0, diff_id(9).0));
         assert_eq!((image.layers[0].diff_id, image.layers[0].size), (diff_id(1), 7));
         let inner = image.config.config().as_ref().expect("config");
         assert_eq!(image.healthcheck, Some(json!({"Test": ["NONE"]})));
@@ -164,7 +167,7 @@ mod tests {
 
         let mut fewer = config.clone();
         fewer["rootfs"]["diff_ids"] = json!([]);
-        let error = Image::load("n", manifest.as_bytes(), fewer.to_string().as_bytes()).expect_err("no diff id");
+        let error = load(&fewer).expect_err("no diff id");
         assert!(error.to_string().contains("0 diff ids for 1 layers"), "{error}");
     }
 }

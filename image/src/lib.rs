@@ -40,7 +40,7 @@ mod verify;
 
 pub use client::{Client, ClientOptions};
 pub use error::Error;
-pub use image::{Image, LayerRef, config_digest};
+pub use image::{Image, LayerRef};
 pub use manifest::Compression;
 pub use proxy::Proxies;
 pub use resolve::{LARGEST_DOCUMENT, RawBlob, ResolvedImage};

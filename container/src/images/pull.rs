@@ -88,7 +88,10 @@ impl Engine {
         let layers = Layers::new(self, &client, &lease, &image, output).pull_all();
         output.end();
         layers?;
-        let loaded = Image::load(&request.reference.to_string(), &image.manifest.bytes, &image.config.bytes)?;
+        let name = request.reference.to_string();
+        let loaded = Image::load(&name, image.manifest.digest, &image.manifest.bytes, |_| {
+            Ok::<_, Error>(image.config.bytes.clone())
+        })?;
         let record = ImageRecord {
             reference: request.reference.clone(),
             manifest: Descriptor {

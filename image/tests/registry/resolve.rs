@@ -26,7 +26,8 @@ fn a_single_image() {
     assert_eq!(digest(&image.manifest.bytes), manifest);
     assert_eq!(image.layers.iter().map(|layer| layer.size).collect::<Vec<_>>(), [3, 3]);
     assert_eq!(image.layers[0].chain_id.0, digest(b"one"));
-    let loaded = Image::load("x", &image.manifest.bytes, &image.config.bytes).expect("loaded");
+    let config = |_: &_| Ok::<_, rbox_image::Error>(image.config.bytes.clone());
+    let loaded = Image::load("x", manifest, &image.manifest.bytes, config).expect("loaded");
     assert_eq!((loaded.manifest, loaded.layers), (manifest, image.layers));
     assert_eq!(loaded.config_digest, image.config.digest);
     assert_eq!(client.head(&server.image("repo:tag")).expect("a digest"), manifest);
