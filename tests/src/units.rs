@@ -11,6 +11,28 @@ use crate::patience::until;
 use crate::rbox::Rbox;
 use crate::systemd::Systemd;
 
+/// Has the functions below be tests of a program, which is for one kind of user.
+#[macro_export]
+macro_rules! units_in_the_hands_of_systemd {
+    () => {
+        $crate::units_in_the_hands_of_systemd! {
+            a_unit_runs_and_stops_its_container
+            what_fails_is_started_again_however_soon_it_does
+            a_time_of_its_own_to_end
+            after_a_boot_those_are_started_that_should_be
+        }
+    };
+    ($($name:ident)+) => {
+        $(
+            #[test]
+            #[ignore = "long: needs systemd"]
+            fn $name() -> anyhow::Result<()> {
+                $crate::units::$name()
+            }
+        )+
+    };
+}
+
 const UNIT: &str = "container-box.service";
 /// Prints each of its lives, ends politely when it is asked to, and badly when it finds a file.
 const SCRIPT: &str = "echo life; trap 'echo asked; exit 3' TERM; \

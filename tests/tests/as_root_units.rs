@@ -7,31 +7,8 @@ use anyhow::Result;
 use rbox_tests::patience::until;
 use rbox_tests::rbox::{Outcome, Rbox, finish};
 use rbox_tests::systemd::Logind;
-use rbox_tests::units;
 
-#[test]
-#[ignore = "long: needs systemd"]
-fn a_unit_runs_and_stops_its_container() -> Result<()> {
-    units::a_unit_runs_and_stops_its_container()
-}
-
-#[test]
-#[ignore = "long: needs systemd"]
-fn what_fails_is_started_again_however_soon_it_does() -> Result<()> {
-    units::what_fails_is_started_again_however_soon_it_does()
-}
-
-#[test]
-#[ignore = "long: needs systemd"]
-fn a_time_of_its_own_to_end() -> Result<()> {
-    units::a_time_of_its_own_to_end()
-}
-
-#[test]
-#[ignore = "long: needs systemd"]
-fn after_a_boot_those_are_started_that_should_be() -> Result<()> {
-    units::after_a_boot_those_are_started_that_should_be()
-}
+rbox_tests::units_in_the_hands_of_systemd!();
 
 /// The cgroup of a login, as it is called.
 const SESSION: &str = "user.slice/user-0.slice/session-1.scope";
