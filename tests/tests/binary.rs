@@ -1,7 +1,11 @@
 //! The release binary: one file that asks nothing of the machine it runs on.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 
+use anyhow::{Context, Result};
+use rbox_tests::command::read;
 use rbox_tests::elf::Elf;
 use rbox_tests::host;
 
@@ -34,6 +38,33 @@ fn nothing_of_the_hosts_name_services_is_in_it() {
     assert_eq!(of_nss(&elf), Vec::<&str>::new());
 }
 
+/// `cargo xtask order` makes the list anew.
+#[test]
+fn what_a_start_runs_is_together() -> Result<()> {
+    let binary = host::rbox_binary();
+    let list = std::fs::read_to_string(host::source_root().join("cli/start.order"))?;
+    let (head, functions) = list.split_once('\n').context("a head, which names the compiler")?;
+    let compiler = head.split(", for ").nth(1).context("the compiler's version")?;
+    let made_by = read(Command::new("readelf").args(["-p", ".comment"]).arg(&binary))?;
+    if !made_by.contains(&compiler.replace("rustc ", "rustc version ")) {
+        println!("note: the list is of another compiler, which gives functions other names: {compiler}");
+        return Ok(());
+    }
+    let wanted: BTreeSet<&str> = functions.lines().collect();
+    let symbols = read(Command::new("nm").arg("--numeric-sort").arg(&binary))?;
+    let places = symbols.lines().filter_map(|line| {
+        let (address, rest) = line.split_once(' ')?;
+        let (kind, name) = rest.split_once(' ')?;
+        (kind.eq_ignore_ascii_case("t") && wanted.contains(name)).then(|| u64::from_str_radix(address, 16).ok())?
+    });
+    let places: Vec<u64> = places.collect();
+    assert!(places.len() * 4 > wanted.len() * 3, "{} of {} are in the binary", places.len(), wanted.len());
+    // But for some that are called alike elsewhere.
+    let span = places[places.len() * 19 / 20] - places[0];
+    assert!(span < 1 << 20, "they are over {span} bytes");
+    Ok(())
+}
+
 /// These tests can fail: a program that is linked dynamically and looks up users and hosts is caught.
 #[test]
 fn the_checks_see_what_they_look_for() {
@@ -46,9 +77,9 @@ fn the_checks_see_what_they_look_for() {
     let (source, program) = (dir.path().join("p.c"), dir.path().join("p"));
     let text = "#include <pwd.h>\n#include <netdb.h>\nint main(void) { struct addrinfo *a; return !getpwuid(0) + getaddrinfo(\"x\", 0, 0, &a); }\n";
     std::fs::write(&source, text).expect("written");
-    let mut cc = std::process::Command::new("cc");
+    let mut cc = Command::new("cc");
     cc.args(["-static", "-w", "-o"]).arg(&program).arg(&source);
-    rbox_tests::command::read(&mut cc).expect("a static program");
+    read(&mut cc).expect("a static program");
     let elf = Elf::read(&program).expect("readelf reads it");
     assert_eq!((elf.interpreter.as_deref(), elf.needed.len()), (None, 0));
     assert!(of_nss(&elf).contains(&"getaddrinfo") && of_nss(&elf).contains(&"getpwuid"), "{:?}", of_nss(&elf));

@@ -5,7 +5,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rbox_tests::command::run;
 use rbox_tests::host;
 
 use crate::admin::Admin;
@@ -57,9 +56,22 @@ pub(crate) fn compare(mut contenders: Vec<Contender<'_>>, warm_up: usize, runs: 
     Ok(())
 }
 
-/// Runs `cargo xtask <verb> <runs>` as an unprivileged user with a journaled ext4 of its own for scratch space where
-/// we can be root; else in this process's own name, in the directory for temporary files.
+/// Runs a benchmark: `cargo xtask <verb> <runs>` [on a stage](with_stage).
 pub(crate) fn on_stage(verb: &str, runs: usize, disk: Disk) -> Result<()> {
+    with_stage(verb, runs, disk, |command| {
+        let status = command.status()?;
+        must(status, command)
+    })
+}
+
+/// Has `cargo xtask <verb> <runs>` run as an unprivileged user with a filesystem of its own for scratch space where we can
+/// be root; else in this process's own name, in the directory for temporary files.
+pub(crate) fn with_stage<T>(
+    verb: &str,
+    runs: usize,
+    disk: Disk,
+    run: impl FnOnce(&mut Command) -> Result<T>,
+) -> Result<T> {
     let program = std::env::current_exe()?;
     let admin = Admin::find();
     if admin == Admin::No {
@@ -71,13 +83,10 @@ pub(crate) fn on_stage(verb: &str, runs: usize, disk: Disk) -> Result<()> {
     let mut users = Users::lock(admin)?;
     let user = users.add("rbox-test", &stage.home("rbox-test"))?;
     println!("as an unprivileged user, on {disk}");
-    let status = stage.command(&program, Runner::User(&user))?.args([verb, &runs.to_string()]).status()?;
+    let result = run(stage.command(&program, Runner::User(&user))?.args([verb, &runs.to_string()]));
     // Podman leaves a process that keeps its user namespace.
     users.end_processes();
-    if !status.success() {
-        bail!("the benchmark ended with {status}");
-    }
-    Ok(())
+    result
 }
 
 /// Fails unless the command was a success.

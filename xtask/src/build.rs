@@ -9,8 +9,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use rbox_tests::command::run;
+use rbox_tests::command::{read, run};
 use rbox_tests::host;
+
+use crate::order;
 
 /// Builds rbox and leaves it at `target/rbox`.
 pub(crate) fn release() -> Result<PathBuf> {
@@ -24,7 +26,16 @@ pub(crate) fn static_binary(package: &str, binary: &str, name: &str) -> Result<P
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let mut cargo = cargo();
     // At a fixed address: docs/decisions/fixed-address.md.
-    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static -C relocation-model=static");
+    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned(), "-Crelocation-model=static".to_owned()];
+    if links_with_lld()? {
+        // What a start runs, together: docs/decisions/start.md. The path is below the root of the source tree, where cargo
+        // starts the compiler.
+        let arguments = [&format!("--symbol-ordering-file={}", order::FILE), "--no-warn-symbol-ordering"];
+        flags.extend(
+            arguments.iter().flat_map(|argument| ["-Clink-arg=-Xlinker".to_owned(), format!("-Clink-arg={argument}")]),
+        );
+    }
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     run(cargo.args(["build", "--release", "--target", &target, "--package", package, "--bin", binary]))?;
 
     let directory = host::target_dir();
@@ -41,6 +52,13 @@ pub(crate) fn static_binary(package: &str, binary: &str, name: &str) -> Result<P
     let path = directory.join(name);
     copy.persist(&path).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
+}
+
+/// Whether the compiler links with the linker that it brings along, as it does by itself from 1.90 on.
+fn links_with_lld() -> Result<bool> {
+    let version = read(Command::new("rustc").arg("--version"))?;
+    let minor = version.split(['.', ' ']).nth(2).and_then(|minor| minor.parse::<u32>().ok());
+    Ok(cfg!(all(target_arch = "x86_64", target_env = "gnu")) && minor.is_some_and(|minor| minor >= 90))
 }
 
 /// The cargo that runs this, at the root of the source tree.

@@ -8,6 +8,7 @@ mod bench_pull;
 mod bench_start;
 mod build;
 mod filter;
+mod order;
 mod setup;
 mod stage;
 mod test;
@@ -26,6 +27,7 @@ usage: cargo xtask <verb>
                              --long: also those that take long; --e2e: only those that drive the binary
   build                      make the release binary, target/rbox
   setup                      install what tests and benchmarks need; --long: also what the long tests do
+  order [STARTS]             find out, with perf, which functions a start runs, for the linker to put them together
   bench start [RUNS]         time `rbox run` against crun, bubblewrap and the system calls alone
   bench life [RUNS]          time `rbox run -d` against Podman, and what its containers cost
   bench oci [RUNS]           time `rbox oci run` and `rbox oci exec` against crun
@@ -53,6 +55,8 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["setup", "--long"] => setup::all_and_long(),
         ["try"] => try_it::run(),
         ["test", ref rest @ ..] => test::run(rest),
+        ["order"] => order::run(1000),
+        ["order", starts] => order::run(starts.parse()?),
         ["bench", "start"] => bench_start::run(60),
         ["bench", "start", runs] => bench_start::run(runs.parse()?),
         ["bench", "life"] => bench_life::run(bench_life::CONTAINERS),
@@ -62,6 +66,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["bench", "pull"] => bench_pull::run(7),
         ["bench", "pull", runs] => bench_pull::run(runs.parse()?),
         // The benchmarks themselves, started by the verbs above as an unprivileged user.
+        ["__order", starts] => order::look(starts.parse()?),
         ["__bench-start", runs] => bench_start::measure(runs.parse()?),
         ["__bench-life", runs] => bench_life::measure(runs.parse()?),
         ["__bench-oci", runs] => bench_oci::measure(runs.parse()?),
