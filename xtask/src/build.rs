@@ -54,9 +54,14 @@ pub(crate) fn static_binary(package: &str, binary: &str, name: &str) -> Result<P
     Ok(path)
 }
 
+/// The compiler's name and version.
+pub(crate) fn compiler() -> Result<String> {
+    Ok(read(Command::new("rustc").arg("--version"))?.trim_end().to_owned())
+}
+
 /// Whether the compiler links with the linker that it brings along, as it does by itself from 1.90 on.
 fn links_with_lld() -> Result<bool> {
-    let version = read(Command::new("rustc").arg("--version"))?;
+    let version = compiler()?;
     let minor = version.split(['.', ' ']).nth(2).and_then(|minor| minor.parse::<u32>().ok());
     Ok(cfg!(all(target_arch = "x86_64", target_env = "gnu")) && minor.is_some_and(|minor| minor >= 90))
 }

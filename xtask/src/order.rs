@@ -30,9 +30,8 @@ pub(crate) fn run(starts: usize) -> Result<()> {
     if functions.len() < 100 {
         bail!("only {} functions were seen; more starts would show more", functions.len());
     }
-    let compiler = read(Command::new("rustc").arg("--version"))?;
-    let head = format!("# Made by `cargo xtask order`, for {compiler}");
-    fs::write(host::source_root().join(FILE), format!("{head}{}\n", functions.join("\n")))?;
+    let head = format!("# Made by `cargo xtask order`, for {}", build::compiler()?);
+    fs::write(host::source_root().join(FILE), format!("{head}\n{}\n", functions.join("\n")))?;
     // cargo does not know that the linker reads it.
     File::options().append(true).open(host::source_root().join("cli/src/main.rs"))?.set_modified(SystemTime::now())?;
     println!("{} functions are in {FILE}", functions.len());

@@ -1,9 +1,9 @@
 //! `cargo xtask test`: every test there is.
 //!
 //! Unit tests run as whoever calls. The end-to-end tests are programs of their own, and what they test depends on who
-//! runs them: most are an ordinary user's, some a user's in a cgroup of his own or without subordinate ids, some root's. Where we can be root,
-//! such users are made, and removed at the end with whatever they left. Where we cannot, the caller runs what fits
-//! them, and the rest is named; under `CI=true` that is a failure.
+//! runs them: most are an ordinary user's, some a user's in a cgroup of his own or without subordinate ids, some root's.
+//! Where we can be root, such users are made, and removed at the end with whatever they left. Where we cannot, the caller
+//! runs what fits them, and the rest is named; under `CI=true` that is a failure.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -117,10 +117,10 @@ impl Engine {
         }
     }
 
-    /// As [`unpause`](Self::unpause), for one that is to end, which it does in any case.
-    pub(crate) fn unpause_to_end(&self, entry: &ContainerEntry, made: &Made) {
-        if is_paused(&entry.path, made).unwrap_or(false) {
-            let _ = self.unpause(entry.id.as_str());
+    /// As [`unpause`](Self::unpause), for one that is to end, which it does in any case. `first` is its first process.
+    pub(crate) fn unpause_to_end(&self, entry: &ContainerEntry, made: &Made, first: BorrowedFd<'_>) {
+        if let Ok(true) = resume(&entry.path, made, first) {
+            events::note(&self.store, &[events::of_container("unpause", &entry.id, &entry.name, Some(made.known()))]);
         }
     }
 }
@@ -151,6 +151,10 @@ impl Begun {
 /// Lets the processes of a container go on, where it is paused; says whether it was. `first` is its first process: a
 /// monitor knows that by a descriptor alone, as /proc numbers it otherwise than the monitor's pid namespace.
 pub(crate) fn resume(directory: &Path, made: &Made, first: BorrowedFd<'_>) -> io::Result<bool> {
+    // Almost none is, and those need wait for nobody.
+    if !is_paused(directory, made)? {
+        return Ok(false);
+    }
     let _held = hold(directory, Mode::Exclusive)?;
     let paused = is_paused(directory, made)?;
     if paused {

@@ -85,7 +85,7 @@ impl Engine {
         events::note(&self.store, &[killed.with("signal", signal.number())]);
         signal_pidfd(&pidfd, signal).map_err(Error::io("signal the workload of", &entry.name))?;
         if ends {
-            self.unpause_to_end(&entry, &made);
+            self.unpause_to_end(&entry, &made, pidfd.as_fd());
         }
         Ok(entry.id)
     }
@@ -108,7 +108,7 @@ impl Engine {
                 }],
             );
             signal_pidfd(process, signal.unwrap_or_else(|| made.stop_signal())).map_err(failed())?;
-            self.unpause_to_end(entry, made);
+            self.unpause_to_end(entry, made, process.as_fd());
             if !ended_within(process, timeout.unwrap_or_else(|| made.stop_timeout())).map_err(failed())? {
                 signal_pidfd(process, Signal::KILL).map_err(failed())?;
             }
