@@ -61,6 +61,12 @@ pub enum Error {
         "container {0} has the streams of whoever started it (--log-driver=passthrough), and nobody else can attach"
     )]
     PassedThrough(ContainerName),
+    /// A monitor that hung up.
+    #[error(
+        "container {0} let go of who was attached before its end: what it prints was not taken for too long, or its \
+         monitor was killed"
+    )]
+    LetGo(ContainerName),
     /// A container that does not end.
     #[error("container {0} has been killed, and its supervisor has not ended")]
     StillRunning(ContainerName),
@@ -192,6 +198,7 @@ impl Error {
             Self::NotStartable(_) | Self::InForeground(_) => {
                 Some("containers of run -d and of create have a monitor of their own".into())
             }
+            Self::LetGo(name) => Some(format!("rbox logs {name} has what was missed, and rbox attach {name} goes on")),
             Self::Paused(name) => Some(format!("rbox unpause {name}")),
             Self::ImageHealth(_) | Self::NeedsMonitor => Some("--no-healthcheck does without it".into()),
             Self::NothingToCheck | Self::NothingFails(_) => Some("say what to run, with --health-cmd".into()),

@@ -1,12 +1,12 @@
 //! `rbox attach` and `rbox start -a`: what a detached container prints, and what it reads.
 
-use std::io::Write;
-use std::process::Stdio;
+use std::fs::{self, File};
 
 use anyhow::Result;
 use rbox_tests::detached::Detached;
 use rbox_tests::patience::until;
 use rbox_tests::rbox::Rbox;
+use rbox_tests::running::Running;
 use rbox_tests::terminal::Terminal;
 
 /// It prints `begin` when it may, so that who is attached by then misses nothing.
@@ -51,28 +51,19 @@ fn start_attached_misses_nothing() -> Result<()> {
     Ok(())
 }
 
+/// More than all buffers on the way hold, and out comes twice what goes in: a client that would wait until its input is
+/// taken, before it takes any output, would wait for ever.
 #[test]
 fn much_goes_through_whole() -> Result<()> {
     let (rbox, image) = Rbox::with_small_image()?;
-    let _container = Detached::start(&rbox, &image, "box", &["--log-driver", "none", "-i"], "read x; cat");
+    let _container = Detached::start(&rbox, &image, "box", &["--log-driver", "none", "-i"], "tee /dev/stderr");
     rbox.run(["stop", "-t", "0", "box"]).success();
-    let mut input = b"go\n".to_vec();
-    input.extend((0..8_000_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes()));
-    let mut command = rbox.command(["start", "-ai", "box"]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let mut stdin = child.stdin.take().expect("piped");
-    let (sent, output) = std::thread::scope(|scope| {
-        let sender = scope.spawn(|| {
-            let sent = stdin.write_all(&input);
-            drop(stdin);
-            sent
-        });
-        (child.wait_with_output(), sender.join().expect("it does not panic"))
-    });
-    let (sent, output) = (output, sent?);
-    sent?;
-    assert!(output.status.success());
-    assert!(output.stdout == input[3..], "{} bytes of {}", output.stdout.len(), input.len() - 3);
+    let input: String =
+        (0..2_000_000_u32).map(|number| format!("{:x}\n", number.wrapping_mul(2_654_435_761))).collect();
+    let outcome = rbox.run_with_input(["start", "-ai", "box"], input.as_bytes()).exits(0);
+    for output in [outcome.stdout, outcome.stderr] {
+        assert!(output == input, "{} bytes of {}", output.len(), input.len());
+    }
     Ok(())
 }
 
@@ -187,17 +178,21 @@ fn a_run_hands_on_signals_or_keeps_them() -> Result<()> {
 #[test]
 fn a_client_that_is_killed_or_reads_nothing_harms_nobody() -> Result<()> {
     let (rbox, image) = Rbox::with_small_image()?;
-    let script = format!("{WAITS} seq 1 200000; echo the end");
+    let script = format!("{WAITS} seq 1 200000; echo the end; exec sleep 1000");
     let container = Detached::start(&rbox, &image, "box", &[], &script);
     let killed = rbox.start(["attach", "--no-stdin", "box"]);
-    let mut stopped = rbox.start(["attach", "--no-stdin", "box"]);
+    let said = rbox.home().join("said");
+    let mut stopped = Running::start(rbox.command(["attach", "--no-stdin", "box"]).stderr(File::create(&said)?))?;
     stopped.signal("STOP")?;
     killed.kill();
     rbox.run(["exec", "box", "touch", "/go"]).success();
-    until(|| container.status(), |status| status == "exited");
-    assert!(container.logs().ends_with("200000\nthe end\n"));
-    stopped.signal("KILL")?;
-    stopped.wait();
+    until(|| container.logs(), |logs| logs.ends_with("200000\nthe end\n"));
+    // It does not say that it has all, and does not wait for an end that may never come.
+    stopped.signal("CONT")?;
+    assert_eq!(stopped.wait(), 125);
+    let said = fs::read_to_string(said)?;
+    assert!(said.contains("was not taken for too long") && said.contains("hint: rbox logs box"), "{said}");
+    assert_eq!(container.status(), "running");
     Ok(())
 }
 

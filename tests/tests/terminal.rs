@@ -179,3 +179,17 @@ fn a_terminal_that_is_not_there() -> Result<()> {
     assert_eq!(input.success(), "in and out");
     Ok(())
 }
+
+#[test]
+fn what_is_typed_and_never_read_is_in_nobodys_way() -> Result<()> {
+    let (rbox, name) = Rbox::with_small_image()?;
+    // More than the terminal holds, each way.
+    let typed = "line\n".repeat(200_000);
+    for flag in [None, Some("--explain")] {
+        let words = ["run", "--rm", "-it"].into_iter().chain(flag);
+        let words = words.chain([&*name, "sh", "-c", "stty -echo; yes printed | head -n 100000; exit 3"]);
+        let outcome = rbox.run_with_input(words, typed.as_bytes()).exits(3);
+        assert_eq!(outcome.stdout.matches("printed\r\n").count(), 100_000, "{flag:?}");
+    }
+    Ok(())
+}

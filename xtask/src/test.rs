@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rbox_tests::command::{exists, run as run_command};
@@ -83,11 +83,12 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
             }
         }
     }
+    let limit = Duration::from_secs(60 * if long { 60 } else { 10 });
     let options = [long.then_some("--include-ignored"), filter];
     let options: Vec<&str> = options.into_iter().flatten().collect();
     match Admin::find() {
-        Admin::No => failed.extend(as_caller(&programs, &options)?),
-        admin => failed.extend(as_users(admin, &programs, &options)?),
+        Admin::No => failed.extend(as_caller(&programs, &options, limit)?),
+        admin => failed.extend(as_users(admin, &programs, &options, limit)?),
     }
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
@@ -168,7 +169,12 @@ fn test_programs() -> Result<BTreeMap<String, PathBuf>> {
 }
 
 /// Runs each program as the user it is for; gives the names of those that failed.
-fn as_users(admin: Admin, programs: &BTreeMap<String, PathBuf>, options: &[&str]) -> Result<Vec<String>> {
+fn as_users(
+    admin: Admin,
+    programs: &BTreeMap<String, PathBuf>,
+    options: &[&str],
+    limit: Duration,
+) -> Result<Vec<String>> {
     // Dropped last: nothing can be removed while the users' processes write to it.
     let stage = Stage::new(admin)?;
     let mut users = Users::lock(admin)?;
@@ -183,7 +189,7 @@ fn as_users(admin: Admin, programs: &BTreeMap<String, PathBuf>, options: &[&str]
             Who::Root => Runner::Root,
         };
         step(&format!("End to end: {name}, as {}", runner.name()));
-        if !passes(stage.command(program, runner)?.args(options)) {
+        if !passes(stage.command(program, runner)?.args(options), limit) {
             failed.push(name.clone());
         }
         let left = users.end_processes();
@@ -196,7 +202,7 @@ fn as_users(admin: Admin, programs: &BTreeMap<String, PathBuf>, options: &[&str]
 }
 
 /// Runs those programs that are for the likes of the caller; gives the names of those that failed.
-fn as_caller(programs: &BTreeMap<String, PathBuf>, options: &[&str]) -> Result<Vec<String>> {
+fn as_caller(programs: &BTreeMap<String, PathBuf>, options: &[&str], limit: Duration) -> Result<Vec<String>> {
     let who = if host::has_subordinate_ids() { Who::Ordinary } else { Who::WithoutRanges };
     let mut failed = Vec::new();
     let mut not_run = Vec::new();
@@ -206,9 +212,9 @@ fn as_caller(programs: &BTreeMap<String, PathBuf>, options: &[&str]) -> Result<V
             continue;
         }
         step(&format!("End to end: {name}"));
-        if !passes(
-            Command::new("env").arg("--default-signal").arg(program).args(options).current_dir(source_of_tests()),
-        ) {
+        let mut command = Command::new("env");
+        command.arg("--default-signal").arg(program).args(options).current_dir(source_of_tests());
+        if !passes(&mut command, limit) {
             failed.push(name.clone());
         }
     }
@@ -229,18 +235,26 @@ fn source_of_tests() -> PathBuf {
     host::source_root().join(Path::new("tests"))
 }
 
-fn passes(command: &mut Command) -> bool {
+/// Whether it ends well, and before `limit`: one that hangs is to be a failure that has a name.
+fn passes(command: &mut Command, limit: Duration) -> bool {
     let started = Instant::now();
-    match command.stdin(Stdio::null()).status() {
-        Ok(status) => {
-            println!("({:.1} s)", started.elapsed().as_secs_f64());
-            status.success()
+    let result = command.stdin(Stdio::null()).spawn().and_then(|mut child| {
+        while started.elapsed() < limit {
+            if let Some(status) = child.try_wait()? {
+                println!("({:.1} s)", started.elapsed().as_secs_f64());
+                return Ok(status.success());
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
-        Err(error) => {
-            println!("cannot start {}: {error}", rbox_tests::command::shown(command));
-            false
-        }
-    }
+        println!("not done after {} minutes, and killed", limit.as_secs() / 60);
+        child.kill()?;
+        child.wait()?;
+        Ok(false)
+    });
+    result.unwrap_or_else(|error| {
+        println!("cannot run {}: {error}", rbox_tests::command::shown(command));
+        false
+    })
 }
 
 fn step(name: &str) {

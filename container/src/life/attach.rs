@@ -3,23 +3,24 @@
 pub(crate) mod detach_keys;
 pub(crate) mod frames;
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 
 use rbox_store::ContainerEntry;
 use rbox_sys::clone::signal_pidfd;
+use rbox_sys::fd;
 use rbox_sys::poll::{self, Interest};
 use rbox_sys::signal::{Signal, SignalFd};
 use rbox_sys::socket::Channel;
 use rbox_sys::tty;
-use rbox_types::Exit;
 
 use crate::life::attach::detach_keys::{DetachKeys, Watch};
 use crate::life::attach::frames::{Frame, LONGEST};
 use crate::life::start::ATTACH;
 use crate::life::supervise::Terminal;
-use crate::record::{Finished, Made, Record};
+use crate::record::{Made, Record};
 use crate::{Engine, Error};
 
 /// How one is attached.
@@ -87,7 +88,10 @@ impl Client {
         let failed = || Error::io("attach to", entry.name.as_str());
         let directory = File::open(&entry.path).map_err(failed())?;
         match Channel::connect(directory.as_fd(), ATTACH) {
-            Ok(channel) => Ok(Self { channel, entry: entry.clone() }),
+            Ok(channel) => {
+                fd::set_nonblocking(&channel).map_err(failed())?;
+                Ok(Self { channel, entry: entry.clone() })
+            }
             // What runs in the foreground has its caller for a supervisor.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::InForeground(entry.name.clone())),
             Err(error) => Err(failed()(error)),
@@ -98,15 +102,11 @@ impl Client {
         let failed = || Error::io("stay attached to", self.entry.name.as_str());
         let signals = SignalFd::of_forwarded().map_err(failed())?;
         let terminal = if tty { Some(Terminal::of_caller()?) } else { None };
-        let exit = self.exchange(attachment, &signals, terminal.as_ref()).map_err(failed())?;
-        Ok(match exit {
+        let heard = self.exchange(attachment, &signals, terminal.as_ref()).map_err(failed())?;
+        Ok(match heard {
             Heard::Left => Attached::Left,
             Heard::Exit(status) => Attached::Ended(status),
-            // The monitor is gone, or had no time for the last word: what was written down counts.
-            Heard::Nothing => {
-                let finished = Finished::read(&self.entry.path).map_err(failed())?;
-                Attached::Ended(finished.map_or(Exit::RBOX_FAILED, |finished| finished.exit.status()))
-            }
+            Heard::Nothing => return Err(Error::LetGo(self.entry.name)),
         })
     }
 
@@ -114,23 +114,31 @@ impl Client {
         let stdin = io::stdin();
         let at_terminal = terminal.is_some() && tty::is_terminal(stdin.as_fd());
         let _raw = terminal.map(|terminal| terminal.enter_raw(attachment.input)).transpose()?;
-        self.tell_size(terminal);
+        let mut unsent = Unsent::default();
+        unsent.tell_size(terminal);
         // What comes from a file or a pipe, nobody types.
         let typed_keys = if terminal.is_some() { &attachment.detach_keys } else { &DetachKeys::NONE };
         let mut watch = Watch::for_keys(typed_keys);
         let mut input = attachment.input;
-        if !input && attachment.outputs == [false; 2] {
-            return Ok(Heard::Left);
-        }
         loop {
-            let reading = if input { Interest::Read } else { Interest::None };
-            let waited =
-                [(self.channel.as_fd(), Interest::Read), (signals.as_fd(), Interest::Read), (stdin.as_fd(), reading)];
-            let [said, signalled, typed] = poll::wait(waited, None)?;
+            unsent.send(&self.channel);
+            if !input && attachment.outputs == [false; 2] && unsent.is_empty() {
+                return Ok(Heard::Left);
+            }
+            // One buffer at a time: a workload that does not read keeps us from reading, not our memory growing.
+            let reading = if input && unsent.is_empty() { Interest::Read } else { Interest::None };
+            let sending = if unsent.is_empty() { Interest::None } else { Interest::Write };
+            let waited = [
+                (self.channel.as_fd(), Interest::Read),
+                (self.channel.as_fd(), sending),
+                (signals.as_fd(), Interest::Read),
+                (stdin.as_fd(), reading),
+            ];
+            let [said, _, signalled, typed] = poll::wait(waited, None)?;
             if said && let Some(heard) = self.print(attachment)? {
                 return Ok(heard);
             }
-            if signalled && self.hand_on_signals(attachment, signals, terminal)? {
+            if signalled && self.hand_on_signals(attachment, signals, terminal, &mut unsent)? {
                 return Ok(Heard::Left);
             }
             if typed {
@@ -148,16 +156,15 @@ impl Client {
                         return Ok(Heard::Left);
                     }
                     input = false;
-                    self.type_in(&watch.take_held());
-                    self.tell(Frame::EndOfInput);
-                    if attachment.outputs == [false; 2] {
+                    unsent.type_in(&watch.take_held());
+                    unsent.tell(Frame::EndOfInput);
+                } else {
+                    let leaves = watch.pass(&mut bytes);
+                    unsent.type_in(&bytes);
+                    if leaves {
+                        unsent.send(&self.channel);
                         return Ok(Heard::Left);
                     }
-                } else if watch.pass(&mut bytes) {
-                    self.type_in(&bytes);
-                    return Ok(Heard::Left);
-                } else {
-                    self.type_in(&bytes);
                 }
             }
         }
@@ -166,10 +173,12 @@ impl Client {
     /// Prints what the monitor has sent; gives the end, where it was that.
     fn print(&self, attachment: &Attachment) -> io::Result<Option<Heard>> {
         let mut buffer = [0; 1 + LONGEST];
-        let (length, _) = self.channel.receive(&mut buffer)?;
-        if length == 0 {
-            return Ok(Some(Heard::Nothing));
-        }
+        let length = match self.channel.receive(&mut buffer) {
+            Ok((0, _)) => return Ok(Some(Heard::Nothing)),
+            Ok((length, _)) => length,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(error),
+        };
         match Frame::decode(&buffer[..length])? {
             Frame::Output(bytes) if attachment.outputs[0] => {
                 let mut stdout = io::stdout().lock();
@@ -189,10 +198,11 @@ impl Client {
         attachment: &Attachment,
         signals: &SignalFd,
         terminal: Option<&Terminal>,
+        unsent: &mut Unsent,
     ) -> io::Result<bool> {
         while let Some(signal) = signals.read()? {
             match signal {
-                Signal::WINCH => self.tell_size(terminal),
+                Signal::WINCH => unsent.tell_size(terminal),
                 Signal::HUP => return Ok(true),
                 // As Docker and Podman do it: of a terminal, the workload has its own, which makes signals by itself.
                 _ if attachment.signals && terminal.is_none() => self.signal(signal)?,
@@ -208,27 +218,49 @@ impl Client {
         let first = Made::read(&self.entry.path)?.map(|made| made.open_first_process()).transpose()?.flatten();
         first.map_or(Ok(()), |first| signal_pidfd(&first, signal))
     }
+}
 
-    fn tell_size(&self, terminal: Option<&Terminal>) {
+/// What the monitor has not taken yet. It is never waited for: it may itself be waiting for this client to take what the
+/// workload prints.
+#[derive(Default)]
+struct Unsent(VecDeque<Vec<u8>>);
+
+impl Unsent {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Sends as much as there is room for. A monitor that does not hear any more is found out by what it says.
+    fn send(&mut self, channel: &Channel) {
+        while let Some(message) = self.0.front() {
+            match channel.send(message, &[]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(()) | Err(_) => drop(self.0.pop_front()),
+            }
+        }
+    }
+
+    fn tell_size(&mut self, terminal: Option<&Terminal>) {
         if let Some((rows @ 1.., columns)) = terminal.map(Terminal::size) {
             self.tell(Frame::Size(rows, columns));
         }
     }
 
-    fn type_in(&self, bytes: &[u8]) {
+    fn type_in(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.tell(Frame::Input(bytes));
         }
     }
 
-    /// A monitor that does not hear any more is found out by what it says.
-    fn tell(&self, frame: Frame<'_>) {
-        let _ = self.channel.send(&frame.encode(), &[]);
+    fn tell(&mut self, frame: Frame<'_>) {
+        self.0.push_back(frame.encode());
     }
 }
 
+/// How an exchange came to its end.
 enum Heard {
     Exit(u8),
+    /// The monitor hung up without a word.
     Nothing,
     Left,
 }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rbox_runtime::Running;
+use rbox_sys::fd;
 use rbox_sys::poll::{self, Interest};
 use rbox_sys::signal::{Signal, SignalFd};
 use rbox_sys::tty::{self, Leave, RawMode, Winsize};
@@ -145,6 +146,8 @@ impl Supervisor<'_> {
     ) -> io::Result<Option<File>> {
         let stdin = io::stdin();
         let _raw = terminal.enter_raw(input.open)?;
+        // A workload that does not read what is typed is still listened to.
+        fd::set_nonblocking(&master)?;
         let mut master = File::from(master);
         let mut output_open = true;
         loop {
@@ -170,7 +173,7 @@ impl Supervisor<'_> {
                 }
             }
             if printed {
-                output_open = print(&mut master)?;
+                output_open = !matches!(print(&mut master)?, Printed::Last);
             }
             if takes_input {
                 input.write(&mut master);
@@ -183,9 +186,7 @@ impl Supervisor<'_> {
             }
             if ended {
                 // What it printed last is still in the terminal.
-                while output_open {
-                    output_open = print(&mut master)?;
-                }
+                while output_open && matches!(print(&mut master)?, Printed::Some) {}
                 return Ok(None);
             }
             self.keep_time()?;
@@ -266,7 +267,7 @@ impl Input<'_> {
     fn write(&mut self, master: &mut File) {
         match master.write(&self.buffer) {
             Ok(length) => drop(self.buffer.drain(..length)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_temporary(&error) => {}
             // Nobody has the terminal open any more.
             Err(_) => {
                 self.buffer.clear();
@@ -276,16 +277,30 @@ impl Input<'_> {
     }
 }
 
-/// Copies what is there to standard output; false when there will be no more.
-fn print(master: &mut File) -> io::Result<bool> {
+/// How much a workload has printed.
+enum Printed {
+    Some,
+    /// Nothing now.
+    None,
+    /// There will be no more.
+    Last,
+}
+
+/// Copies what is there to standard output.
+fn print(master: &mut File) -> io::Result<Printed> {
     let mut buffer = [0; 16 * 1024];
     let length = match master.read(&mut buffer) {
+        Ok(length @ 1..) => length,
+        Err(error) if is_temporary(&error) => return Ok(Printed::None),
         // EIO: the last process that had the terminal open is gone.
-        Ok(0) | Err(_) => return Ok(false),
-        Ok(length) => length,
+        Ok(0) | Err(_) => return Ok(Printed::Last),
     };
     let mut stdout = io::stdout().lock();
     stdout.write_all(&buffer[..length])?;
     stdout.flush()?;
-    Ok(true)
+    Ok(Printed::Some)
+}
+
+fn is_temporary(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

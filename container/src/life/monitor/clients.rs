@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rbox_sys::fd;
-use rbox_sys::poll::Interest;
+use rbox_sys::poll::{self, Interest};
 use rbox_sys::socket::Channel;
 
 use crate::life::attach::frames::{Frame, LONGEST};
@@ -39,6 +39,17 @@ impl Clients {
     /// Whether all have taken what there was for them.
     pub(super) fn are_ready(&self) -> bool {
         self.clients.iter().all(|client| client.waiting.is_none())
+    }
+
+    /// Waits until they are, or have been waited for long enough; says whether they are. What they say is not heard.
+    pub(super) fn wait_until_ready(&mut self) -> bool {
+        while !self.are_ready() {
+            let waited: Vec<_> = self.interests(false).collect();
+            let Ok(ready) = poll::wait_all(&waited, self.patience()) else { return false };
+            drop(waited);
+            self.serve(&ready, |_| {});
+        }
+        true
     }
 
     /// How long until one has been waited for long enough.

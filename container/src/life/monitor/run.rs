@@ -215,24 +215,13 @@ impl Monitor {
         Some(status)
     }
 
-    /// What it printed last is still in the pipes. Clients get it as long as they take it.
+    /// What it printed last is still in the pipes. Clients get it, and the last word, as long as they take it.
     fn finish(&mut self, streams: &mut Streams, exit: Exit) {
         let mut buffer = [0; LONGEST];
-        loop {
-            let more = self.clients.are_ready() && self.take_output(streams, &mut buffer);
-            if more {
-                continue;
-            }
-            if self.clients.are_ready() {
-                break;
-            }
-            let waited: Vec<_> = self.clients.interests(false).collect();
-            let Ok(ready) = poll::wait_all(&waited, self.clients.patience()) else { break };
-            drop(waited);
-            self.clients.serve(&ready, |_| {});
-        }
+        while self.clients.wait_until_ready() && self.take_output(streams, &mut buffer) {}
         self.log.finish(Timestamp::now());
         self.clients.tell(Frame::Exit(exit.status()));
+        self.clients.wait_until_ready();
     }
 
     /// Hands on what the workload has printed, once; says whether there was anything.
