@@ -12,6 +12,7 @@ pub mod clock;
 pub mod clone;
 pub mod copy;
 pub mod dir;
+pub mod epoll;
 mod errno;
 pub mod exec;
 pub mod fd;

@@ -1,0 +1,11 @@
+//! User-mode networking: frames of a tap on one side, ordinary sockets of the host on the other.
+
+mod checksum;
+pub mod config;
+mod context;
+mod link;
+mod packet;
+mod token;
+mod vnet;
+
+pub use config::Config;
