@@ -3,9 +3,13 @@
 mod checksum;
 pub mod config;
 mod context;
+mod engine;
 mod link;
 mod packet;
+mod tcp;
+mod timers;
 mod token;
 mod vnet;
 
 pub use config::Config;
+pub use engine::run;

@@ -43,6 +43,7 @@ pub mod socket;
 pub mod spawn;
 pub mod start;
 pub mod syncfs;
+pub mod tcp;
 pub mod tty;
 pub mod usage;
 pub mod xattr;
