@@ -131,7 +131,7 @@ impl Config {
     }
 
     /// Whether this is the broadcast address of the guest's network.
-    fn is_broadcast(&self, address: IpAddr) -> bool {
+    pub(crate) fn is_broadcast(&self, address: IpAddr) -> bool {
         let (Some(subnet), IpAddr::V4(address)) = (self.v4, address) else { return false };
         let hosts = u32::MAX.checked_shr(subnet.prefix.into()).unwrap_or(0);
         hosts != 0 && address.to_bits() == subnet.guest.to_bits() | hosts

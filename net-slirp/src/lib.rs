@@ -3,8 +3,12 @@
 mod checksum;
 pub mod config;
 mod context;
+mod icmp;
 mod link;
+mod neighbours;
 mod packet;
+#[cfg(test)]
+mod testing;
 mod token;
 mod vnet;
 
