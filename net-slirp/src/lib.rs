@@ -3,7 +3,9 @@
 mod checksum;
 pub mod config;
 mod context;
+mod fragments;
 mod icmp;
+mod idle;
 mod link;
 mod neighbours;
 mod packet;
