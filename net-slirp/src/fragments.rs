@@ -69,7 +69,7 @@ impl Fragments {
         let part = &fragment.part;
         let longest = if part.source.is_ipv6() { LONGEST_V6 } else { LONGEST_V4 };
         let bytes = part.payload;
-        let is_odd = fragment.more && bytes.len() % 8 != 0;
+        let is_odd = fragment.more && !bytes.len().is_multiple_of(8);
         if bytes.is_empty() || is_odd || fragment.offset + bytes.len() > longest {
             return None;
         }

@@ -3,6 +3,7 @@
 mod checksum;
 pub mod config;
 mod context;
+mod datagram;
 mod fragments;
 mod icmp;
 mod idle;
@@ -12,6 +13,7 @@ mod packet;
 #[cfg(test)]
 mod testing;
 mod token;
+mod udp;
 mod vnet;
 
 pub use config::Config;
