@@ -4,12 +4,15 @@ mod checksum;
 pub mod config;
 mod context;
 mod datagram;
+mod dns;
+mod echo;
 mod fragments;
 mod icmp;
 mod idle;
 mod link;
 mod neighbours;
 mod packet;
+mod resolv_conf;
 #[cfg(test)]
 mod testing;
 mod token;
@@ -17,3 +20,4 @@ mod udp;
 mod vnet;
 
 pub use config::Config;
+pub use echo::ping_is_allowed;
