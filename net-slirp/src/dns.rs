@@ -83,7 +83,8 @@ impl Dns {
         Self::at(resolv_conf, PORT)
     }
 
-    fn at(resolv_conf: &Path, port: u16) -> Self {
+    /// Where names are asked for on another port, as tests have it.
+    pub(crate) fn at(resolv_conf: &Path, port: u16) -> Self {
         Self {
             conf: Watched::new(resolv_conf, port),
             asked: Places::new(),

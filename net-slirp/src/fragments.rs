@@ -180,19 +180,7 @@ impl Whole {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::address;
-
-    /// xorshift (Marsaglia, 2003).
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, limit: usize) -> usize {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            (self.0 % limit as u64) as usize
-        }
-    }
+    use crate::testing::{Random, address};
 
     fn part<'a>(source: &str, identification: u32, offset: usize, payload: &'a [u8], more: bool) -> Fragment<'a> {
         let source = address(source);
