@@ -1,14 +1,14 @@
 //! Names: what the guest asks the address that its resolv.conf(5) has is asked of the host's own resolvers.
 //!
-//! Queries and answers are passed on as they are, EDNS (RFC 6891) and whatever comes after it included; only the identifier
-//! is another one outside. Each query has a socket of its own, connected, on a port of the kernel's choice, and a random
-//! identifier: whoever would forge an answer must guess both, and know the question (RFC 5452). As the host asks, so do we:
-//! one resolver after the other, each for as long as resolv.conf(5) says, and all of them as often as that says. Who is not
-//! there, or says that he cannot help, is passed over at once. A guest that asks again before that has us go on to the next.
-//! In the end it is told that it failed, rather than nothing.
+//! Queries and answers are passed on as they are, EDNS (RFC 6891) and whatever comes after it included; only the
+//! identifier is another one outside. Each query has a socket of its own, connected, on a port of the kernel's choice,
+//! and a random identifier: whoever would forge an answer must guess both, and know the question (RFC 5452). As the
+//! host asks, so do we: one resolver after the other, each for as long as resolv.conf(5) says, and all of them as often
+//! as that says. Who is not there, or says that he cannot help, is passed over at once. A guest that asks again before
+//! that has us go on to the next. In the end it is told that it failed, rather than nothing.
 //!
-//! At most 512 queries of at most 4 KiB are under way, which is 2 MiB; more, and longer ones, fail at once. The file is looked
-//! at again at most once a second, when there is a query.
+//! At most 512 queries of at most 4 KiB are under way, which is 2 MiB; more, and longer ones, fail at once. The file is
+//! looked at again at most once a second, when there is a query.
 //!
 //! The host's own names (host.containers.internal, host.docker.internal) are known here.
 
@@ -94,8 +94,8 @@ impl Dns {
         }
     }
 
-    /// Whom a connection of the guest's to [`PORT`] is to lead to: the resolver that has answered last, as what it had to say
-    /// may have been too long for a datagram.
+    /// Whom a connection of the guest's to [`PORT`] is to lead to: the resolver that has answered last, as what it had
+    /// to say may have been too long for a datagram.
     pub(crate) fn resolver_for_tcp(&mut self, now: Instant) -> Option<SocketAddr> {
         let servers = &self.conf.current(now).servers;
         self.answered.filter(|answered| servers.contains(answered)).or(servers.first().copied())

@@ -2,14 +2,14 @@
 //!
 //! The host lets a process without privileges send echo requests through sockets of their own kind, whose port is the
 //! identifier (icmp(7)). Each identifier of the guest's, with each address that it is used for, gets such a socket; the
-//! guest's identifier is put back into what comes in. It is closed a minute after its last use (RFC 5508, REQ-1). There are
-//! at most 512, and no data is held by them.
+//! guest's identifier is put back into what comes in. It is closed a minute after its last use (RFC 5508, REQ-1). There
+//! are at most 512, and no data is held by them.
 //!
 //! Who has forbidden such sockets has net.ipv4.ping_group_range say so: requests are then answered as administratively
 //! prohibited, and [`ping_is_allowed`] tells whoever is to explain it.
 //!
-//! The gateway and the address that answers for names are ours, and so we answer for them. As requests have one hop less to
-//! go than the guest said, and errors are passed on, a route can be traced.
+//! The gateway and the address that answers for names are ours, and so we answer for them. As requests have one hop
+//! less to go than the guest said, and errors are passed on, a route can be traced.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};

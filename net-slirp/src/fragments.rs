@@ -1,11 +1,12 @@
 //! Packets that come in parts (RFC 791 3.2, RFC 8200 4.5), put together.
 //!
-//! Parts that overlap make the whole packet void, in both families: no honest stack sends them, and who reads one thing where
-//! another reads something else can be deceived (RFC 5722; Linux does the same with IPv4's). The same part twice is none of
-//! these. What is void is remembered as such, so that the parts that are still to come are not taken for a packet's.
+//! Parts that overlap make the whole packet void, in both families: no honest stack sends them, and who reads one thing
+//! where another reads something else can be deceived (RFC 5722; Linux does the same with IPv4's). The same part twice
+//! is none of these. What is void is remembered as such, so that the parts that are still to come are not taken for a
+//! packet's.
 //!
-//! At most 64 packets are begun, of 1 MiB together with what it costs to keep their parts; the oldest make room. A packet
-//! must be complete 30 seconds after its first part came, as Linux has it for IPv4, or 60 for IPv6.
+//! At most 64 packets are begun, of 1 MiB together with what it costs to keep their parts; the oldest make room. A
+//! packet must be complete 30 seconds after its first part came, as Linux has it for IPv4, or 60 for IPv6.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;

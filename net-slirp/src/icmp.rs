@@ -1,11 +1,12 @@
-//! ICMP and ICMPv6 errors to the guest: what became of a packet of its (RFC 792, RFC 1122 3.2.2, RFC 1812 4.3.2; RFC 4443).
+//! ICMP and ICMPv6 errors to the guest: what became of a packet of its (RFC 792, RFC 1122 3.2.2, RFC 1812 4.3.2; RFC
+//! 4443).
 //!
-//! An error quotes as much of the packet as the whole may be long: 576 bytes, or IPv6's 1280. None is sent about another
-//! error, nor about what was sent to many, so that two ends that are both wrong cannot go on for ever. Who reassembles has
-//! only whole packets to complain about; a part of one is not to be handed in here.
+//! An error quotes as much of the packet as the whole may be long: 576 bytes, or IPv6's 1280. None is sent about
+//! another error, nor about what was sent to many, so that two ends that are both wrong cannot go on for ever. Who
+//! reassembles has only whole packets to complain about; a part of one is not to be handed in here.
 //!
-//! There may be 1000 a second, and 50 at once: Linux's own limits (net.ipv4.icmp_msgs_per_sec, icmp_msgs_burst), for the
-//! guest is nobody but itself when it scans ports.
+//! There may be 1000 a second, and 50 at once: Linux's own limits (net.ipv4.icmp_msgs_per_sec, icmp_msgs_burst), for
+//! the guest is nobody but itself when it scans ports.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -52,8 +53,8 @@ const LONGEST_V4: usize = 576 - 20 - HEADER;
 const LONGEST_V6: usize = 1280 - 40 - HEADER;
 const HEADER: usize = 8;
 
-/// Tells the guest that a packet of its went nowhere: in the name of whom it was for where nobody listens there, else of
-/// the gateway.
+/// Tells the guest that a packet of its went nowhere: in the name of whom it was for where nobody listens there, else
+/// of the gateway.
 pub(crate) fn unreachable(why: Unreachable, about: &Packet<'_>, cx: &mut Context<'_>) {
     let source = match why {
         Unreachable::Port => Some(about.destination),
@@ -68,8 +69,9 @@ pub(crate) fn time_exceeded(about: &Packet<'_>, cx: &mut Context<'_>) {
     send_about(kind, cx.config.gateway(about.destination), about, cx);
 }
 
-/// Passes an error on that a socket of ours has got: to `about.source`, the guest, in the name of `offender`. What it quotes
-/// is what the guest has sent: the header `about`, a transport protocol's header, and as much of the rest as is known.
+/// Passes an error on that a socket of ours has got: to `about.source`, the guest, in the name of `offender`. What it
+/// quotes is what the guest has sent: the header `about`, a transport protocol's header, and as much of the rest as is
+/// known.
 pub(crate) fn pass_on(
     kind: Kind,
     offender: Option<IpAddr>,
@@ -123,8 +125,8 @@ impl Unreachable {
 }
 
 impl Kind {
-    /// That something is unreachable, or that time was exceeded. That a packet was too big is no business of the guest's: the
-    /// host cuts what it sends as its way there needs it.
+    /// That something is unreachable, or that time was exceeded. That a packet was too big is no business of the
+    /// guest's: the host cuts what it sends as its way there needs it.
     fn is_passed_on(self, is_v6: bool) -> bool {
         matches!((is_v6, self.kind, self.code), (false, 3, 0..=3 | 5..) | (false, 11, _) | (true, 1 | 3, _))
     }

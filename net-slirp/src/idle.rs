@@ -1,5 +1,5 @@
-//! Things that are forgotten when nobody has used them for a while, or when there are too many: then those that have been
-//! left alone the longest go first, an eighth of them at once, so that it costs little to look for them.
+//! Things that are forgotten when nobody has used them for a while, or when there are too many: then those that have
+//! been left alone the longest go first, an eighth of them at once, so that it costs little to look for them.
 
 use std::collections::HashMap;
 use std::hash::Hash;

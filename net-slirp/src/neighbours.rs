@@ -1,10 +1,11 @@
 //! Whose hardware address is whose: ARP (RFC 826) and neighbour discovery (RFC 4861).
 //!
-//! Behind our hardware address is everybody but the guest, whatever route it takes to them. There is nothing to remember
-//! and nothing that we ask: the guest has one address, and all frames for it go there.
+//! Behind our hardware address is everybody but the guest, whatever route it takes to them. There is nothing to
+//! remember and nothing that we ask: the guest has one address, and all frames for it go there.
 //!
-//! A guest that asks whether an address is free before it takes it (RFC 5227, RFC 4862 5.4) hears only of the two that are
-//! taken, the gateway's and that for names. Routers are not advertised: the guest is told its addresses by whoever makes it.
+//! A guest that asks whether an address is free before it takes it (RFC 5227, RFC 4862 5.4) hears only of the two that
+//! are taken, the gateway's and that for names. Routers are not advertised: the guest is told its addresses by whoever
+//! makes it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

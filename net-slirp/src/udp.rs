@@ -1,23 +1,24 @@
-//! UDP, between the guest's ports and sockets of the host's (RFC 4787, RFC 5382's kin).
+//! UDP, between the guest's ports and sockets of the host's (RFC 4787).
 //!
-//! Each port of the guest's that sends anything gets one socket, which is bound to a port of the kernel's choice and never
-//! connected: whomever the guest talks to sees it as the same (endpoint-independent mapping, REQ-1), as peers that find each
-//! other with the help of a third need it. Back through it comes what those addresses send that the guest has sent something
-//! to, from whatever port (address-dependent filtering, the stricter of the two that REQ-8 recommends): strangers, and the
-//! host's own loopback, reach only ports that are published.
+//! Each port of the guest's that sends anything gets one socket, which is bound to a port of the kernel's choice and
+//! never connected: whomever the guest talks to sees it as the same (endpoint-independent mapping, REQ-1), as peers
+//! that find each other with the help of a third need it. Back through it comes what those addresses send that the
+//! guest has sent something to, from whatever port (address-dependent filtering, the stricter of the two that REQ-8
+//! recommends): strangers, and the host's own loopback, reach only ports that are published.
 //!
-//! A pair of the guest's port and an address outside is a flow. It is forgotten when neither side has sent anything for five
-//! minutes (REQ-5, REQ-6), or half a minute where it was only names that were asked for; a socket goes with its last flow.
-//! There are at most 4096 flows, and so sockets; the longest unused make room, earlier where the process may open no more
-//! descriptors. That and as many answers to be expected from published ports are well below 2 MiB; datagrams are held by
-//! nobody but the kernel.
+//! A pair of the guest's port and an address outside is a flow. It is forgotten when neither side has sent anything for
+//! five minutes (REQ-5, REQ-6), or half a minute where it was only names that were asked for; a socket goes with its
+//! last flow. There are at most 4096 flows, and so sockets; the longest unused make room, earlier where the process may
+//! open no more descriptors. That and as many answers to be expected from published ports are well below 2 MiB;
+//! datagrams are held by nobody but the kernel.
 //!
-//! Each datagram has one hop less to go than the guest said, so that a route can be traced. What the network says of where it
-//! did not arrive is read from the sockets' queues of errors, and told to the guest.
+//! Each datagram has one hop less to go than the guest said, so that a route can be traced. What the network says of
+//! where it did not arrive is read from the sockets' queues of errors, and told to the guest.
 //!
-//! A published port is one socket for all its clients. The guest sees who each is, as far as it could answer him; who is
-//! behind the gateway's address for it is told apart by his port, and two with the same port are given different ones. What
-//! the guest sends to where a client is seen goes out of that socket, from the address that the client had sent to.
+//! A published port is one socket for all its clients. The guest sees who each is, as far as it could answer him; who
+//! is behind the gateway's address for it is told apart by his port, and two with the same port are given different
+//! ones. What the guest sends to where a client is seen goes out of that socket, from the address that the client had
+//! sent to.
 
 use std::collections::HashMap;
 use std::io;

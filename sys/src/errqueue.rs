@@ -1,8 +1,9 @@
 //! What became of datagrams that were sent: the socket's queue of errors (IP_RECVERR in ip(7), IPV6_RECVERR in ipv6(7),
 //! struct sock_extended_err in linux/errqueue.h).
 //!
-//! A socket that is not connected learns in no other way that nobody listens where it has sent something, or that no way
-//! leads there. While the queue is on, each ICMP error also has one later call on the socket fail, whomever that was for.
+//! A socket that is not connected learns in no other way that nobody listens where it has sent something, or that no
+//! way leads there. While the queue is on, each ICMP error also has one later call on the socket fail, whomever that
+//! was for.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -22,7 +23,8 @@ pub struct Report {
     pub kind: u8,
     /// See `kind`.
     pub code: u8,
-    /// How many bytes of the buffer are what the error quotes of the datagram. A UDP header is not in it, an ICMP one is.
+    /// How many bytes of the buffer are what the error quotes of the datagram. A UDP header is not in it, an ICMP one
+    /// is.
     pub length: usize,
 }
 
@@ -38,8 +40,8 @@ pub fn keep(socket: &UdpSocket, is_v6: bool) -> io::Result<()> {
     }
 }
 
-/// Takes the first error out of the queue. `Ok(None)` is one that did not come in from the network; EAGAIN where there are
-/// no more.
+/// Takes the first error out of the queue. `Ok(None)` is one that did not come in from the network; EAGAIN where there
+/// are no more.
 pub fn take(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<Report>> {
     let mut error = None;
     let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;

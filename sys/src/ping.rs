@@ -6,8 +6,8 @@ use std::net::UdpSocket;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto};
 
-/// A nonblocking socket that takes echo requests from the ICMP header on, and gives what answers them; closed by execve(2).
-/// Whatever identifier a request has, the kernel puts the socket's own in its place.
+/// A nonblocking socket that takes echo requests from the ICMP header on, and gives what answers them; closed by
+/// execve(2). Whatever identifier a request has, the kernel puts the socket's own in its place.
 ///
 /// EACCES: no group of this process may have one.
 pub fn socket(is_v6: bool) -> io::Result<UdpSocket> {

@@ -62,8 +62,8 @@ pub(super) fn is_answer(message: &[u8], query: &[u8]) -> bool {
     header[2] & RESPONSE != 0 && Some(&header[..2]) == query.get(..2) && same
 }
 
-/// Whether an answer says no more than that this server is of no use for it: another one may be (resolv.conf(5) says nothing
-/// of it, but that is what the C libraries do).
+/// Whether an answer says no more than that this server is of no use for it: another one may be (resolv.conf(5) says
+/// nothing of it, but that is what the C libraries do).
 pub(super) fn is_useless(answer: &[u8]) -> bool {
     answer.get(3).is_some_and(|flags| matches!(flags & RCODE, SERVER_FAILURE | NOT_IMPLEMENTED | REFUSED))
 }
