@@ -17,6 +17,8 @@ mod receiver;
 mod segment;
 mod sender;
 mod seq;
+#[cfg(test)]
+mod simulator;
 mod socket;
 
 use std::collections::{HashMap, VecDeque};
@@ -201,6 +203,12 @@ impl<H: Host> Tcp<H> {
     /// Lets go of memory that nobody uses.
     pub(crate) fn shrink(&mut self) {
         self.buffers.shrink();
+    }
+
+    /// For who looks for a fault.
+    #[cfg(test)]
+    fn describe(&self) -> String {
+        self.flows.iter(Owner::Tcp).map(|(_, flow)| flow.describe()).collect()
     }
 
     fn with(

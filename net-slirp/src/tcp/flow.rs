@@ -212,6 +212,10 @@ impl<S: Socket> Flow<S> {
         let distance = segment.seq.since(self.receiver.expected);
         let window = self.receiver.told_until.since(self.receiver.expected).max(0) as usize;
         if segment.flags.rst {
+            if self.sender.is_done() && self.receiver.ended {
+                // The guest has all and has sent all, and forgets; what is held for the host still goes there.
+                return Fate::Lives;
+            }
             if distance == 0 {
                 return self.abort();
             }
@@ -323,7 +327,7 @@ impl<S: Socket> Flow<S> {
                 Ok(left) => more = left,
                 Err(_) => return (self.reset(wire), false),
             }
-            if self.owes_ack || self.receiver.has_much_more_room() {
+            if self.owes_ack || (!self.receiver.ended && self.receiver.has_much_more_room()) {
                 self.send_ack(wire);
             }
         }
@@ -380,7 +384,8 @@ impl<S: Socket> Flow<S> {
         let mss = self.sender.mss;
         let chunk = self.sender.push(wire.now, syn, fin, buffer, length);
         send(self.ends, header, chunk, mss, wire.link);
-        self.owes_ack = false;
+        // What came too early is told of in segments without data, which has no room beside it.
+        self.owes_ack &= !self.receiver.early.is_empty();
     }
 
     fn send_again(&mut self, wire: &mut Wire<'_>) {
@@ -391,15 +396,14 @@ impl<S: Socket> Flow<S> {
 
     fn send_ack(&mut self, wire: &mut Wire<'_>) {
         self.owes_ack = false;
-        let segment = Segment { seq: self.sender.next, ..self.header() };
-        emit(self.ends, &segment, None, wire.link);
+        let ranges = self.receiver.early.ranges(self.receiver.expected);
+        emit(self.ends, &Segment { seq: self.sender.next, ranges, ..self.header() }, None, wire.link);
     }
 
     /// What every segment to the guest says.
     fn header(&mut self) -> Segment<'static> {
         let window = self.receiver.tell_window();
-        let ranges = self.receiver.early.ranges(self.receiver.expected);
-        Segment { ack: Some(self.receiver.expected), window, ranges, ..Segment::default() }
+        Segment { ack: Some(self.receiver.expected), window, ..Segment::default() }
     }
 
     /// What the first one says: its window is not scaled, and scaling is offered, or taken where the guest has offered it.
@@ -440,6 +444,27 @@ impl<S: Socket> Flow<S> {
             return self.reset(wire);
         }
         Fate::Lives
+    }
+
+    #[cfg(test)]
+    pub(crate) fn describe(&self) -> String {
+        let (sender, receiver) = (&self.sender, &self.receiver);
+        format!(
+            "{:?}: sends {:?} of {:?} (room {}, {} chunks, ended {}, expires in {:?}); expects {:?} (window {}, early {:?}, \
+             ended {} done {})",
+            self.state,
+            sender.unacknowledged,
+            sender.next,
+            sender.room(),
+            sender.count(),
+            sender.ended,
+            sender.expires.map(|at| at.saturating_duration_since(self.heard)),
+            receiver.expected,
+            receiver.window(),
+            receiver.early.ranges(receiver.expected),
+            receiver.ended,
+            receiver.is_done(),
+        )
     }
 
     fn fate(&self) -> Fate {

@@ -159,7 +159,7 @@ impl Sender {
     pub(crate) fn hear(&mut self, now: Instant, segment: &Segment<'_>, buffers: &mut Buffers) -> bool {
         let Some(ack) = segment.ack else { return false };
         let window = usize::from(segment.window) << self.scale;
-        let same_window = window == self.window;
+        let (same_window, was_shut) = (window == self.window, self.window == 0);
         // Not of an older segment (RFC 9293, 3.10.7.4).
         let (seq_from, ack_from) = self.window_from;
         if segment.seq.is_after(seq_from) || (segment.seq == seq_from && !ack.is_before(ack_from)) {
@@ -177,6 +177,12 @@ impl Sender {
             return false;
         }
         let says_nothing_new = ack == self.unacknowledged && segment.length() == 0 && same_window;
+        if was_shut && self.window > 0 && !self.under_way.is_empty() {
+            // What it had no room for it has thrown away.
+            self.time_out = TIME_OUT;
+            self.expires = Some(now + self.time_out);
+            return true;
+        }
         if says_nothing_new && !self.under_way.is_empty() {
             self.duplicates += 1;
             if self.duplicates == DUPLICATES && self.mending_until.is_none() {
@@ -254,6 +260,11 @@ impl Sender {
             self.expires = None;
             self.time_out = TIME_OUT;
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.under_way.len()
     }
 
     /// Gives back what is under way.
