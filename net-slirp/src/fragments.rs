@@ -301,7 +301,7 @@ mod tests {
             fragments.on_fragment(&fragment, now + Duration::from_micros(number.into()));
             assert!(fragments.bytes <= MOST_BYTES && fragments.begun.len() <= MOST_PACKETS);
         }
-        assert_eq!(fragments.bytes, fragments.begun.values().map(Begun::cost).sum());
+        assert_eq!(fragments.bytes, fragments.begun.values().map(Begun::cost).sum::<usize>());
         fragments.on_time(now + Duration::from_secs(31));
         assert_eq!((fragments.bytes, fragments.begun.len()), (0, 0));
     }

@@ -26,6 +26,7 @@ impl<K: Hash + Eq + Clone, V> Idle<K, V> {
         Self { entries: HashMap::new(), most, next: None }
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }

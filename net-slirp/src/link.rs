@@ -4,9 +4,7 @@ use std::fs::File;
 use std::io::{IoSlice, Write};
 use std::net::IpAddr;
 
-use smoltcp::wire::{
-    EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Address, Ipv4Packet, Ipv6Address, Ipv6Packet,
-};
+use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv6Packet};
 
 use crate::checksum;
 use crate::config::OUR_MAC;
@@ -108,8 +106,8 @@ pub(crate) fn emit_ip(header: IpHeader, length: usize, buffer: &mut [u8]) -> usi
             packet.set_payload_len(length as u16);
             packet.set_next_header(header.protocol);
             packet.set_hop_limit(hops(header.protocol));
-            packet.set_src_addr(Ipv6Address::from(source));
-            packet.set_dst_addr(Ipv6Address::from(destination));
+            packet.set_src_addr(source);
+            packet.set_dst_addr(destination);
             40
         }
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -120,8 +118,8 @@ pub(crate) fn emit_ip(header: IpHeader, length: usize, buffer: &mut [u8]) -> usi
             packet.clear_flags();
             packet.set_hop_limit(HOPS);
             packet.set_next_header(header.protocol);
-            packet.set_src_addr(Ipv4Address::from(source));
-            packet.set_dst_addr(Ipv4Address::from(destination));
+            packet.set_src_addr(source);
+            packet.set_dst_addr(destination);
             packet.fill_checksum();
             20
         }

@@ -10,7 +10,7 @@ use crate::vnet::{self, VnetHeader};
 
 /// What a frame carries.
 #[derive(Debug)]
-pub enum Frame<'a> {
+pub(crate) enum Frame<'a> {
     /// The body of an ARP frame.
     Arp(&'a [u8]),
     /// A whole IP packet.
@@ -21,40 +21,40 @@ pub enum Frame<'a> {
 
 /// An IP packet, less its headers.
 #[derive(Debug, Clone, Copy)]
-pub struct Packet<'a> {
+pub(crate) struct Packet<'a> {
     /// From whom it says it is.
-    pub source: IpAddr,
+    pub(crate) source: IpAddr,
     /// To whom.
-    pub destination: IpAddr,
+    pub(crate) destination: IpAddr,
     /// What the payload is.
-    pub protocol: IpProtocol,
+    pub(crate) protocol: IpProtocol,
     /// IPv4's time to live, IPv6's hop limit.
-    pub hops: u8,
+    pub(crate) hops: u8,
     /// Whether its checksum need not be looked at.
-    pub trusted: bool,
+    pub(crate) trusted: bool,
     /// The transport protocol's header and what follows.
-    pub payload: &'a [u8],
+    pub(crate) payload: &'a [u8],
     /// From the IP header on: errors quote it (RFC 792, RFC 4443).
-    pub whole: &'a [u8],
+    pub(crate) whole: &'a [u8],
 }
 
 /// A part of a packet (RFC 791, RFC 8200 4.5).
 #[derive(Debug, Clone, Copy)]
-pub struct Fragment<'a> {
+pub(crate) struct Fragment<'a> {
     /// As of the packet; the payload is this part of it.
-    pub part: Packet<'a>,
+    pub(crate) part: Packet<'a>,
     /// What the parts of one packet have in common, besides addresses and protocol.
-    pub identification: u32,
+    pub(crate) identification: u32,
     /// Where in the packet's payload this part belongs, in bytes.
-    pub offset: usize,
+    pub(crate) offset: usize,
     /// Whether more of it follows this part.
-    pub more: bool,
+    pub(crate) more: bool,
 }
 
 impl<'a> Frame<'a> {
     /// What was read from the tap: a [`VnetHeader`], an Ethernet header, and the rest. None where that is nothing we
     /// understand: it is dropped, as on any network.
-    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (header, frame) = bytes.split_first_chunk::<{ vnet::LENGTH }>()?;
         let trusted = VnetHeader::decode(*header).vouches_for_checksum();
         let frame = EthernetFrame::new_checked(frame).ok()?;

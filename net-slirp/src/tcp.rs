@@ -94,7 +94,7 @@ impl<H: Host> Tcp<H> {
         }
     }
 
-    /// How many there are.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.flows.len()
     }

@@ -397,7 +397,7 @@ impl<S: Socket> Flow<S> {
     fn send_ack(&mut self, wire: &mut Wire<'_>) {
         self.owes_ack = false;
         let ranges = self.receiver.early.ranges(self.receiver.expected);
-        emit(self.ends, &Segment { seq: self.sender.next, ranges, ..self.header() }, None, wire.link);
+        emit(self.ends, &Segment { seq: self.sender.number(), ranges, ..self.header() }, None, wire.link);
     }
 
     /// What every segment to the guest says.
@@ -434,7 +434,7 @@ impl<S: Socket> Flow<S> {
                 Expired::Again => self.send_again(wire),
                 Expired::Probe => {
                     // A byte that it has makes it answer (RFC 9293, 3.8.6.1 asks with a new one; Linux as we do).
-                    let segment = Segment { seq: self.sender.next + u32::MAX as usize, ..self.header() };
+                    let segment = Segment { seq: self.sender.number() + u32::MAX as usize, ..self.header() };
                     emit(self.ends, &segment, None, wire.link);
                 }
                 Expired::Gone => return self.reset(wire),
@@ -482,7 +482,7 @@ impl<S: Socket> Flow<S> {
         if self.state != State::Connecting {
             let ack = (self.state != State::SynSent).then_some(self.receiver.expected);
             let flags = Flags { rst: true, ..Flags::default() };
-            emit(self.ends, &Segment { seq: self.sender.next, ack, flags, ..Segment::default() }, None, wire.link);
+            emit(self.ends, &Segment { seq: self.sender.number(), ack, flags, ..Segment::default() }, None, wire.link);
         }
         self.abort()
     }

@@ -131,6 +131,13 @@ impl Sender {
         if room >= self.mss || room >= self.largest_window / 2 || under_way == 0 { room } else { 0 }
     }
 
+    /// The number of a segment without data. A guest drops what begins behind its window, with the acknowledgement in it;
+    /// and its window may have shrunk since, by rounding alone (RFC 7323, 2.4).
+    pub(crate) fn number(&self) -> Seq {
+        let end = self.unacknowledged + self.window;
+        if end.is_before(self.next) { end } else { self.next }
+    }
+
     /// Whether the guest has everything, the end included.
     pub(crate) fn is_done(&self) -> bool {
         self.ended && self.under_way.is_empty()

@@ -29,7 +29,6 @@ use crate::vnet::{self, VnetHeader};
 
 const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 100);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
-const REMOTE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 80);
 
 /// What the network and the ends are like.
 #[derive(Debug, Clone)]
@@ -439,18 +438,37 @@ impl World {
     }
 }
 
+fn every_byte_arrives(scenario: &Scenario) -> Result<(), TestCaseError> {
+    let mut world = World::new(scenario.clone());
+    prop_assume!(world.run());
+    let end = world.host.end.borrow();
+    prop_assert!(end.got == world.up, "{} of {} bytes up are right", agreement(&end.got, &world.up), world.up.len());
+    let down = stream(scenario.down, 3);
+    prop_assert!(world.received == down, "{} of {} bytes down", agreement(&world.received, &down), down.len());
+    prop_assert_eq!(world.tcp.buffers.in_use(), 0);
+    Ok(())
+}
+
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 8000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn every_byte_arrives_once_and_in_order(scenario in scenarios()) {
-        let mut world = World::new(scenario.clone());
-        prop_assume!(world.run());
-        let end = world.host.end.borrow();
-        prop_assert!(end.got == world.up, "{} of {} bytes up are right", agreement(&end.got, &world.up), world.up.len());
-        let down = stream(scenario.down, 3);
-        prop_assert!(world.received == down, "{} of {} bytes down", agreement(&world.received, &down), down.len());
-        prop_assert_eq!(world.tcp.buffers.in_use(), 0);
+        every_byte_arrives(&scenario)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(20_000))]
+
+    #[test]
+    #[ignore = "takes minutes"]
+    fn every_byte_arrives_once_and_in_order_of_very_many(scenario in scenarios()) {
+        every_byte_arrives(&scenario)?;
     }
 }
 
