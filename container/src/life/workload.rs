@@ -40,6 +40,7 @@ pub(crate) fn workload<'a>(start: Start<'a>, refusals: Option<&'a mut dyn FnMut(
         },
         beside: None,
         outlives: false,
+        tap: None,
         held: None,
         refusals,
     }
