@@ -23,6 +23,7 @@ pub fn doctor(root: Option<PathBuf>, choice: Choice) -> Vec<Finding> {
     findings.push(runtime::sys(&identity));
     findings.push(runtime::cgroup(&identity));
     findings.push(runtime::network(&identity));
+    findings.push(runtime::tap(&identity));
     findings.extend(store(root, &identity));
     findings
 }

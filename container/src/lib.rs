@@ -19,6 +19,7 @@ mod life;
 pub mod logs;
 pub mod moment;
 mod names;
+mod network;
 mod observe;
 mod on_host;
 mod oom_score;

@@ -111,6 +111,9 @@ pub enum PlanError {
     /// `--dns` and its like.
     #[error("{0}")]
     Resolver(String),
+    /// `--network` and its like.
+    #[error("--network: {0}")]
+    Network(String),
     /// `--sysctl` of what is not the container's.
     #[error("--sysctl {name}: {why}")]
     Sysctl {
@@ -231,7 +234,7 @@ fn mounts(request: &RunRequest, host: &Host<'_>) -> Vec<Mount> {
         settings::proc(host),
         mount("tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         mount("devpts", "/dev/pts", &devpts),
-        mount("sysfs", "/sys", &["nosuid", "noexec", "nodev", sys]),
+        settings::sys(host, sys),
         mount("cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", cgroups]),
     ];
     mounts.extend(settings::ipc(&request.settings, host));

@@ -2,9 +2,29 @@
 //!
 //! A container's record has them as they were said, so that `exec`, `stop` and `inspect` find them.
 
+/// Records have the words of the flags.
+macro_rules! as_words {
+    ($($kind:ty),+) => { $(
+        impl TryFrom<String> for $kind {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                text.parse()
+            }
+        }
+
+        impl From<$kind> for String {
+            fn from(kind: $kind) -> Self {
+                kind.to_string()
+            }
+        }
+    )+ };
+}
+
 mod device;
 mod health;
 mod limits;
+mod network;
 mod resolver;
 mod sharing;
 mod stop;
@@ -18,7 +38,8 @@ pub use device::DeviceRequest;
 pub use health::{HealthAction, HealthCheck, HealthCommand, HealthTime};
 pub(crate) use limits::resource;
 pub use limits::{ByteSize, Limits, Sysctl, Ulimit, Umask};
-pub use resolver::{Dns, ExtraHost, Resolver};
+pub use network::{Cidr, MacAddress, NetworkMode, Slirp};
+pub use resolver::{Dns, ExtraHost, HostAddress, Resolver};
 pub use sharing::{Ipc, Sharing, Whose};
 pub use stop::{Stop, StopSignal};
 

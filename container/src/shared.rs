@@ -13,10 +13,11 @@ use rbox_store::{ContainerEntry, Store};
 use rbox_sys::process;
 use rbox_types::ContainerName;
 
+use crate::etc_files::Etc;
 use crate::life::begun::Begun;
 use crate::record::{Made, Record};
-use crate::settings::{Ipc, Sharing, Whose};
-use crate::{Engine, Error};
+use crate::settings::{Ipc, NetworkMode, Settings, Sharing, Whose};
+use crate::{Engine, Error, network};
 
 /// Whose they are.
 #[derive(Default)]
@@ -24,6 +25,9 @@ pub(crate) struct Shared {
     pub(crate) ipc: Source,
     pub(crate) pid: Source,
     pub(crate) uts: Source,
+    pub(crate) net: Source,
+    /// The network, with all that was left open filled in.
+    pub(crate) network: NetworkMode,
     /// Whether there is no /dev/shm.
     pub(crate) without_shm: bool,
     /// The host name that the container finds, where it has not its own.
@@ -85,13 +89,24 @@ impl Neighbour {
         Ok(Self { entry, made, first: None })
     }
 
+    /// Of what it has in /etc for its network.
+    fn as_etc(&self) -> Etc {
+        let Settings { resolver, sharing, .. } = &self.made.settings;
+        Etc {
+            hostname: self.made.hostname.clone(),
+            name: self.entry.name.to_string(),
+            resolver: resolver.clone(),
+            network: sharing.network.clone(),
+        }
+    }
+
     fn pid(&self) -> u32 {
         self.first.as_ref().map_or(LATER, |(pid, _)| *pid)
     }
 }
 
 impl Engine {
-    /// Finds whose they are; where all are the container's own, there is nothing to be found.
+    /// Finds whose they are.
     pub(crate) fn shared(&self, asked: &Sharing) -> Result<Shared, Error> {
         self.find_shared(asked, Neighbour::running)
     }
@@ -102,9 +117,7 @@ impl Engine {
     }
 
     fn find_shared(&self, asked: &Sharing, find: Find) -> Result<Shared, Error> {
-        if *asked == Sharing::default() {
-            return Ok(Shared::default());
-        }
+        let network = network::settle(&asked.network);
         let mut found = Found { engine: self, find, neighbour: None };
         let ipc = match &asked.ipc {
             Ipc::Shareable | Ipc::Private | Ipc::None => Source::Own,
@@ -123,12 +136,21 @@ impl Engine {
         };
         let pid = source(&asked.pid, |theirs| theirs.pid == Whose::Host)?;
         let uts = source(&asked.uts, |theirs| theirs.uts == Whose::Host)?;
+        let net = match &network {
+            NetworkMode::Unsaid | NetworkMode::None | NetworkMode::Slirp(_) => Source::Own,
+            NetworkMode::Host => Source::Host,
+            NetworkMode::Container(name) => found.source(name, |theirs| theirs.network == NetworkMode::Host)?,
+        };
         let hostname = match uts {
+            // As in Podman and Docker: who has the host's network goes by the host's name in it.
+            Source::Own if network == NetworkMode::Host => Some(process::hostname()),
             Source::Own => None,
             Source::Host => Some(process::hostname()),
             Source::Joined => found.neighbour.as_ref().map(|of| of.made.hostname.clone()),
         };
-        Ok(Shared { ipc, pid, uts, without_shm: asked.ipc == Ipc::None, hostname, neighbour: found.neighbour })
+        let network = if net == Source::Host { NetworkMode::Host } else { network };
+        let without_shm = asked.ipc == Ipc::None;
+        Ok(Shared { ipc, pid, uts, net, network, without_shm, hostname, neighbour: found.neighbour })
     }
 }
 
@@ -172,6 +194,8 @@ impl Shared {
             ipc: source(sharing.ipc == Ipc::Host),
             pid: source(sharing.pid == Whose::Host),
             uts: source(sharing.uts == Whose::Host),
+            net: source(sharing.network == NetworkMode::Host),
+            network: sharing.network.clone(),
             ..Self::default()
         }
     }
@@ -193,6 +217,10 @@ impl Shared {
             },
             pid: whose(self.pid, &asked.pid),
             uts: whose(self.uts, &asked.uts),
+            network: match self.net {
+                Source::Own | Source::Host => self.network.clone(),
+                Source::Joined => NetworkMode::Container(id()),
+            },
         }
     }
 
@@ -206,7 +234,7 @@ impl Shared {
             (LinuxNamespaceType::Pid, "pid", self.pid),
             (LinuxNamespaceType::Uts, "uts", self.uts),
             (LinuxNamespaceType::Ipc, "ipc", self.ipc),
-            (LinuxNamespaceType::Network, "net", Source::Own),
+            (LinuxNamespaceType::Network, "net", self.net),
             (LinuxNamespaceType::Cgroup, "cgroup", Source::Own),
         ]
         .into_iter()
@@ -233,6 +261,21 @@ impl Shared {
     /// The ids to be mapped: none where the user namespace is another's.
     pub(crate) fn maps<'a>(&self, identity: &'a Identity) -> Option<&'a Identity> {
         self.neighbour.is_none().then_some(identity)
+    }
+
+    /// What the files are made of that tell a container of its network. `own`: of what they are where it is the container's.
+    pub(crate) fn etc(&self, store: &Store, own: Etc) -> Result<Etc, Error> {
+        let mut next = self.neighbour.as_ref().filter(|_| self.net == Source::Joined).map(|of| of.as_etc());
+        let mut etc = Etc { network: self.network.clone(), ..own };
+        // One that is joined may have joined another. None can be its own neighbour's: it was there before.
+        while let Some(theirs) = next {
+            next = match &theirs.network {
+                NetworkMode::Container(id) => Some(Neighbour::known(store, id)?.as_etc()),
+                _ => None,
+            };
+            etc = theirs;
+        }
+        Ok(etc)
     }
 
     /// The source of /dev/shm, where it is not the container's own.

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::Receiver;
 
 use rbox_sys::mount::Filesystem;
+use rbox_sys::socket::Channel;
 use rbox_sys::{beneath, sched, xattr};
 
 use crate::error::{During, Failure};
@@ -42,13 +43,14 @@ pub(crate) fn make(
     with_network: bool,
     exe: Option<OwnedFd>,
     told: Receiver<IdsAreThere>,
+    channel: &Channel,
 ) -> Result<Filesystems, Failure> {
     drop(exe);
     // What everything waits for comes first where cores are few; that it is refused is no reason to fail. SCHED_IDLE would not
     // do: on a busy host this thread could take a second to end, which only CAP_SYS_NICE could undo, and the container's first
     // process does not end before it (pid_namespaces(7)).
     let _ = sched::give_way();
-    let network = with_network.then(network::make).transpose()?;
+    let network = with_network.then(|| network::make(plan.tap.as_ref(), channel)).transpose()?;
     // Else init has failed, and says why.
     told.recv().map_err(io::Error::other).during(|| "wait for the ids")?;
     become_root(plan)?;
@@ -121,7 +123,8 @@ mod tests {
         let policy = std::thread::spawn(move || {
             // Without privilege, and without ids, it goes no further than that.
             let (_, told) = mpsc::channel();
-            assert!(make(&plan, true, None, told).is_err());
+            let (channel, _launcher) = Channel::pair().expect("socketpair");
+            assert!(make(&plan, true, None, told, &channel).is_err());
             sched::get().expect("sched_getattr").policy
         });
         assert_ne!(policy.join().expect("no panic"), IDLE);

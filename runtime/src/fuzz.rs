@@ -67,6 +67,7 @@ rbox_fuzz::target!(
         vec![Order::Go as u8],
         postcard::to_stdvec(&Report::Console).expect("bytes"),
         postcard::to_stdvec(&Report::Cloned(7)).expect("bytes"),
+        postcard::to_stdvec(&Report::Tap { has_v6: true }).expect("bytes"),
         postcard::to_stdvec(&Report::Trace(vec![step(), step()])).expect("bytes"),
         postcard::to_stdvec(&Report::Failed(
             Failure::new("do it", &std::io::ErrorKind::NotFound.into()).hint("a hint").status(Exit::NOT_FOUND)

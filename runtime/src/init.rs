@@ -123,7 +123,8 @@ fn furnish(
     let furnished = thread::scope(|scope| {
         // Gone at the first failure, which ends the thread too.
         let (plan, tell) = (&*plan, tell);
-        let filesystems = scope.spawn(move || filesystems::make(plan, missing.has(Namespaces::NET), exe, told));
+        let filesystems =
+            scope.spawn(move || filesystems::make(plan, missing.has(Namespaces::NET), exe, told, channel));
         let mut sources = Sources::open(&plan.mounts)?;
         if plan.limits_early() {
             exec::limit_capabilities(plan)?;

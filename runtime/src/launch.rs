@@ -20,6 +20,7 @@ use crate::entry::{self, Init};
 use crate::error::Failure;
 use crate::hooks::{self, Hook, Hooks, Subject};
 use crate::namespaces::{AT_CLONE, NamespacePlan};
+use crate::network::{Tap, WantedTap};
 use crate::order::Order;
 use crate::own_exe;
 use crate::plan::{self, Confinement, InitPlan, Streams};
@@ -56,6 +57,8 @@ pub struct Workload<'a> {
     pub beside: Option<u32>,
     /// Whether it goes on when this process dies.
     pub outlives: bool,
+    /// A network device, for a container with a new network namespace.
+    pub tap: Option<WantedTap<'a>>,
     /// A listening socket: the workload then waits for somebody to [`start_held`] it.
     pub held: Option<OwnedFd>,
     /// Who is to hear of each call that the filter refuses, from when the filter is there, and answers them as it would;
@@ -173,11 +176,13 @@ impl Launch {
         if let Some(shm) = self.lender.map(NamespacePlan::shm_of) {
             plan.mounts.iter_mut().for_each(|step| step.lent = step.binds(&shm));
         }
+        plan.tap = workload.tap.as_ref().map(|tap| tap.plan.clone());
         plan.attributes.grant(self.pid(), self.own_number);
         Order::Plan.send_with(&plan, &self.channel).map_err(failed("write the plan"))?;
         trace.mark("check the spec, and send the plan");
-        let Workload { spec, beside, held, refusals, .. } = workload;
-        Ok(Planned { launch: self, plan, spec, create_runtime: hooks.create_runtime, agent, beside, held, refusals })
+        let Workload { spec, beside, tap, held, refusals, .. } = workload;
+        let create_runtime = hooks.create_runtime;
+        Ok(Planned { launch: self, plan, spec, create_runtime, agent, beside, tap, held, refusals })
     }
 }
 
@@ -190,6 +195,7 @@ pub struct Planned<'a> {
     create_runtime: Vec<Hook>,
     agent: Option<Agent<'a>>,
     beside: Option<u32>,
+    tap: Option<WantedTap<'a>>,
     held: Option<OwnedFd>,
     refusals: Option<&'a mut dyn FnMut(Refusals)>,
 }
@@ -206,7 +212,7 @@ impl Planned<'_> {
         before: &mut dyn FnMut(u32) -> Result<(), Failure>,
         trace: &mut Trace,
     ) -> Result<Running, Error> {
-        let Self { launch, plan, spec, create_runtime, agent, beside, held, refusals: mut hear } = self;
+        let Self { launch, plan, spec, create_runtime, agent, beside, mut tap, held, refusals: mut hear } = self;
         let Launch { first, maps, channel, cloned, shm, .. } = launch;
         let pid = first.child().pid();
         Order::Root.send_with(&root, &channel).map_err(failed("write what the root filesystem is made of"))?;
@@ -255,6 +261,12 @@ impl Planned<'_> {
                 None | Some((Report::Created, _)) => break,
                 Some((Report::Cloned(_) | Report::Shm, _)) => {}
                 Some((Report::Console, master)) => console = master,
+                Some((Report::Tap { has_v6 }, fd)) => {
+                    if let (Some(tap), Some(fd)) = (tap.take(), fd) {
+                        (tap.serve)(Tap { fd, has_v6 }).map_err(Error::Inside)?;
+                        trace.mark("begin to serve the network");
+                    }
+                }
                 Some((Report::Listener, Some(listener))) => match (refusing.take(), &mut hear) {
                     (Some(program), Some(hear)) => hear(Refusals::new(listener, program)),
                     _ => {

@@ -16,6 +16,7 @@
 //!   "mapped" ───────────────────────────────────────────────▶ become root inside
 //!   what comes before                                         mount the root filesystem
 //!   the workload                                              mounts, /dev, masks
+//!   ◀── tap, to be served ───────────────────────────────────── the network namespace
 //!   ◀───────────────────────────────── console (pty master) ── pivot_root
 //!   "filter", "go" ─────────────────────────────────────────▶ ids, capabilities
 //!   ◀── failure, or end of file when execve(2) closed the channel ── execve
@@ -90,6 +91,7 @@ pub use init::main as init_main;
 pub use labels::CONTEXT_HINT;
 pub use launch::{Launch, Planned, Workload, start_held};
 pub use namespaces::NamespacePlan;
+pub use network::{Tap, TapAddress, TapPlan, WantedTap};
 pub use plan::{InitPlan, KEEP_GROUPS, Streams, User};
 pub use process_id::ProcessId;
 pub use root::{MountRoot, OpenRoot, Prepared};

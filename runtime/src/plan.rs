@@ -15,6 +15,7 @@ use crate::hooks::{Hook, Subject};
 use crate::mount_ids::MountIds;
 use crate::mount_options::MountOptions;
 use crate::namespaces::NamespacePlan;
+use crate::network::TapPlan;
 use crate::propagation::Propagation;
 use crate::seccomp::{self, Program};
 use crate::sysctl::{self, Sysctl};
@@ -82,6 +83,8 @@ pub struct InitPlan {
     pub(crate) start_container: Vec<Hook>,
     /// What they are told.
     pub(crate) subject: Subject,
+    /// The network device of a new network namespace, besides its loopback.
+    pub(crate) tap: Option<TapPlan>,
     /// Those that are new.
     #[serde(with = "kinds")]
     pub(crate) namespaces: Namespaces,
@@ -268,6 +271,7 @@ impl InitPlan {
             time_offsets,
             new_keyring: true,
             in_user_namespace,
+            tap: None,
             namespaces: namespaces.new,
         })
     }

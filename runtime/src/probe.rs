@@ -5,8 +5,10 @@ use std::io;
 use rbox_rootless::{Identity, attempt};
 use rbox_sys::clone::Namespaces;
 use rbox_sys::mount::{Attributes, Filesystem};
-use rbox_sys::rtnetlink;
+use rbox_sys::{rtnetlink, tap};
 use rbox_types::{Finding, ProbeState};
+
+use crate::network;
 
 /// A fresh /proc: refused where the outer one is partly covered.
 pub fn proc(identity: &Identity) -> Finding {
@@ -31,6 +33,12 @@ pub fn cgroup(identity: &Identity) -> Finding {
 pub fn network(identity: &Identity) -> Finding {
     let remedy = "as root: sysctl -w user.max_net_namespaces=15000";
     finding(identity, "network namespaces", Namespaces::NET, rtnetlink::loopback_up, remedy)
+}
+
+/// A network of a container's own: by /dev/net/tun.
+pub fn tap(identity: &Identity) -> Finding {
+    let make = || tap::open("tap0").map(drop);
+    finding(identity, "network devices of containers", Namespaces::NET, make, network::TAP_HINT)
 }
 
 fn mount(kind: &str) -> io::Result<()> {

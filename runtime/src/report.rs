@@ -18,6 +18,11 @@ pub(crate) enum Report {
     Shm,
     /// The pty's master comes with this.
     Console,
+    /// The other end of the container's network device comes with this.
+    Tap {
+        /// Whether it has its address of IPv6.
+        has_v6: bool,
+    },
     /// The workload is under its filter; what hears of the calls that are for others to decide comes with this. A
     /// workload that is to wait for its start now does.
     Listener,

@@ -24,6 +24,7 @@ pub mod in_root;
 pub mod inotify;
 pub mod ioprio;
 pub mod keyring;
+pub mod landlock;
 pub mod listener;
 pub mod listing;
 pub mod memfd;

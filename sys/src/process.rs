@@ -101,6 +101,18 @@ pub fn keep_only<const N: usize>(kept: [BorrowedFd<'_>; N], life: impl FnOnce() 
     error
 }
 
+/// The same for a life that owns what is kept: `fds` says which those are.
+pub fn keep_only_those_of<T>(
+    owner: T,
+    fds: impl FnOnce(&T) -> Vec<BorrowedFd<'_>>,
+    life: impl FnOnce(T) -> Infallible,
+) -> io::Error {
+    let mut kept: Vec<u32> = fds(&owner).iter().map(|fd| fd.as_raw_fd().unsigned_abs()).collect();
+    kept.sort_unstable();
+    let Err(error) = close_around(&kept).map(|()| life(owner));
+    error
+}
+
 fn close_around(kept: &[u32]) -> io::Result<()> {
     let mut first = 0;
     for next in kept.iter().copied().map(Some).chain([None]) {

@@ -73,7 +73,7 @@ impl All {
         let (labels, annotations) = self.labels.take()?;
         let mut settings = Settings {
             limits: self.limits.take(),
-            sharing: self.sharing.take(),
+            sharing: self.sharing.take()?,
             resolver: self.names.take()?,
             labels,
             annotations,

@@ -100,11 +100,6 @@ pub(super) struct Making {
     #[arg(long, value_name = "COMMAND")]
     entrypoint: Option<String>,
 
-    /// The network: this version has none but the loopback device
-    #[arg(long, value_name = "MODE", default_value = "none", value_parser = parse_network)]
-    #[allow(dead_code, reason = "there is one mode; the parser refuses all others")]
-    network: Loopback,
-
     /// When to ask the registry: always, missing or never
     #[arg(long, value_name = "WHEN", default_value = "missing")]
     pull: PullPolicy,
@@ -203,20 +198,6 @@ fn parse_hostname(text: &str) -> Result<String, String> {
         return Err("a host name has 1 to 64 letters, digits, '-' and '.'".into());
     }
     Ok(text.to_owned())
-}
-
-/// `--network none`.
-#[derive(Debug, Clone, Copy)]
-struct Loopback;
-
-fn parse_network(text: &str) -> Result<Loopback, String> {
-    match text {
-        "none" => Ok(Loopback),
-        _ => {
-            Err("only \"none\" is there in this version: containers have a loopback device and no outside network"
-                .into())
-        }
-    }
 }
 
 #[cfg(test)]

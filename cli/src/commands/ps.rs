@@ -158,7 +158,7 @@ impl Ps {
             "Health": container.health_word().unwrap_or("none"),
             "Pid": status.pid(),
             "Ports": "",
-            "Networks": "none",
+            "Networks": made.map_or("none", |made| made.network().word()),
             "Mounts": mounts.unwrap_or_default(),
             "Labels": made.map(|made| made.labels().clone()).unwrap_or_default(),
             "AutoRemove": made.is_some_and(|made| made.rm),

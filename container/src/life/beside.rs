@@ -77,6 +77,7 @@ impl<'a> Beside<'a> {
             subject: Subject { oci_version: plan.spec.version().clone(), id: id.to_string(), ..Subject::default() },
             beside: Some(first),
             outlives,
+            tap: None,
             held: None,
             refusals: None,
         };

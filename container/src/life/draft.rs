@@ -10,7 +10,7 @@ use rbox_runtime::seccomp::KernelVersion;
 use rbox_store::{ContainerDir, ContainerRefs, Event};
 use rbox_types::{ContainerId, ContainerName, Digest};
 
-use crate::etc_files::etc_files;
+use crate::etc_files::Etc;
 use crate::host_devices::host_devices;
 use crate::life::overlay_dirs::{make_upper, make_work};
 use crate::on_host::OnHost;
@@ -18,7 +18,7 @@ use crate::plan::{Host, RunPlan, plan};
 use crate::record::Made;
 use crate::request::RunRequest;
 use crate::root::{OverlayRoot, Wanted};
-use crate::settings::Settings;
+use crate::settings::{NetworkMode, Settings};
 use crate::shared::Shared;
 use crate::volume::Volume;
 use crate::{Engine, Error, events, names, outside};
@@ -99,6 +99,7 @@ impl Draft {
         engine: &Engine,
         request: &RunRequest,
         directory: &ContainerDir,
+        shared: &Shared,
     ) -> Result<OverlayRoot, Error> {
         let ContainerRefs { map_key, layers, .. } = &self.refs;
         let mut lowers = Vec::with_capacity(layers.len());
@@ -115,7 +116,13 @@ impl Draft {
                     .map_err(Error::io("change the owner of", path.display()))?;
             }
         }
-        let files = etc_files(&self.hostname, directory.name().as_str(), &request.settings.resolver);
+        let own = Etc {
+            hostname: self.hostname.clone(),
+            name: directory.name().to_string(),
+            resolver: request.settings.resolver.clone(),
+            network: NetworkMode::None,
+        };
+        let files = shared.etc(&engine.store, own)?.files(&self.hostname);
         let context = self.planned.spec.linux().as_ref().and_then(|linux| linux.mount_label().clone());
         Ok(OverlayRoot { lowers, upper, work, volatile: request.rm, context, wanted: Wanted::of(&self.planned), files })
     }

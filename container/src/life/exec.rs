@@ -37,7 +37,7 @@ pub fn exec(root: Option<PathBuf>, request: &ExecRequest) -> Result<Exit, Error>
     let supervised = if request.detach {
         Supervised::Left(running.take_console().map(Into::into), running)
     } else {
-        supervise_until(running, &signals, terminal, request.interactive, &request.detach_keys, &mut || {})?
+        supervise_until(running, &signals, terminal, request.interactive, &request.detach_keys, &mut None, &mut || {})?
     };
     match supervised {
         Supervised::Ended(exit) => {

@@ -1,12 +1,13 @@
 //! `rbox run` in the foreground: this process is the container's supervisor.
 
+use std::cell::Cell;
 use std::io;
 
 use jiff::Timestamp;
 use rbox_image::Image;
 use rbox_runtime::seccomp::KernelVersion;
 use rbox_runtime::trace::{Step, Trace};
-use rbox_runtime::{Failure, Init, Launch};
+use rbox_runtime::{Failure, Init, Launch, WantedTap};
 use rbox_store::ContainerDir;
 use rbox_sys::flock::{self, Mode};
 use rbox_sys::signal::SignalFd;
@@ -16,10 +17,11 @@ use crate::denied::{Denials, Watch};
 use crate::images::pull::PullOutput;
 use crate::life::draft::Draft;
 use crate::life::siblings::Siblings;
-use crate::life::supervise::{Terminal, supervise};
+use crate::life::supervise::{Terminal, supervise_with};
 use crate::life::workload::{Start, workload};
 use crate::life::{health, overlay_dirs};
 use crate::logs::Driver;
+use crate::network::{self, NetProcess};
 use crate::on_host::{self, OnHost};
 use crate::plan::RunPlan;
 use crate::record::{Filter, Finished, Made, Record};
@@ -75,6 +77,12 @@ impl Engine {
         let draft = Draft::new(self, request, image, terminal.as_ref().map(Terminal::size), &shared)?;
         let mut watch = Watch::default();
         let mut hear = |refusals| watch.begin(refusals);
+        let network = shared.network.slirp();
+        let (served, mut net) = (Cell::new(None), None);
+        let mut serve = |tap| {
+            served.set(network.map(|slirp| network::serve(slirp, tap, false)).transpose()?);
+            Ok(())
+        };
         let start = Start {
             planned: &draft.planned,
             id: &draft.id,
@@ -82,6 +90,7 @@ impl Engine {
             preserved: request.settings.preserve_fds,
             interactive: request.interactive,
             reaper: request.init,
+            tap: network.map(|slirp| WantedTap { plan: network::tap(slirp), serve: &mut serve }),
         };
         let refusals = if request.explain_denied { Some(&mut hear as &mut dyn FnMut(_)) } else { None };
         // Before there is anything on the disk: init has enough to do meanwhile.
@@ -91,7 +100,7 @@ impl Engine {
         let directory = draft.make(self, request)?;
         let happened = |action| draft.happened(action, request, &directory);
         let attempt = || {
-            let root = draft.root(self, request, &directory)?;
+            let root = draft.root(self, request, &directory, &shared)?;
             trace.mark("make the container's directory");
             let mut record_file = None;
             let mut record = |pid| {
@@ -119,7 +128,10 @@ impl Engine {
                 true => overlay_dirs::prepare_next(directory.path(), &root.work),
                 false => overlay_dirs::remove_left(directory.path(), &root.work),
             }
-            let exit = supervise(running, &signals, terminal, request.interactive, &mut || siblings.invite())?;
+            net = served.take();
+            let settled = &mut || siblings.invite();
+            let exit = supervise_with(running, &signals, terminal, request.interactive, &mut net, settled)?;
+            net.iter().for_each(NetProcess::kill);
             trace.mark("supervise the workload to its end");
             Ok(exit)
         };
@@ -128,6 +140,8 @@ impl Engine {
         let ended = [happened("die").with("exitCode", status), happened("remove")];
         self.finish(request, directory, ran.as_ref().copied().map_err(Error::status))?;
         events::note(&self.store, &ended[..if request.rm { 2 } else { 1 }]);
+        // Here and not earlier: while the kernel removes its device there was something to do.
+        drop(net);
         trace.mark(if request.rm { "remove the container" } else { "record the end" });
         let exit = ran?;
         let denied = request.explain_denied.then(|| watch.finish(&request.security, KernelVersion::of_host()));

@@ -18,6 +18,7 @@ use crate::plan::RunPlan;
 use crate::record::{Made, Record};
 use crate::request::RunRequest;
 use crate::root::OverlayRoot;
+use crate::shared::Shared;
 use crate::{Engine, Error, events, worker};
 
 /// The monitor's socket in a container's directory.
@@ -201,7 +202,7 @@ impl Engine {
         let draft = Draft::new(self, request, image, request.tty.then_some((0, 0)), &shared)?;
         self.make_room(request)?;
         let directory = draft.make(self, request)?;
-        let filled = self.fill(request, &draft, &directory);
+        let filled = self.fill(request, &draft, &directory, &shared);
         if let Err(error) = filled {
             // The first failure is the one to tell; gc removes what this leaves.
             let _ = directory.remove(&|path| self.remove_tree(path));
@@ -211,11 +212,17 @@ impl Engine {
         Ok(directory)
     }
 
-    fn fill(&self, request: &RunRequest, draft: &Draft, directory: &ContainerDir) -> Result<(), Error> {
+    fn fill(
+        &self,
+        request: &RunRequest,
+        draft: &Draft,
+        directory: &ContainerDir,
+        shared: &Shared,
+    ) -> Result<(), Error> {
         let failed = || Error::io("write the records in", directory.path().display());
         let startable = Startable {
             planned: draft.planned.clone(),
-            root: draft.root(self, request, directory)?,
+            root: draft.root(self, request, directory, shared)?,
             interactive: request.interactive,
             reaper: request.init,
             rm: request.rm,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rbox_runtime::seccomp::Refusals;
-use rbox_runtime::{Streams, Subject, Workload};
+use rbox_runtime::{Streams, Subject, WantedTap, Workload};
 use rbox_types::ContainerId;
 
 use crate::plan::RunPlan;
@@ -18,11 +18,13 @@ pub(crate) struct Start<'a> {
     pub(crate) reaper: bool,
     /// So many descriptors of this process, from 3 on, are the workload's too.
     pub(crate) preserved: u32,
+    /// The device of its network, and who serves it.
+    pub(crate) tap: Option<WantedTap<'a>>,
 }
 
 /// The first process of a container.
 pub(crate) fn workload<'a>(start: Start<'a>, refusals: Option<&'a mut dyn FnMut(Refusals)>) -> Workload<'a> {
-    let Start { planned, id, bundle, interactive, reaper, preserved } = start;
+    let Start { planned, id, bundle, interactive, reaper, preserved, tap } = start;
     Workload {
         spec: &planned.spec,
         built_in_filter: planned.built_in_filter,
@@ -40,6 +42,7 @@ pub(crate) fn workload<'a>(start: Start<'a>, refusals: Option<&'a mut dyn FnMut(
         },
         beside: None,
         outlives: false,
+        tap,
         held: None,
         refusals,
     }

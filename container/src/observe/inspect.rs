@@ -1,5 +1,6 @@
 //! All that is known of a container or an image, in Docker's shape and names.
 
+mod network;
 mod settings;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::logs::{Driver, LogOptions};
 use crate::observe::containers::{ContainerStatus, ContainerSummary};
+use crate::record::Made;
 use crate::{Engine, Error, logs};
 
 /// What is looked for.
@@ -127,7 +129,7 @@ impl Engine {
             "HostConfig": {
                 "Init": made.is_some_and(|made| made.init),
                 "AutoRemove": made.is_some_and(|made| made.rm),
-                "NetworkMode": "none",
+                "NetworkMode": made.map_or_else(|| "none".into(), |made| made.network().to_string()),
                 "ReadonlyRootfs": made.is_some_and(|made| made.read_only),
                 "Binds": made.map(|made| made.binds.iter().map(|(source, destination, read_only)| {
                     format!("{source}:{destination}{}", if *read_only { ":ro" } else { "" })
@@ -139,8 +141,7 @@ impl Engine {
                 "RestartPolicy": made.map(|made| made.restart.document()),
                 "LogConfig": made.and_then(|made| made.log.as_ref()).map(LogOptions::document),
             },
-            // There is none.
-            "NetworkSettings": { "IPAddress": "", "Ports": {}, "Networks": {} },
+            "NetworkSettings": network::settings(made.map(Made::network), status.is_alive()),
             "RestartCount": made.map_or(0, |made| made.restarts),
         });
         if let Some(health) = &container.health {

@@ -210,8 +210,6 @@ impl Resolved<'_> {
             && any(&filters.exit_codes, |code| {
                 matches!(status, ContainerStatus::Exited { .. }) && status.exit_code() == *code
             })
-            // None has another network.
-            && any(&filters.networks, |network| network == "none")
             && match &container.made {
                 Some(made) => self.matches_made(made),
                 None => filters.has_nothing_of_records(),
@@ -227,6 +225,7 @@ impl Resolved<'_> {
             && any(&filters.volumes, |path| {
                 made.binds.iter().any(|(source, destination, _)| source == path || destination == path)
             })
+            && any(&filters.networks, |network| made.network().word() == network)
             && any(&filters.restart_policies, |word| made.restart.word() == *word)
             && filters.labels.match_those(|key| made.labels().get(key))
     }
@@ -244,7 +243,7 @@ impl ContainerFilters {
     }
 
     fn has_nothing_of_records(&self) -> bool {
-        let times = self.before.len() + self.since.len() + self.until.len();
+        let times = self.before.len() + self.since.len() + self.until.len() + self.networks.len();
         let words = self.ancestors.len() + self.volumes.len() + self.labels.with.len() + self.restart_policies.len();
         times + words == 0
     }

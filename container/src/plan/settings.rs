@@ -10,8 +10,8 @@ use rbox_runtime::{KEEP_GROUPS, namespace_of_sysctl};
 use super::{Host, PlanError, bind, mount};
 use crate::logs::Driver;
 use crate::request::RunRequest;
-use crate::settings::{Limits, Settings, Ulimit, resource};
-use crate::shared::Source;
+use crate::settings::{Limits, NetworkMode, Settings, Ulimit, resource};
+use crate::shared::{Shared, Source};
 
 /// Docker's.
 const SHM_SIZE: u64 = 64 << 20;
@@ -45,14 +45,31 @@ pub(super) fn check(request: &RunRequest, host: &Host<'_>) -> Result<(), PlanErr
         return Err(PlanError::OneGroup);
     }
     settings.resolver.check().map_err(PlanError::Resolver)?;
+    network(settings, shared)?;
     for name in settings.limits.sysctls.keys() {
         let refuse = |why: &str| PlanError::Sysctl { name: name.clone(), why: why.into() };
         let of_hosts = match namespace_of_sysctl(name).map_err(refuse)? {
             LinuxNamespaceType::Ipc if shared.ipc == Source::Host => "ipc",
             LinuxNamespaceType::Uts if shared.uts == Source::Host => "uts",
+            LinuxNamespaceType::Network if shared.net == Source::Host => "network",
             _ => continue,
         };
         return Err(refuse(&format!("the container has the host's {of_hosts} namespace, whose it would change")));
+    }
+    Ok(())
+}
+
+/// Checks what is said of the network.
+fn network(settings: &Settings, shared: &Shared) -> Result<(), PlanError> {
+    shared.network.check().map_err(PlanError::Network)?;
+    if shared.net == Source::Joined && settings.resolver.says_anything() {
+        return Err(PlanError::Together(
+            "--dns, --dns-search, --dns-option or --add-host",
+            "--network=container, whose names are resolved as that one's",
+        ));
+    }
+    if shared.network == NetworkMode::None && settings.resolver.names_the_gateway() {
+        return Err(PlanError::Together("--add-host …:host-gateway", "a container that has no network to reach it by"));
     }
     Ok(())
 }
@@ -110,6 +127,19 @@ pub(super) fn proc(host: &Host<'_>) -> Mount {
         // A new one would be refused: the pid namespace belongs to another user namespace.
         Source::Host => bind("/proc".into(), "/proc".into(), &["rbind", "nosuid", "noexec", "nodev"]),
         Source::Own | Source::Joined => mount("proc", "/proc", &["nosuid", "noexec", "nodev"]),
+    }
+}
+
+/// /sys: with the devices of the container's network, or the host's own, where that is the host's; `written` is "ro" or
+/// "rw".
+pub(super) fn sys(host: &Host<'_>, written: &str) -> Mount {
+    match host.shared.net {
+        // A new one would be refused: the network namespace belongs to another user namespace.
+        Source::Host => {
+            let written = if written == "ro" { "rro" } else { written };
+            bind("/sys".into(), "/sys".into(), &["rbind", "nosuid", "noexec", "nodev", written])
+        }
+        Source::Own | Source::Joined => mount("sysfs", "/sys", &["nosuid", "noexec", "nodev", written]),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `--add-host`, `--dns`, `--dns-search`, `--dns-option`: hosts(5) and resolv.conf(5).
 
+use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -29,7 +30,18 @@ pub struct ExtraHost {
     /// At least one.
     pub names: Vec<String>,
     /// Of all of them.
-    pub address: IpAddr,
+    pub address: HostAddress,
+}
+
+/// The address of an added host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostAddress {
+    /// The host, as the container's network reaches it.
+    #[serde(rename = "host-gateway")]
+    Gateway,
+    /// This one.
+    #[serde(untagged)]
+    Is(IpAddr),
 }
 
 /// `--dns`.
@@ -50,15 +62,11 @@ impl FromStr for ExtraHost {
         // Docker takes either sign, and brackets around an address of IPv6.
         let split = text.split_once('=').or_else(|| text.split_once(':'));
         let (names, address) = split.ok_or("expected NAME:ADDRESS")?;
-        if address == "host-gateway" {
-            return Err(
-                "host-gateway is the host as a container's network reaches it, and in this version containers have \
-                        no network"
-                    .into(),
-            );
-        }
         let bare = address.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(address);
-        let address = bare.parse().map_err(|_| format!("{address:?} is no address of IPv4 or IPv6"))?;
+        let address = match bare {
+            "host-gateway" => HostAddress::Gateway,
+            _ => HostAddress::Is(bare.parse().map_err(|_| format!("{address:?} is no address of IPv4 or IPv6"))?),
+        };
         let names: Vec<String> = names.split(';').map(str::to_owned).collect();
         if let Some(wrong) = names.iter().find(|name| !is_one_word(name)) {
             return Err(format!("{wrong:?} is no host name"));
@@ -83,6 +91,15 @@ fn is_one_word(text: &str) -> bool {
     !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '#' | ';'))
 }
 
+impl fmt::Display for HostAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gateway => f.write_str("host-gateway"),
+            Self::Is(address) => address.fmt(f),
+        }
+    }
+}
+
 impl Resolver {
     /// What contradicts itself, or cannot be written down.
     pub fn check(&self) -> Result<(), String> {
@@ -105,24 +122,26 @@ impl Resolver {
         self.servers.contains(&Dns::None)
     }
 
-    /// The lines of hosts(5). They come first: whoever asks for a name gets the first that fits.
-    pub(crate) fn hosts_lines(&self) -> String {
-        self.hosts.iter().map(|host| format!("{}\t{}\n", host.address, host.names.join(" "))).collect()
+    /// Whether any of the added hosts is the host itself.
+    pub(crate) fn names_the_gateway(&self) -> bool {
+        self.hosts.iter().any(|host| host.address == HostAddress::Gateway)
     }
 
-    /// The text of resolv.conf(5), but for the options; in Podman's order.
-    pub(crate) fn search_and_servers(&self) -> String {
-        let mut text = String::new();
-        let search: Vec<&str> = self.search.iter().map(String::as_str).filter(|domain| *domain != ".").collect();
-        if !search.is_empty() {
-            text.push_str(&format!("search {}\n", search.join(" ")));
-        }
-        for server in &self.servers {
-            if let Dns::Server(address) = server {
-                text.push_str(&format!("nameserver {address}\n"));
-            }
-        }
-        text
+    /// Whether anything is said of how names are resolved.
+    pub(crate) fn says_anything(&self) -> bool {
+        *self != Self::default()
+    }
+
+    /// The lines of hosts(5), with the host at `gateway`. They come first: whoever asks for a name gets the first that fits.
+    pub(crate) fn hosts_lines(&self, gateway: Option<IpAddr>) -> String {
+        let line = |host: &ExtraHost| {
+            let address = match host.address {
+                HostAddress::Gateway => gateway?,
+                HostAddress::Is(address) => address,
+            };
+            Some(format!("{address}\t{}\n", host.names.join(" ")))
+        };
+        self.hosts.iter().filter_map(line).collect()
     }
 }
 
@@ -144,8 +163,7 @@ mod tests {
         {
             of(wrong).expect_err(wrong);
         }
-        let error = of("host:host-gateway").expect_err("no network");
-        assert!(error.contains("no network"), "{error}");
+        assert_eq!(of("host:host-gateway").expect("valid").address, HostAddress::Gateway);
     }
 
     #[test]
@@ -161,6 +179,10 @@ mod tests {
 
     #[test]
     fn records() {
+        let hosts = ["a:host-gateway", "b:::1"].map(|host| host.parse::<ExtraHost>().expect("valid").address);
+        let text = serde_json::to_string(&hosts).expect("serialized");
+        assert_eq!(text, r#"["host-gateway","::1"]"#);
+        assert_eq!(serde_json::from_str::<[HostAddress; 2]>(&text).expect("read"), hosts);
         let servers = vec![Dns::None, Dns::Server([1, 1, 1, 1].into())];
         let text = serde_json::to_string(&servers).expect("serialized");
         assert_eq!(text, r#"["none","1.1.1.1"]"#);

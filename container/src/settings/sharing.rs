@@ -1,11 +1,11 @@
-//! `--ipc`, `--pid`, `--uts`: whose namespaces a container has.
+//! `--ipc`, `--pid`, `--uts`, `--network`: whose namespaces a container has.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::is_default;
+use super::{NetworkMode, is_default};
 
 /// Those that can be another's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,14 +20,26 @@ pub struct Sharing {
     /// The host name.
     #[serde(skip_serializing_if = "is_default")]
     pub uts: Whose,
+    /// Devices, addresses, ports.
+    #[serde(skip_serializing_if = "is_default")]
+    pub network: NetworkMode,
 }
 
 impl Sharing {
+    /// Of a record: where an older rbox says nothing of a network, there was none.
+    pub(crate) fn settled(&self) -> Self {
+        let network = if self.network == NetworkMode::Unsaid { NetworkMode::None } else { self.network.clone() };
+        Self { network, ..self.clone() }
+    }
+
     /// Whether any can only be had by who is in no namespace of his own: another container's belong to its user namespace,
     /// and nobody forks into a pid namespace that is not below his own (pid_namespaces(7)).
     pub(crate) fn reaches_out(&self) -> bool {
-        let Self { ipc, pid, uts } = self;
-        *pid != Whose::Private || matches!(ipc, Ipc::Container(_)) || matches!(uts, Whose::Container(_))
+        let Self { ipc, pid, uts, network } = self;
+        *pid != Whose::Private
+            || matches!(ipc, Ipc::Container(_))
+            || matches!(uts, Whose::Container(_))
+            || matches!(network, NetworkMode::Container(_))
     }
 }
 
@@ -121,25 +133,6 @@ impl fmt::Display for Ipc {
             Self::Container(name) => write!(f, "container:{name}"),
         }
     }
-}
-
-/// Records have the words of the flags.
-macro_rules! as_words {
-    ($($kind:ty),+) => { $(
-        impl TryFrom<String> for $kind {
-            type Error = String;
-
-            fn try_from(text: String) -> Result<Self, String> {
-                text.parse()
-            }
-        }
-
-        impl From<$kind> for String {
-            fn from(kind: $kind) -> Self {
-                kind.to_string()
-            }
-        }
-    )+ };
 }
 
 as_words!(Whose, Ipc);

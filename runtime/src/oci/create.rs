@@ -165,6 +165,7 @@ impl States {
             beside: None,
             outlives: true,
             held: Some(socket),
+            tap: None,
             refusals: None,
         };
         let trace = &mut Trace::off();

@@ -62,6 +62,7 @@ impl Container {
             subject: self.record.subject.clone(),
             beside: Some(first.pid),
             outlives: true,
+            tap: None,
             held: None,
             refusals: None,
         };

@@ -1,7 +1,11 @@
 //! Whose namespaces a container has.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use clap::Args;
-use rbox_container::settings::{Ipc, Sharing, Whose};
+use rbox_container::settings::{Ipc, MacAddress, NetworkMode, Sharing, Whose};
+
+use crate::failure::Failure;
 
 #[derive(Debug, Default, Args)]
 pub(super) struct SharingFlags {
@@ -17,10 +21,29 @@ pub(super) struct SharingFlags {
     /// Whose host name: private, host, container:NAME
     #[arg(long, value_name = "WHOSE", default_value = "private", hide_default_value = true)]
     uts: Whose,
+
+    /// The network: slirp[:cidr=10.0.2.0/24,mtu=BYTES,allow_host_loopback=true|false,enable_ipv6=true|false], none, host,
+    /// container:NAME [default: slirp, where the host has /dev/net/tun for it]
+    #[arg(long, visible_alias = "net", value_name = "MODE")]
+    network: Option<NetworkMode>,
+
+    /// The hardware address of its device
+    #[arg(long, value_name = "ADDRESS")]
+    mac_address: Option<MacAddress>,
+
+    /// Its address of IPv4
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<Ipv4Addr>,
+
+    /// Its address of IPv6
+    #[arg(long, value_name = "ADDRESS")]
+    ip6: Option<Ipv6Addr>,
 }
 
 impl SharingFlags {
-    pub(super) fn take(self) -> Sharing {
-        Sharing { ipc: self.ipc, pid: self.pid, uts: self.uts }
+    pub(super) fn take(self) -> Result<Sharing, Failure> {
+        let network = self.network.unwrap_or_default().with(self.mac_address, self.ip, self.ip6);
+        let network = network.and_then(|network| network.check().map(|()| network)).map_err(Failure::new)?;
+        Ok(Sharing { ipc: self.ipc, pid: self.pid, uts: self.uts, network })
     }
 }

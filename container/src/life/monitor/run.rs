@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rbox_rootless::Parent;
 use rbox_runtime::trace::Trace;
-use rbox_runtime::{Failure, Launch, Running};
+use rbox_runtime::{Failure, Launch, Running, WantedTap};
 use rbox_sys::flock::{self, Mode};
 use rbox_sys::poll::{self, Interest};
 use rbox_sys::signal::Signal;
@@ -18,6 +18,7 @@ use super::Monitor;
 use super::checks::Checks;
 use super::streams::Streams;
 use super::words::{Heard, say};
+use crate::etc_files::Etc;
 use crate::life::attach::frames::{Frame, LONGEST};
 use crate::life::beside::Container;
 use crate::life::health::HealthStatus;
@@ -26,10 +27,11 @@ use crate::life::siblings::SETTLED_AFTER;
 use crate::life::stop::{Stopping, mark_stopped};
 use crate::life::workload::{Start, workload};
 use crate::logs::Stream;
+use crate::network::{self, NetProcess};
 use crate::on_host::OnHost;
 use crate::plan::console_size;
 use crate::record::{Filter, Finished, Record};
-use crate::settings::HealthAction;
+use crate::settings::{HealthAction, NetworkMode};
 use crate::{Error, oom_score, outside};
 
 impl Monitor {
@@ -56,7 +58,7 @@ impl Monitor {
         if !passed {
             tty::replace_stdio_by_null(0..3).map_err(io_error("leave the streams of", "the workload"))?;
         }
-        let (mut running, record) = begun?;
+        let (mut running, record, mut net) = begun?;
         let mut checks = Checks::begin(self.made.settings.health.as_ref(), self.directory.path(), self.made.since());
         // From here on it can be joined.
         flock::lock(&record, Mode::Exclusive).map_err(io_error("lock the record of", "the container"))?;
@@ -73,20 +75,30 @@ impl Monitor {
             }
             (None, None) => return Err(io_error("get", "the terminal")(std::io::ErrorKind::NotFound.into())),
         };
-        self.serve(&running, &mut streams, &mut checks).map_err(io_error("supervise", "the workload"))?;
+        self.serve(&running, &mut streams, &mut checks, &mut net).map_err(io_error("supervise", "the workload"))?;
+        net.iter().for_each(NetProcess::kill);
         // One that still runs has nothing left to check.
         drop(checks);
         let exit = running.wait().map_err(io_error("wait for", "the workload"))?;
         self.finish(&mut streams, exit);
+        drop(net);
         Ok(exit)
     }
 
     /// `interactive`: this process's standard input is the workload's.
-    fn launch(&mut self, interactive: bool) -> Result<(Running, std::fs::File), Error> {
+    fn launch(&mut self, interactive: bool) -> Result<(Running, std::fs::File, Option<NetProcess>), Error> {
         let Self { engine, directory, setup, startable, made, .. } = self;
         let path = directory.path().to_owned();
         // What it has of the host's, this process has too. A container that is joined may have been started anew.
-        let shared = engine.shared(&made.settings.sharing)?;
+        let shared = engine.shared(&made.settings.sharing.settled())?;
+        // Anew: the host may be elsewhere today.
+        let own = Etc {
+            hostname: made.hostname.clone(),
+            name: directory.name().to_string(),
+            resolver: made.settings.resolver.clone(),
+            network: NetworkMode::None,
+        };
+        startable.root.files = shared.etc(&engine.store, own)?.files(&made.hostname);
         let planned = startable.planned.clone().sharing(&shared);
         let (namespaces, ids) = (shared.plan()?, shared.maps(&engine.identity));
         let on_host = OnHost::of_record(&made.settings)?;
@@ -103,6 +115,12 @@ impl Monitor {
             record = Some(made.write(&path).map_err(failed)?);
             outside::write_pid_file(&made.settings, pid)
         };
+        let network = shared.network.slirp();
+        let mut net = None;
+        let mut serve = |tap| {
+            net = network.map(|slirp| network::serve(slirp, tap, true)).transpose()?;
+            Ok(())
+        };
         let root = startable.root.words().map_err(Error::io("describe", "the root filesystem"))?;
         let start = Start {
             planned: &planned,
@@ -111,15 +129,22 @@ impl Monitor {
             interactive,
             reaper: startable.reaper,
             preserved,
+            tap: network.map(|slirp| WantedTap { plan: network::tap(slirp), serve: &mut serve }),
         };
         let trace = &mut Trace::off();
         let running = launch.plan(workload(start, None), trace)?.start(&root, &mut before, trace)?;
         let missing = || Error::io("write the record of", "the container")(std::io::ErrorKind::NotFound.into());
-        Ok((running, record.ok_or_else(missing)?))
+        Ok((running, record.ok_or_else(missing)?, net))
     }
 
     /// To the workload's end, or until it is to be killed.
-    fn serve(&mut self, running: &Running, streams: &mut Streams, checks: &mut Option<Checks>) -> std::io::Result<()> {
+    fn serve(
+        &mut self,
+        running: &Running,
+        streams: &mut Streams,
+        checks: &mut Option<Checks>,
+        net: &mut Option<NetProcess>,
+    ) -> std::io::Result<()> {
         let mut buffer = [0; LONGEST];
         let mut settles = Some(Instant::now() + SETTLED_AFTER);
         let lifetime = self.made.settings.stop.lifetime.map(|seconds| Duration::from_secs(seconds.get().into()));
@@ -128,6 +153,8 @@ impl Monitor {
             let wants_output = self.clients.are_ready();
             let mut waited = vec![(running.as_fd(), Interest::Read), (self.signals.as_fd(), Interest::Read)];
             waited.extend(streams.interests(wants_output));
+            let network = waited.len()..waited.len() + net.iter().len();
+            waited.extend(net.iter().map(|net| (net.as_fd(), Interest::Read)));
             let before_checks = waited.len();
             waited.extend(checks.iter().flat_map(Checks::interests));
             let before_clients = waited.len();
@@ -153,6 +180,11 @@ impl Monitor {
             }
             if ready[0] {
                 return Ok(());
+            }
+            if ready[network].contains(&true)
+                && let Some(net) = net.take()
+            {
+                self.note(self.happened("network_lost").with("error", net.end()));
             }
             if let Some(checks) = checks {
                 let has_ended = ready[before_checks..before_clients].first() == Some(&true);

@@ -1,0 +1,114 @@
+//! A container's network: which one it gets, and the process that serves it.
+//!
+//! ```text
+//! host's network namespace          container's
+//!   monitor, or rbox in front         init: makes namespace and tap
+//!     │  ◀──────────── tap ─────────────┘
+//!     └─▶ rbox-net: confined, with the tap and sockets of the host's
+//! ```
+//!
+//! `rbox-net` is a process of each life of the workload: forked when the tap is there, beside init, and killed when the
+//! workload has ended. The tap keeps the namespace in being, so it could not see that end by itself. Where it dies first,
+//! the container goes on, cut off.
+
+mod confinement;
+mod process;
+mod uplink;
+
+use std::fs::File;
+use std::net::Ipv4Addr;
+
+use rbox_net_slirp::Config;
+use rbox_net_slirp::config::HostAddresses;
+use rbox_runtime::{Failure, Tap, TapAddress, TapPlan};
+
+use crate::settings::{Cidr, NetworkMode, Slirp};
+
+pub(crate) use process::NetProcess;
+pub(crate) use uplink::Uplink;
+
+/// As the container sees its device.
+const DEVICE: &str = "tap0";
+
+/// What is asked for, with what was left open filled in.
+pub(crate) fn settle(asked: &NetworkMode) -> NetworkMode {
+    match asked {
+        // What is not asked for is no reason to fail.
+        NetworkMode::Unsaid if !can_have_taps() => NetworkMode::None,
+        NetworkMode::Unsaid => NetworkMode::Slirp(settle_slirp(&Slirp::default())),
+        NetworkMode::Slirp(slirp) => NetworkMode::Slirp(settle_slirp(slirp)),
+        NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) => asked.clone(),
+    }
+}
+
+/// Whether this user can open the device that makes taps. It makes none for somebody without power over the namespace,
+/// so there is nothing else to try.
+pub(crate) fn can_have_taps() -> bool {
+    File::options().read(true).write(true).open(DEVICE_OF_TAPS).is_ok()
+}
+
+const DEVICE_OF_TAPS: &str = "/dev/net/tun";
+
+fn settle_slirp(asked: &Slirp) -> Slirp {
+    let mut slirp = asked.clone();
+    if slirp.enable_ipv6.is_none() {
+        slirp.enable_ipv6 = Some(slirp.ip6.is_some() || (uplink::source_v6().is_some() && slirp.v6().is_some()));
+    }
+    if slirp.cidr.is_none() {
+        let host = if slirp.ip.is_none() { uplink::source_v4() } else { None };
+        slirp.cidr = Some(clear_of(host));
+    }
+    slirp
+}
+
+/// The default network; another one where the host is in that itself, as virtual machines are at times.
+fn clear_of(host: Option<Ipv4Addr>) -> Cidr {
+    let is_in = |cidr: Cidr| host.is_some_and(|host| cidr.contains(host));
+    if is_in(Cidr::DEFAULT) { Cidr::OTHER } else { Cidr::DEFAULT }
+}
+
+/// The tap that init is to make.
+pub(crate) fn tap(slirp: &Slirp) -> TapPlan {
+    let v4 = slirp.v4();
+    let mut addresses = vec![TapAddress { address: v4.guest.into(), prefix: v4.prefix, gateway: v4.gateway.into() }];
+    if let Some(v6) = slirp.v6() {
+        addresses.push(TapAddress { address: v6.guest.into(), prefix: v6.prefix, gateway: v6.gateway.into() });
+    }
+    TapPlan { name: DEVICE.into(), mtu: slirp.mtu(), mac: slirp.mac(), addresses }
+}
+
+/// Begins to serve a tap of that plan. `quiet`: nobody reads what goes to the standard error.
+pub(crate) fn serve(slirp: &Slirp, tap: Tap, quiet: bool) -> Result<NetProcess, Failure> {
+    let config = Config {
+        mtu: slirp.mtu(),
+        guest_mac: slirp.mac(),
+        v4: Some(slirp.v4()),
+        v6: slirp.v6().filter(|_| tap.has_v6),
+        allow_host_loopback: slirp.allow_host_loopback,
+        resolv_conf: uplink::RESOLV_CONF.into(),
+        host: host(slirp),
+        published: Vec::new(),
+    };
+    NetProcess::begin(tap.fd, config, quiet)
+        .map_err(|error| Failure::new("start the process that serves the network", &error))
+}
+
+/// Where the guest finds the host, as /etc/hosts tells it too.
+fn host(slirp: &Slirp) -> HostAddresses {
+    match slirp.allow_host_loopback {
+        true => HostAddresses { v4: Some(slirp.v4().gateway), v6: slirp.v6().map(|v6| v6.gateway) },
+        false => HostAddresses { v4: uplink::source_v4(), v6: uplink::source_v6() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_network_of_the_hosts_is_taken() {
+        assert_eq!(clear_of(None).to_string(), "10.0.2.0/24");
+        assert_eq!(clear_of(Some([192, 168, 1, 7].into())).to_string(), "10.0.2.0/24");
+        assert_eq!(clear_of(Some([10, 0, 2, 15].into())).to_string(), "10.0.102.0/24");
+    }
+}
