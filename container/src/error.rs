@@ -61,6 +61,9 @@ pub enum Error {
         "container {0} has the streams of whoever started it (--log-driver=passthrough), and nobody else can attach"
     )]
     PassedThrough(ContainerName),
+    /// Ports that cannot be had.
+    #[error("cannot {0}")]
+    Publish(rbox_runtime::Failure),
     /// A monitor that hung up.
     #[error(
         "container {0} let go of who was attached before its end: what it prints was not taken for too long, or its \
@@ -195,6 +198,7 @@ impl Error {
             Self::Unfit(unfit) => unfit.hint(),
             Self::Unpack { source, .. } => source.hint(),
             Self::Start(failure) => failure.hint.clone(),
+            Self::Publish(failure) => failure.hint.clone(),
             Self::NotStartable(_) | Self::InForeground(_) => {
                 Some("containers of run -d and of create have a monitor of their own".into())
             }

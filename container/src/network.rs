@@ -12,6 +12,7 @@
 //! the container goes on, cut off.
 
 mod confinement;
+mod ports;
 mod process;
 mod uplink;
 
@@ -22,8 +23,9 @@ use rbox_net_slirp::Config;
 use rbox_net_slirp::config::HostAddresses;
 use rbox_runtime::{Failure, Tap, TapAddress, TapPlan};
 
-use crate::settings::{Cidr, NetworkMode, Slirp};
+use crate::settings::{Cidr, NetworkMode, PortMapping, Slirp};
 
+pub(crate) use ports::settle as settle_ports;
 pub(crate) use process::NetProcess;
 pub(crate) use uplink::Uplink;
 
@@ -78,7 +80,7 @@ pub(crate) fn tap(slirp: &Slirp) -> TapPlan {
 }
 
 /// Begins to serve a tap of that plan. `quiet`: nobody reads what goes to the standard error.
-pub(crate) fn serve(slirp: &Slirp, tap: Tap, quiet: bool) -> Result<NetProcess, Failure> {
+pub(crate) fn serve(slirp: &Slirp, mappings: &[PortMapping], tap: Tap, quiet: bool) -> Result<NetProcess, Failure> {
     let config = Config {
         mtu: slirp.mtu(),
         guest_mac: slirp.mac(),
@@ -87,7 +89,7 @@ pub(crate) fn serve(slirp: &Slirp, tap: Tap, quiet: bool) -> Result<NetProcess, 
         allow_host_loopback: slirp.allow_host_loopback,
         resolv_conf: uplink::RESOLV_CONF.into(),
         host: host(slirp),
-        published: Vec::new(),
+        published: ports::bind(mappings)?,
     };
     NetProcess::begin(tap.fd, config, quiet)
         .map_err(|error| Failure::new("start the process that serves the network", &error))

@@ -3,6 +3,7 @@
 pub(crate) mod containers;
 pub(crate) mod inspect;
 pub(crate) mod list;
+pub(crate) mod ports;
 pub(crate) mod processes;
 pub(crate) mod stats;
 pub(crate) mod top;

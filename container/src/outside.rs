@@ -8,8 +8,9 @@ use rbox_runtime::Failure;
 use rbox_types::ContainerId;
 
 use crate::life::health;
+use crate::network;
 use crate::request::RunRequest;
-use crate::settings::Settings;
+use crate::settings::{PortMapping, Publish, Settings};
 use crate::shared::Shared;
 use crate::{Error, Unfit};
 
@@ -35,6 +36,13 @@ pub(crate) fn recorded(request: &RunRequest, image: &Image, shared: &Shared) -> 
     let mut settings = request.settings.clone();
     settings.health = health::wanted(request, image.healthcheck.as_ref())?;
     settings.sharing = shared.words(&settings.sharing);
+    if settings.publish_all {
+        settings.ports.extend(exposed(image, &settings.ports));
+    }
+    if shared.network.slirp().is_none() && !settings.ports.is_empty() {
+        return Err(Unfit::NoPorts(shared.network.to_string()).into());
+    }
+    settings.ports = network::settle_ports(&settings.ports).map_err(Error::Publish)?;
     if let Some(path) = &mut settings.pid_file {
         // Its monitor is in another directory.
         *path = std::path::absolute(&*path).map_err(Error::io("find the place of", path.display()))?;
@@ -49,4 +57,13 @@ pub(crate) fn recorded(request: &RunRequest, image: &Image, shared: &Shared) -> 
         settings.stop.signal = of_image.and_then(|signal| signal.parse().ok());
     }
     Ok(settings)
+}
+
+/// The ports that an image names, less those that are published already. What is no port is left out, as by Docker.
+fn exposed(image: &Image, published: &[PortMapping]) -> Vec<PortMapping> {
+    let config = image.config.config();
+    let words = config.iter().filter_map(|config| config.exposed_ports().as_ref()).flatten();
+    let mappings = words.filter_map(|word| word.parse::<Publish>().ok()).flat_map(|Publish(mappings)| mappings);
+    let is_new = |mapping: &PortMapping| !published.iter().any(|other| other.to_string() == mapping.to_string());
+    mappings.filter(is_new).collect()
 }

@@ -39,7 +39,7 @@ use crate::life::restart::RestartPolicy;
 use crate::logs::{Driver, LogOptions};
 use crate::plan::RunPlan;
 use crate::security::SecurityWords;
-use crate::settings::{HealthAction, NetworkMode, Settings, Stop, StopSignal};
+use crate::settings::{HealthAction, NetworkMode, PortMapping, Settings, Stop, StopSignal};
 
 /// How it was made, and when it was started last: a foreground container does both at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,6 +151,11 @@ impl Joining {
 }
 
 impl Made {
+    /// The ports that are published.
+    pub fn ports(&self) -> &[PortMapping] {
+        &self.settings.ports
+    }
+
     /// The container's network.
     pub fn network(&self) -> &NetworkMode {
         &self.settings.sharing.network

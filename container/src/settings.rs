@@ -25,6 +25,7 @@ mod device;
 mod health;
 mod limits;
 mod network;
+mod ports;
 mod resolver;
 mod sharing;
 mod stop;
@@ -39,6 +40,7 @@ pub use health::{HealthAction, HealthCheck, HealthCommand, HealthTime};
 pub(crate) use limits::resource;
 pub use limits::{ByteSize, Limits, Sysctl, Ulimit, Umask};
 pub use network::{Cidr, MacAddress, NetworkMode, Slirp};
+pub use ports::{PortMapping, PortProtocol, Publish};
 pub use resolver::{Dns, ExtraHost, HostAddress, Resolver};
 pub use sharing::{Ipc, Sharing, Whose};
 pub use stop::{Stop, StopSignal};
@@ -53,6 +55,12 @@ pub struct Settings {
     /// Whose namespaces it has.
     #[serde(skip_serializing_if = "is_default")]
     pub sharing: Sharing,
+    /// What can be reached from outside; of a record each with a port of the host's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortMapping>,
+    /// Whether all ports that the image names are among them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub publish_all: bool,
     /// hosts(5) and resolv.conf(5).
     #[serde(skip_serializing_if = "is_default")]
     pub resolver: Resolver,

@@ -25,6 +25,9 @@ pub enum Unfit {
     /// `-v …:z` where SELinux is in force.
     #[error("this version gives no files the SELinux label of a container, as z, Z and relabel ask for")]
     Relabel,
+    /// `--publish` where there is no network of the container's own.
+    #[error("no ports can be published with --network {0}: there is none of the container's own to reach them by")]
+    NoPorts(String),
     /// `--preserve-fds`.
     #[error("--preserve-fds: descriptor {0} is not open")]
     NotHanded(i32),
@@ -47,6 +50,10 @@ impl Unfit {
             Self::CidFile(path) => Some(format!("rm {}, if that container is gone", path.display())),
             Self::NotHanded(number) => Some(format!("whoever starts the container hands them on: {number}<FILE")),
             Self::PassedTerminal => Some("redirect all three streams, or keep a log (--log-driver=k8s-file)".into()),
+            Self::NoPorts(network) if network == "host" => {
+                Some("they are the host's as they are, without --publish".into())
+            }
+            Self::NoPorts(_) => Some("--network slirp has one; it needs /dev/net/tun".into()),
             Self::NoDevice(_) | Self::NoDevices(_) | Self::NoZone(_) => None,
         }
     }

@@ -8,6 +8,8 @@ use std::mem::{size_of, size_of_val, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
 use crate::errno;
 
 /// A datagram that was received.
@@ -30,6 +32,18 @@ pub(crate) struct ControlMessage<'a> {
     pub(crate) level: libc::c_int,
     pub(crate) kind: libc::c_int,
     pub(crate) data: &'a [u8],
+}
+
+/// A bound socket, nonblocking; at IPv6's own addresses alone where it is one of IPv6.
+pub fn bind(at: SocketAddr) -> io::Result<UdpSocket> {
+    let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
+    if at.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    rustix::net::bind(&socket, &at)?;
+    Ok(socket.into())
 }
 
 /// Has a socket tell where each datagram was sent to.

@@ -1,7 +1,7 @@
 //! What std::net has not of tcp(7): connecting without waiting, and resets.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -19,6 +19,22 @@ pub fn begin_to_connect(to: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
+/// A listening socket, nonblocking; at IPv6's own addresses alone where it is one of IPv6.
+pub fn listen(at: SocketAddr) -> io::Result<TcpListener> {
+    let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    if at.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    // What is left of connections that have ended (TIME-WAIT) is in nobody's way.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &at)?;
+    // As many as net.core.somaxconn lets wait.
+    rustix::net::listen(&socket, 4096)?;
+    Ok(socket.into())
+}
+
 /// Has the other end see a reset when this is closed, whatever is still to be sent.
 pub fn reset_when_closed(socket: impl AsFd) -> io::Result<()> {
     Ok(sockopt::set_socket_linger(socket, Some(Duration::ZERO))?)
@@ -27,7 +43,6 @@ pub fn reset_when_closed(socket: impl AsFd) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::net::TcpListener;
 
     use super::*;
     use crate::poll::{self, Interest};

@@ -6,6 +6,7 @@ mod health;
 mod labels;
 mod limits;
 mod names;
+mod ports;
 mod process;
 mod sharing;
 
@@ -40,6 +41,9 @@ struct All {
 
     #[command(flatten)]
     names: names::Names,
+
+    #[command(flatten)]
+    ports: ports::PortFlags,
 
     #[command(flatten)]
     labels: labels::Labels,
@@ -81,6 +85,7 @@ impl All {
             health: self.health.take()?,
             ..Settings::default()
         };
+        self.ports.take(&mut settings);
         self.process.take(&mut settings);
         let (volumes, tmpfs) = self.files.take(&mut settings);
         Ok(Taken { settings, volumes, tmpfs, host_env })

@@ -1,9 +1,11 @@
 //! `rbox port`
 
 use clap::Args;
-use rbox_container::Engine;
+use rbox_container::settings::PortMapping;
+use rbox_container::{ContainerQuery, ContainerSummary, Engine};
 
 use crate::failure::Failure;
+use crate::output;
 
 #[derive(Debug, Args)]
 pub(crate) struct Port {
@@ -21,15 +23,29 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// Prints nothing: in this version no container has a network, and so none a port that is published.
     pub(crate) fn act(self, engine: &Engine) -> Result<(), Failure> {
-        let Some(container) = self.container else { return Ok(()) };
-        let name = engine.find_container(&container)?.name;
-        match self.port {
-            None => Ok(()),
-            Some(port) => Err(Failure::new(format!("no port {port} of container {name} is published"))),
+        let Some(container) = &self.container else {
+            let running = engine.list_containers(&ContainerQuery::default())?;
+            return Ok(output::lines(running.iter().flat_map(lines_with_id))?);
+        };
+        let (name, ports) = engine.published_ports(container)?;
+        let Some(port) = &self.port else { return Ok(output::lines(ports.iter().map(line))?) };
+        let wanted: Vec<String> =
+            ports.iter().filter(|mapping| mapping.to_string() == *port).map(PortMapping::host_side).collect();
+        match wanted[..] {
+            [] => Err(Failure::new(format!("no port {port} of container {name} is published"))),
+            _ => Ok(output::lines(wanted.iter())?),
         }
     }
+}
+
+fn line(mapping: &PortMapping) -> String {
+    format!("{mapping} -> {}", mapping.host_side())
+}
+
+fn lines_with_id(container: &ContainerSummary) -> Vec<String> {
+    let ports = container.made.as_ref().map(|made| made.ports()).unwrap_or_default();
+    ports.iter().map(|mapping| format!("{}\t{}", container.id.short(), line(mapping))).collect()
 }
 
 fn parse_port(text: &str) -> Result<String, &'static str> {

@@ -1,6 +1,7 @@
 //! `rbox ps`
 
 use clap::Args;
+use rbox_container::settings::PortMapping;
 use rbox_container::{
     ContainerFilters, ContainerOrder, ContainerQuery, ContainerStatus, ContainerSummary, Engine, Error, Sizes,
 };
@@ -107,7 +108,7 @@ impl Ps {
             self.command(container),
             made.map(|made| output::ago(made.created)).unwrap_or_default(),
             said(container),
-            String::new(),
+            ports(container),
             container.name.to_string(),
         ];
         cells.extend(listed.size());
@@ -157,7 +158,7 @@ impl Ps {
             "Status": said(container),
             "Health": container.health_word().unwrap_or("none"),
             "Pid": status.pid(),
-            "Ports": "",
+            "Ports": ports(container),
             "Networks": made.map_or("none", |made| made.network().word()),
             "Mounts": mounts.unwrap_or_default(),
             "Labels": made.map(|made| made.labels().clone()).unwrap_or_default(),
@@ -165,6 +166,12 @@ impl Ps {
             "Size": listed.size().unwrap_or_default(),
         })
     }
+}
+
+/// Those that are published, of one that runs.
+fn ports(container: &ContainerSummary) -> String {
+    let made = container.made.as_ref().filter(|_| container.status.is_alive());
+    made.map(|made| made.ports().iter().map(PortMapping::both_sides).collect::<Vec<_>>().join(", ")).unwrap_or_default()
 }
 
 /// A container, and its sizes where they are asked for.

@@ -18,7 +18,7 @@ use crate::plan::{Host, RunPlan, plan};
 use crate::record::Made;
 use crate::request::RunRequest;
 use crate::root::{OverlayRoot, Wanted};
-use crate::settings::{NetworkMode, Settings};
+use crate::settings::{NetworkMode, PortMapping, Settings};
 use crate::shared::Shared;
 use crate::volume::Volume;
 use crate::{Engine, Error, events, names, outside};
@@ -125,6 +125,11 @@ impl Draft {
         let files = shared.etc(&engine.store, own)?.files(&self.hostname);
         let context = self.planned.spec.linux().as_ref().and_then(|linux| linux.mount_label().clone());
         Ok(OverlayRoot { lowers, upper, work, volatile: request.rm, context, wanted: Wanted::of(&self.planned), files })
+    }
+
+    /// The ports that are published.
+    pub(crate) fn ports(&self) -> &[PortMapping] {
+        &self.settings.ports
     }
 
     /// Something that happened to it.

@@ -83,6 +83,7 @@ impl Engine {
         let words = made.map(|made| made.args.as_slice()).unwrap_or_default();
         let (entrypoint, command) = words.split_at(made.map_or(0, |made| made.entrypoint).min(words.len()));
         let log = made.and_then(|made| made.log.as_ref()).filter(|log| log.driver != Driver::None);
+        let ports = made.map(Made::ports).unwrap_or_default();
         let mut document = json!({
             "Id": container.id,
             "Name": container.name,
@@ -139,9 +140,11 @@ impl Engine {
                 "CapDrop": made.map(|made| &made.security.cap_drop),
                 "SecurityOpt": made.map(|made| &made.security.options),
                 "RestartPolicy": made.map(|made| made.restart.document()),
+                "PortBindings": network::bindings(ports),
+                "PublishAllPorts": made.is_some_and(|made| made.settings.publish_all),
                 "LogConfig": made.and_then(|made| made.log.as_ref()).map(LogOptions::document),
             },
-            "NetworkSettings": network::settings(made.map(Made::network), status.is_alive()),
+            "NetworkSettings": network::settings(made.map(Made::network), ports, status.is_alive()),
             "RestartCount": made.map_or(0, |made| made.restarts),
         });
         if let Some(health) = &container.health {

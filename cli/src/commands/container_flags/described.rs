@@ -13,7 +13,7 @@ const COMMON: [&str; 10] =
     ["--rm", "--interactive", "--tty", "--init", "--env", "--name", "--user", "--workdir", "--root", "--pull"];
 
 /// Letters of the short flags that are not described; and of -h, which shows all.
-const SHORT: [u8; 3] = *b"lvh";
+const SHORT: [u8; 5] = *b"lvhpP";
 
 /// `T`'s flags, or what `T` is without any.
 #[derive(Debug, Default)]

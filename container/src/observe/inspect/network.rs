@@ -3,12 +3,12 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use rbox_net_slirp::config::Subnet;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::settings::{MacAddress, NetworkMode};
+use crate::settings::{MacAddress, NetworkMode, PortMapping};
 
 /// `NetworkSettings`. Addresses are those of a container that runs.
-pub(super) fn settings(network: Option<&NetworkMode>, is_alive: bool) -> Value {
+pub(super) fn settings(network: Option<&NetworkMode>, ports: &[PortMapping], is_alive: bool) -> Value {
     let slirp = network.and_then(NetworkMode::slirp);
     let alive = slirp.filter(|_| is_alive);
     let v4 = alive.map(|slirp| slirp.v4());
@@ -27,7 +27,20 @@ pub(super) fn settings(network: Option<&NetworkMode>, is_alive: bool) -> Value {
         Some(network) => json!({ network.word(): settings }),
         None => json!({}),
     };
-    settings["Ports"] = json!({});
+    settings["Ports"] = if alive.is_some() { bindings(ports) } else { json!({}) };
     settings["Networks"] = networks;
     settings
+}
+
+/// Published ports, each of the container's with those of the host's that lead to it.
+pub(super) fn bindings(ports: &[PortMapping]) -> Value {
+    let mut shown = Map::new();
+    for port in ports {
+        let ip = port.ip.map_or_else(|| "0.0.0.0".into(), |ip| ip.to_string());
+        let binding = json!({ "HostIp": ip, "HostPort": port.host_port().unwrap_or_default().to_string() });
+        if let Some(bindings) = shown.entry(port.to_string()).or_insert(json!([])).as_array_mut() {
+            bindings.push(binding);
+        }
+    }
+    Value::Object(shown)
 }
