@@ -127,12 +127,14 @@ fn the_time_zone() -> Result<()> {
 #[test]
 fn hosts_and_name_servers() -> Result<()> {
     let (rbox, image) = Rbox::with_small_image()?;
-    let flags = ["--add-host=db:10.1.2.3", "--add-host", "a;b:2001:db8::7", "--hostname=box", "--name=named"];
+    let flags =
+        ["--network=none", "--add-host=db:10.1.2.3", "--add-host", "a;b:2001:db8::7", "--hostname=box", "--name=named"];
     let hosts = rbox.sh(&image, &flags, "cat /etc/hosts");
     let lines: Vec<&str> = hosts.lines().collect();
     assert_eq!(lines[..3], ["10.1.2.3\tdb", "2001:db8::7\ta b", "127.0.0.1\tlocalhost"]);
     assert_eq!(lines.last(), Some(&"127.0.0.1\tbox named"));
-    rbox.run(["run", "--rm", "--add-host=h:host-gateway", &image, "true"]).refused(&["--add-host", "no network"]);
+    let gateway = ["run", "--rm", "--network=none", "--add-host=h:host-gateway", &image, "true"];
+    rbox.run(gateway).refused(&["--add-host", "no network"]);
     for wrong in ["db", "db:1.2.3", "d b:1.2.3.4"] {
         rbox.run(["run", "--rm", "--add-host", wrong, &image, "true"]).refused(&["--add-host"]);
     }
@@ -142,7 +144,8 @@ fn hosts_and_name_servers() -> Result<()> {
         resolver(&[&flags[..], &["--dns-opt=rotate"]].concat()),
         "search a.org b.org\nnameserver 1.2.3.4\nnameserver ::1\noptions ndots:2 rotate"
     );
-    assert_eq!(resolver(&["--dns=1.2.3.4", "--dns-search=."]), "nameserver 1.2.3.4");
+    let flags = ["--network=none", "--dns=1.2.3.4", "--dns-search=."];
+    assert_eq!(resolver(&flags), "nameserver 1.2.3.4");
     for wrong in [&["--dns=example.org"][..], &["--dns=none", "--dns=1.1.1.1"], &["--dns-search=a b"]] {
         rbox.run([&["run", "--rm"], wrong, &[&image, "true"]].concat()).refused(&[]);
     }

@@ -243,7 +243,7 @@ fn lists() -> Result<()> {
         same("ps -a --sort names --format '{{.Created}}'")
             .differs("Podman 4 prints a time here, and its manual has no such field"),
         same("ps -a --sort names --format '{{.Mounts}}'"),
-        same("ps -a --sort names --format '{{.Networks}}'").differs("Docker names the network none as well"),
+        same("ps -a --sort names --format '{{.Networks}}'").differs("Podman is told to have none here"),
         same("ps -a --sort names --format '{{.ImageID}}'"),
         same("ps -a --sort names --format '{{.Size}}'").differs("Podman complains where --size was not given"),
         same("ps -a --size --sort names --format '{{.Names}}'"),
@@ -282,8 +282,7 @@ fn lists() -> Result<()> {
         same("ps -a -f volume=/data --sort names --format '{{.Names}}'")
             .differs("Docker's way: also by the place inside"),
         same("ps -a -f until=1h --sort names --format '{{.Names}}'"),
-        same("ps -a -f network=none --sort names --format '{{.Names}}'")
-            .differs("Docker's way: none is a network, too"),
+        same("ps -a -f network=none --sort names --format '{{.Names}}'"),
         same("ps -a -f health=healthy --sort names --format '{{.Names}}'"),
         same("ps -a -f nonsense=1"),
         same("ps -a -f name"),
@@ -387,7 +386,7 @@ fn what_inspect_shows_to_scripts() -> Result<()> {
         same("inspect -f '{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.RestartPolicy.MaximumRetryCount}}' one"),
         same("inspect -f '{{json .HostConfig.RestartPolicy}}' one"),
         same("inspect -f '{{.HostConfig.LogConfig.Type}}' one"),
-        same("inspect -f '{{.HostConfig.NetworkMode}}' one"),
+        same("inspect -f '{{.HostConfig.NetworkMode}}' one").differs("Podman is told to have none here"),
         same("inspect -f '{{.HostConfig.AutoRemove}} {{.HostConfig.Privileged}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.Init}}' one"),
         same("inspect -f '{{.HostConfig.CapAdd}} {{.HostConfig.CapDrop}}' one"),
         same("inspect -f '{{.HostConfig.ShmSize}}' one"),

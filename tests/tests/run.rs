@@ -215,7 +215,7 @@ fn names_and_files_of_the_host() -> Result<()> {
     let id = rbox.sh(&name, &[], "hostname");
     assert!(id.len() == 12 && id.chars().all(|c| c.is_ascii_hexdigit()), "{id}");
     // Without a network there is no resolver to wait for.
-    rbox.sh(&name, &[], "test -s /etc/resolv.conf && ! grep '^nameserver' /etc/resolv.conf");
+    rbox.sh(&name, &["--network=none"], "test -s /etc/resolv.conf && ! grep '^nameserver' /etc/resolv.conf");
     Ok(())
 }
 
@@ -273,7 +273,8 @@ fn namespaces_of_its_own() -> Result<()> {
         let outside = fs::read_link(format!("/proc/self/ns/{kind}"))?;
         assert_ne!(outside.to_string_lossy(), inside, "{kind}");
     }
-    assert_eq!(rbox.sh(&name, &[], "echo $$; ip -o addr show lo | grep -c 127.0.0.1; ls /sys/class/net"), "1\n1\nlo");
+    let look = "echo $$; ip -o addr show lo | grep -c 127.0.0.1; ls /sys/class/net";
+    assert_eq!(rbox.sh(&name, &["--network=none"], look), "1\n1\nlo");
     Ok(())
 }
 
@@ -426,7 +427,7 @@ fn explain_shows_the_plan_and_the_times() -> Result<()> {
 #[test]
 fn what_comes_later_is_refused_and_not_ignored() -> Result<()> {
     let (rbox, name) = small()?;
-    for flags in [&["--memory", "64m"][..], &["-p", "8080:80"], &["--cpus", "1"], &["--network", "slirp"]] {
+    for flags in [&["--memory", "64m"][..], &["-p", "8080:80"], &["--cpus", "1"], &["--network", "bridge"]] {
         let arguments = [&["run", "--rm"], flags, &[name.as_str(), "true"]].concat();
         rbox.run(arguments).refused(&[flags[0].trim_start_matches('-')]);
     }

@@ -52,7 +52,8 @@ pub(crate) fn measure(runs: usize) -> Result<()> {
     let binary = host::rbox_binary();
     let rbox = |arguments: &[&str]| command(&binary.to_string_lossy(), arguments);
     read(&mut rbox(&["pull", "-q", &image]))?;
-    let of_rbox = contender("rbox run -d alpine sleep", || rbox(&["run", "-d", &image, "sleep", "86400"]));
+    let of_rbox =
+        contender("rbox run -d alpine sleep", || rbox(&["run", "-d", "--network=none", &image, "sleep", "86400"]));
     let mut contenders = vec![of_rbox];
     if exists("podman") {
         read(&mut command("podman", &["pull", "-q", "--tls-verify=false", &image]))?;

@@ -56,7 +56,8 @@ pub(crate) fn measure(runs: usize) -> Result<()> {
     let info: Value = serde_json::from_str(&read(&mut rbox(&["info", "--format", "json"]))?)?;
     write_crun_config(&dir.join("bundle"), &info)?;
 
-    let of_rbox = || contender("rbox run --rm alpine true", || rbox(&["run", "--rm", &image, "true"]));
+    let of_rbox =
+        || contender("rbox run --rm alpine true", || rbox(&["run", "--rm", "--network=none", &image, "true"]));
     let mut contenders = vec![of_rbox()];
     let mut number = 0;
     let (bundle, state) = (dir.join("bundle"), dir.join("crun"));
