@@ -5,7 +5,7 @@ use std::io;
 use rbox_rootless::{Identity, attempt};
 use rbox_sys::clone::Namespaces;
 use rbox_sys::mount::{Attributes, Filesystem};
-use rbox_sys::netdev;
+use rbox_sys::rtnetlink;
 use rbox_types::{Finding, ProbeState};
 
 /// A fresh /proc: refused where the outer one is partly covered.
@@ -30,7 +30,7 @@ pub fn cgroup(identity: &Identity) -> Finding {
 /// A network namespace with a loopback device.
 pub fn network(identity: &Identity) -> Finding {
     let remedy = "as root: sysctl -w user.max_net_namespaces=15000";
-    finding(identity, "network namespaces", Namespaces::NET, netdev::loopback_up, remedy)
+    finding(identity, "network namespaces", Namespaces::NET, rtnetlink::loopback_up, remedy)
 }
 
 fn mount(kind: &str) -> io::Result<()> {
