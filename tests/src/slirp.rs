@@ -43,11 +43,13 @@ pub enum Backend {
     Slirp4netns,
     /// passt's.
     Pasta,
+    /// The kernel alone: routes and no user-mode networking at all. What a line says holds here, or the line is wrong.
+    Routed,
 }
 
 impl Backend {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Rbox, Self::Slirp4netns, Self::Pasta];
+    pub const ALL: [Self; 4] = [Self::Rbox, Self::Slirp4netns, Self::Pasta, Self::Routed];
 
     /// Its program.
     pub fn name(self) -> &'static str {
@@ -55,7 +57,13 @@ impl Backend {
             Self::Rbox => DRIVER,
             Self::Slirp4netns => "slirp4netns",
             Self::Pasta => "pasta",
+            Self::Routed => "the kernel alone",
         }
+    }
+
+    /// Whom the other end sees in the guest's place.
+    pub fn seen(self, family: Family) -> IpAddr {
+        if self == Self::Routed { family.guest() } else { family.host() }
     }
 
     fn program(self) -> PathBuf {
@@ -101,6 +109,11 @@ impl Family {
     /// An address that the host knows it has no way to.
     pub fn unreachable(self) -> IpAddr {
         self.pick([203, 0, 113, 1], [0x2001, 0xdb8, 0xdead, 0, 0, 0, 0, 1])
+    }
+
+    /// The guest's own address, but for slirp4netns' IPv6 ([`Lab::guest_address`]).
+    pub fn guest(self) -> IpAddr {
+        self.pick([10, 0, 2, 100], [0xfd00, 0, 0, 0, 0, 0, 0, 0x100])
     }
 
     /// What the guest has as its gateway.
@@ -212,6 +225,9 @@ impl Lab {
 
     /// Starts whoever serves the guest, and waits until the guest has all its addresses and routes.
     pub fn serve(&mut self, backend: Backend, options: &Options) -> Result<()> {
+        if backend == Backend::Routed {
+            return self.route(options.mtu);
+        }
         let mut command = self.command(backend, options);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let slirp = self.slirp.insert(self.host.start(&mut command)?);
@@ -257,8 +273,28 @@ impl Lab {
                 // It may not look into processes that have more capabilities than it keeps.
                 command.arg("--netns").arg(self.guest_path());
             }
+            Backend::Routed => unreachable!("that is no program"),
         }
         command
+    }
+
+    /// Gives the guest the same addresses without any program.
+    fn route(&self, mtu: u16) -> Result<()> {
+        self.host.ip(&format!(
+            "link add guest0 mtu {mtu} type veth peer name {DEVICE} mtu {mtu} netns {}",
+            self.guest.path()
+        ))?;
+        self.host.ip("address add 10.0.2.2/24 dev guest0\n address add fd00::2/64 dev guest0\n link set guest0 up")?;
+        self.guest.ip(&format!(
+            "address add 10.0.2.100/24 dev {DEVICE}
+             address add fd00::100/64 dev {DEVICE}
+             link set {DEVICE} up
+             route add default via 10.0.2.2
+             route add ::/0 via fd00::2"
+        ))?;
+        self.host.set("ipv4/ip_forward", "1")?;
+        self.host.set("ipv6/conf/all/forwarding", "1")?;
+        self.far.ip("route add 10.0.2.0/24 via 192.0.2.1\n route add fd00::/64 via 2001:db8::1")
     }
 
     /// slirp4netns is asked for ports when it runs (slirp4netns(1), "API SOCKET").
@@ -299,9 +335,9 @@ impl Lab {
         read(Command::new("mount").arg("--bind").arg(self.resolv_conf()).arg("/etc/resolv.conf")).map(drop)
     }
 
-    /// Who serves the guest.
-    pub fn slirp(&mut self) -> &mut Running {
-        self.slirp.as_mut().expect("it was started")
+    /// Who serves the guest, if it is a program.
+    pub fn slirp(&mut self) -> Option<&mut Running> {
+        self.slirp.as_mut()
     }
 
     /// The guest's own address.
@@ -380,46 +416,53 @@ pub fn raise_descriptors() -> Result<u64> {
     Ok(limit.hard)
 }
 
-/// Makes tests of functions `fn(Backend, Family) -> anyhow::Result<()>`, for each backend named, `rbox`, `slirp4netns` or
-/// `pasta`, with IPv4 and with IPv6; with one of them only after `_v4` or `_v6`.
+/// Makes tests of functions `fn(Backend, Family) -> anyhow::Result<()>`, for each backend named, `rbox`, `slirp4netns`,
+/// `pasta` or `routed`, with IPv4 and with IPv6; with one of them only where `_v4` or `_v6` follows. `long` is rbox, in the
+/// long lane alone.
 #[macro_export]
 macro_rules! lines {
-    ($($name:ident: $($backend:ident)*;)*) => {$(
+    ($($name:ident: $($who:ident)*;)*) => {$(
         mod $name {
-            $($crate::lines!(@ $name $backend);)*
+            $($crate::lines!(@ $who $name);)*
         }
     )*};
-    (@ $name:ident rbox) => {
-        $crate::lines!(@ $name rbox_v4);
-        $crate::lines!(@ $name rbox_v6);
+    (@ rbox $name:ident) => {
+        $crate::lines!(@ rbox_v4 $name);
+        $crate::lines!(@ rbox_v6 $name);
     };
-    (@ $name:ident slirp4netns) => {
-        $crate::lines!(@ $name slirp4netns_v4);
-        $crate::lines!(@ $name slirp4netns_v6);
+    (@ long $name:ident) => {
+        $crate::lines!(@ long_v4 $name);
+        $crate::lines!(@ long_v6 $name);
     };
-    (@ $name:ident pasta) => {
-        $crate::lines!(@ $name pasta_v4);
-        $crate::lines!(@ $name pasta_v6);
+    (@ slirp4netns $name:ident) => {
+        $crate::lines!(@ slirp4netns_v4 $name);
+        $crate::lines!(@ slirp4netns_v6 $name);
     };
-    (@ $name:ident rbox_v4) => { $crate::lines!(@ $name rbox_v4 Rbox V4); };
-    (@ $name:ident rbox_v6) => { $crate::lines!(@ $name rbox_v6 Rbox V6); };
-    (@ $name:ident long_v4) => {
-        $crate::lines!(@ $name long_v4 Rbox V4 #[ignore = "long: takes a while"]);
+    (@ pasta $name:ident) => {
+        $crate::lines!(@ pasta_v4 $name);
+        $crate::lines!(@ pasta_v6 $name);
     };
-    (@ $name:ident long_v6) => {
-        $crate::lines!(@ $name long_v6 Rbox V6 #[ignore = "long: takes a while"]);
+    (@ routed $name:ident) => {
+        $crate::lines!(@ routed_v4 $name);
+        $crate::lines!(@ routed_v6 $name);
     };
-    (@ $name:ident slirp4netns_v4) => {
-        $crate::lines!(@ $name slirp4netns_v4 Slirp4netns V4 #[ignore = "long: needs slirp4netns"]);
+    (@ rbox_v4 $name:ident) => { $crate::lines!(@ rbox_v4 $name Rbox V4); };
+    (@ rbox_v6 $name:ident) => { $crate::lines!(@ rbox_v6 $name Rbox V6); };
+    (@ long_v4 $name:ident) => { $crate::lines!(@ long_v4 $name Rbox V4 "long"); };
+    (@ long_v6 $name:ident) => { $crate::lines!(@ long_v6 $name Rbox V6 "long"); };
+    (@ slirp4netns_v4 $name:ident) => {
+        $crate::lines!(@ slirp4netns_v4 $name Slirp4netns V4 "long: needs slirp4netns");
     };
-    (@ $name:ident slirp4netns_v6) => {
-        $crate::lines!(@ $name slirp4netns_v6 Slirp4netns V6 #[ignore = "long: needs slirp4netns"]);
+    (@ slirp4netns_v6 $name:ident) => {
+        $crate::lines!(@ slirp4netns_v6 $name Slirp4netns V6 "long: needs slirp4netns");
     };
-    (@ $name:ident pasta_v4) => { $crate::lines!(@ $name pasta_v4 Pasta V4 #[ignore = "long: needs pasta"]); };
-    (@ $name:ident pasta_v6) => { $crate::lines!(@ $name pasta_v6 Pasta V6 #[ignore = "long: needs pasta"]); };
-    (@ $name:ident $test:ident $backend:ident $family:ident $(#[$attribute:meta])*) => {
+    (@ pasta_v4 $name:ident) => { $crate::lines!(@ pasta_v4 $name Pasta V4 "long: needs pasta"); };
+    (@ pasta_v6 $name:ident) => { $crate::lines!(@ pasta_v6 $name Pasta V6 "long: needs pasta"); };
+    (@ routed_v4 $name:ident) => { $crate::lines!(@ routed_v4 $name Routed V4 "long: proves the line"); };
+    (@ routed_v6 $name:ident) => { $crate::lines!(@ routed_v6 $name Routed V6 "long: proves the line"); };
+    (@ $test:ident $name:ident $backend:ident $family:ident $($reason:literal)?) => {
         #[test]
-        $(#[$attribute])*
+        $(#[ignore = $reason])?
         fn $test() {
             let name = concat!(module_path!(), "::", stringify!($test));
             let (backend, family) = ($crate::slirp::Backend::$backend, $crate::slirp::Family::$family);

@@ -11,23 +11,25 @@ use rbox_tests::patience::until;
 use rbox_tests::slirp::{Backend, Family, Lab, Options};
 use rbox_tests::traffic::{is_reset, patient, read_pattern, reset, write_pattern};
 
+// slirp4netns ends a connection in order that the guest has reset. The pasta that Debian 12 has (2023-03) waits where
+// others refuse, mixes bytes up when both ends send, and leaves ends and resets of the guest's unsaid.
 lines! {
-    a_byte_each_way: rbox slirp4netns pasta;
-    ten_megabytes_each_way_at_once: rbox slirp4netns pasta;
-    ten_megabytes_each_way_at_an_mtu_of_1500: rbox slirp4netns pasta;
-    a_closed_port_refuses: rbox slirp4netns pasta;
-    where_the_host_has_no_way_there_is_none: rbox slirp4netns pasta;
-    nobody_is_connected_before_the_host_is: rbox slirp4netns pasta;
-    the_guest_closes_one_way: rbox slirp4netns pasta;
-    the_other_end_closes_one_way: rbox slirp4netns pasta;
-    the_guest_resets: rbox slirp4netns pasta;
-    the_other_end_resets: rbox slirp4netns pasta;
-    the_guest_reads_late: rbox slirp4netns pasta;
-    the_other_end_reads_late: rbox slirp4netns pasta;
-    many_small_writes_keep_their_order: rbox slirp4netns pasta;
-    a_thousand_at_once: rbox slirp4netns pasta;
-    connections_one_after_the_other: rbox slirp4netns pasta;
-    what_is_idle_stays: rbox slirp4netns pasta;
+    a_byte_each_way: rbox routed slirp4netns pasta_v4;
+    ten_megabytes_each_way_at_once: rbox routed slirp4netns;
+    ten_megabytes_each_way_at_an_mtu_of_1500: rbox routed slirp4netns;
+    a_closed_port_refuses: rbox routed slirp4netns;
+    where_the_host_has_no_way_there_is_none: rbox routed slirp4netns;
+    nobody_is_connected_before_the_host_is: rbox routed slirp4netns pasta;
+    the_guest_closes_one_way: rbox routed slirp4netns;
+    the_other_end_closes_one_way: rbox routed slirp4netns pasta;
+    the_guest_resets: rbox routed;
+    the_other_end_resets: rbox routed slirp4netns pasta;
+    the_guest_reads_late: rbox routed slirp4netns;
+    the_other_end_reads_late: rbox routed slirp4netns;
+    many_small_writes_keep_their_order: rbox routed slirp4netns;
+    a_thousand_at_once: rbox routed slirp4netns pasta_v4;
+    connections_one_after_the_other: rbox routed slirp4netns;
+    what_is_idle_stays: rbox routed slirp4netns pasta;
 }
 
 /// A connection from the guest to far: the guest's end, and the other one.
@@ -39,7 +41,7 @@ fn a_byte_each_way(backend: Backend, family: Family) -> Result<()> {
     let lab = Lab::new(backend, &Options::default())?;
     for address in [family.far(), family.farther()] {
         let (mut near, mut far) = lab.guest.connection_to(&lab.far.listen(address)?)?;
-        ensure!(far.peer_addr()?.ip() == family.host(), "it comes from {}", far.peer_addr()?);
+        ensure!(far.peer_addr()?.ip() == backend.seen(family), "it comes from {}", far.peer_addr()?);
         let mut byte = [0];
         near.write_all(b"a")?;
         far.read_exact(&mut byte)?;
@@ -52,6 +54,9 @@ fn a_byte_each_way(backend: Backend, family: Family) -> Result<()> {
     }
     Ok(())
 }
+
+/// Even if the first packet was lost; a time-out is a minute at least.
+const AT_ONCE: Duration = Duration::from_secs(10);
 
 const MEGABYTE: usize = 1 << 20;
 
@@ -95,7 +100,7 @@ fn a_closed_port_refuses(backend: Backend, family: Family) -> Result<()> {
     let started = Instant::now();
     let error = lab.guest.connect(closed).err().context("nobody is there, and yet it is connected")?;
     ensure!(error.kind() == ErrorKind::ConnectionRefused, "{error}");
-    ensure!(started.elapsed() < Duration::from_secs(1), "only after {:?}", started.elapsed());
+    ensure!(started.elapsed() < AT_ONCE, "only after {:?}", started.elapsed());
     Ok(())
 }
 
@@ -104,7 +109,7 @@ fn where_the_host_has_no_way_there_is_none(backend: Backend, family: Family) -> 
     let started = Instant::now();
     let error = lab.guest.connect((family.unreachable(), 80).into()).err().context("nobody is there")?;
     ensure!(matches!(error.kind(), ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable), "{error}");
-    ensure!(started.elapsed() < Duration::from_secs(1), "only after {:?}", started.elapsed());
+    ensure!(started.elapsed() < AT_ONCE, "only after {:?}", started.elapsed());
     Ok(())
 }
 
@@ -263,9 +268,10 @@ fn a_thousand_at_once(backend: Backend, family: Family) -> Result<()> {
 
 fn connections_one_after_the_other(backend: Backend, family: Family) -> Result<()> {
     let mut lab = Lab::new(backend, &Options::default())?;
-    let slirp = lab.slirp().pid();
+    let slirp = lab.slirp().map(|slirp| slirp.pid());
     let listener = lab.far.listen(family.far())?;
-    let held = || std::fs::read_dir(format!("/proc/{slirp}/fd")).map_or(0, Iterator::count);
+    let fds = |pid| std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+    let held = || slirp.map_or(0, fds);
     let before = held();
     for number in 0..2000u32 {
         let (mut near, mut far) = lab.guest.connection_to(&listener)?;
