@@ -12,6 +12,7 @@ pub mod containerd;
 pub mod cpio;
 pub mod debian;
 pub mod detached;
+pub mod dns;
 pub mod elf;
 pub mod fake;
 pub mod fixture;

@@ -332,6 +332,8 @@ impl Lab {
         let new = self.dir.path().join("new");
         fs::write(&new, servers.iter().map(|server| format!("nameserver {server}\n")).collect::<String>())?;
         fs::rename(&new, self.resolv_conf())?;
+        // Nothing can be mounted over a file that has no name any more, and at first nothing is mounted there.
+        let _ = read(Command::new("umount").arg("/etc/resolv.conf"));
         read(Command::new("mount").arg("--bind").arg(self.resolv_conf()).arg("/etc/resolv.conf")).map(drop)
     }
 
