@@ -34,6 +34,15 @@ pub(crate) fn is_right(source: IpAddr, destination: IpAddr, protocol: IpProtocol
     fold(all) == u16::MAX
 }
 
+/// Fills it in.
+#[cfg(test)]
+pub(crate) fn fill(source: IpAddr, destination: IpAddr, protocol: IpProtocol, bytes: &mut [u8]) {
+    let Some(place) = place(protocol) else { return };
+    bytes[place..place + 2].fill(0);
+    let all = u64::from(pseudo(source, destination, protocol, bytes.len())) + sum(bytes);
+    bytes[place..place + 2].copy_from_slice(&(!fold(all)).to_be_bytes());
+}
+
 /// Words in network order, the last one filled up with a zero.
 fn sum(bytes: &[u8]) -> u64 {
     let words = bytes.chunks_exact(2);

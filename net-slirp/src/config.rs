@@ -25,6 +25,8 @@ pub struct Config {
     pub allow_host_loopback: bool,
     /// The host's resolv.conf(5): read anew when it changes.
     pub resolv_conf: PathBuf,
+    /// The host, to who asks for it by name.
+    pub host: HostAddresses,
     /// What reaches the guest from outside.
     pub published: Vec<Published>,
 }
@@ -60,6 +62,15 @@ impl Subnet<Ipv6Addr> {
         gateway: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2),
         dns: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 3),
     };
+}
+
+/// What host.containers.internal and host.docker.internal stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HostAddresses {
+    /// IPv4.
+    pub v4: Option<Ipv4Addr>,
+    /// IPv6.
+    pub v6: Option<Ipv6Addr>,
 }
 
 /// A port of the host's that leads to one of the guest's.
@@ -131,7 +142,7 @@ impl Config {
     }
 
     /// Whether this is the broadcast address of the guest's network.
-    fn is_broadcast(&self, address: IpAddr) -> bool {
+    pub(crate) fn is_broadcast(&self, address: IpAddr) -> bool {
         let (Some(subnet), IpAddr::V4(address)) = (self.v4, address) else { return false };
         let hosts = u32::MAX.checked_shr(subnet.prefix.into()).unwrap_or(0);
         hosts != 0 && address.to_bits() == subnet.guest.to_bits() | hosts
@@ -164,6 +175,7 @@ pub(crate) mod tests {
             v6: Some(Subnet::<Ipv6Addr>::DEFAULT),
             allow_host_loopback: false,
             resolv_conf: "/etc/resolv.conf".into(),
+            host: HostAddresses::default(),
             published: Vec::new(),
         }
     }

@@ -129,6 +129,17 @@ pub(crate) fn emit_ip(header: IpHeader, length: usize, buffer: &mut [u8]) -> usi
     }
 }
 
+/// Changes the time to live, or hop limit, of a packet with a header that [`emit_ip`] has written.
+pub(crate) fn set_hops(packet: &mut [u8], hops: u8) {
+    if packet[0] >> 4 == 4 {
+        let mut packet = Ipv4Packet::new_unchecked(packet);
+        packet.set_hop_limit(hops);
+        packet.fill_checksum();
+    } else {
+        Ipv6Packet::new_unchecked(packet).set_hop_limit(hops);
+    }
+}
+
 /// Neighbour discovery is from the same link, which the highest hop limit proves (RFC 4861, 11.2).
 fn hops(protocol: IpProtocol) -> u8 {
     if protocol == IpProtocol::Icmpv6 { 255 } else { HOPS }

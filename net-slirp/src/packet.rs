@@ -66,6 +66,15 @@ impl<'a> Frame<'a> {
         }
     }
 
+    /// An IP packet, from its header on.
+    pub(crate) fn parse_ip(bytes: &'a [u8], trusted: bool) -> Option<Self> {
+        match bytes.first()? >> 4 {
+            4 => Self::parse_v4(bytes, trusted),
+            6 => Self::parse_v6(bytes, trusted),
+            _ => None,
+        }
+    }
+
     fn parse_v4(bytes: &'a [u8], trusted: bool) -> Option<Self> {
         let packet = Ipv4Packet::new_checked(bytes).ok()?;
         // A length of zero would be that of a packet of more than 64 KiB (BIG TCP), which no tap has.

@@ -1,0 +1,275 @@
+//! The loop: whatever happens on the tap, on sockets or by time, one thing after the other.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rbox_sys::epoll::{Epoll, Ready, Watch};
+use rbox_sys::fd;
+use rbox_sys::rlimit::{self, Resource};
+use smoltcp::wire::IpProtocol;
+
+use crate::config::{Config, PublishedSocket};
+use crate::context::Context;
+use crate::dns::{self, Dns};
+use crate::echo::Echo;
+use crate::fragments::Fragments;
+use crate::icmp::{self, Unreachable};
+use crate::link::Tap;
+use crate::neighbours;
+use crate::packet::{Frame, Packet};
+use crate::tcp::{Failed, Tcp};
+use crate::token::{Owner, Places, Token};
+use crate::udp::Udp;
+use crate::vnet;
+
+/// The longest frame there is: a header of each kind before 64 KiB.
+const LONGEST_FRAME: usize = vnet::LENGTH + 18 + 65535;
+/// So many frames are read before sockets have their turn.
+const TURN: usize = 32;
+/// So many descriptors are told of at once.
+const AT_A_TIME: usize = 256;
+/// After so long without anything to do, memory is given back.
+const QUIET: Duration = Duration::from_secs(1);
+/// Descriptors that are not for connections: at most so many.
+const RESERVED: u64 = 64;
+
+/// Serves the guest at the other end of the tap until its network namespace is gone, which is when this returns.
+///
+/// Runs in the network namespace that connections are to come from, and takes as many of them as this process may have
+/// descriptors open.
+pub fn run(tap: OwnedFd, config: Config) -> io::Result<()> {
+    let file = File::from(tap);
+    fd::set_nonblocking(&file)?;
+    let mut engine = Engine::new(config, &file)?;
+    loop {
+        if !engine.step(&file)? {
+            return Ok(());
+        }
+    }
+}
+
+struct Engine {
+    config: Config,
+    epoll: Epoll,
+    tcp: Tcp<Epoll>,
+    /// Of published TCP ports: which.
+    listeners: Places<usize>,
+    others: Others,
+    errors: icmp::Budget,
+    frame: Vec<u8>,
+    buffer: Vec<u8>,
+    ready: Vec<Ready>,
+    /// There is more to do, without waiting.
+    busy: bool,
+    /// Nothing has happened for a while, and what memory could be given back has been.
+    quiet: bool,
+}
+
+/// All protocols but TCP, which has its own ways.
+struct Others {
+    udp: Udp,
+    echo: Echo,
+    dns: Dns,
+    fragments: Fragments,
+}
+
+const TAP: Token = Token { owner: Owner::Engine, place: 0, generation: 0 };
+
+impl Engine {
+    fn new(config: Config, tap: &File) -> io::Result<Self> {
+        let epoll = Epoll::new(AT_A_TIME)?;
+        epoll.add(tap, TAP.encode(), Watch::Readable)?;
+        let mut listeners = Places::new();
+        for (index, published) in config.published.iter().enumerate() {
+            if let PublishedSocket::Tcp(listener) = &published.socket {
+                listener.set_nonblocking(true)?;
+                epoll.add(listener, listeners.put(Owner::TcpListener, index).encode(), Watch::Readable)?;
+            }
+        }
+        let files = rlimit::get(None, Resource::NOFILE)?.soft;
+        let most = files.saturating_sub(RESERVED).min(1 << 20) as usize;
+        let dns = Dns::new(&config.resolv_conf);
+        let mut engine = Self {
+            tcp: Tcp::new(config.mtu, most, Instant::now()),
+            config,
+            epoll,
+            listeners,
+            others: Others { udp: Udp::new(), echo: Echo::new(), dns, fragments: Fragments::new() },
+            errors: icmp::Budget::new(),
+            frame: vec![0; LONGEST_FRAME],
+            buffer: vec![0; LONGEST_FRAME],
+            ready: Vec::with_capacity(AT_A_TIME),
+            busy: false,
+            quiet: false,
+        };
+        let (now, mut link) = (Instant::now(), engine.link(tap));
+        engine.with(now, &mut link, |others, cx| others.udp.start(cx))?;
+        Ok(engine)
+    }
+
+    fn link<'a>(&self, tap: &'a File) -> Tap<'a> {
+        Tap::new(tap, self.config.guest_mac)
+    }
+
+    /// Waits for something and deals with it. Says whether the guest is still there.
+    fn step(&mut self, tap: &File) -> io::Result<bool> {
+        let limit = self.limit();
+        let mut told = std::mem::take(&mut self.ready);
+        told.extend(self.epoll.wait(limit)?);
+        let (now, mut link) = (Instant::now(), self.link(tap));
+        if told.is_empty() && !self.busy && !self.quiet {
+            self.tcp.shrink();
+        }
+        self.quiet = told.is_empty() && !self.busy;
+        let mut guest_speaks = false;
+        for ready in told.drain(..) {
+            let token = Token::decode(ready.token);
+            match token.owner {
+                Owner::Engine => guest_speaks = true,
+                Owner::Tcp => {
+                    let failed = self.tcp.on_ready(token, ready, now, &mut link);
+                    self.report(failed, now, &mut link);
+                }
+                Owner::TcpListener => self.accept(token, now, &mut link),
+                Owner::Udp => self.with(now, &mut link, |others, cx| others.udp.on_ready(token, ready, cx)),
+                Owner::Echo => self.with(now, &mut link, |others, cx| others.echo.on_ready(token, ready, cx)),
+                Owner::Dns => self.with(now, &mut link, |others, cx| others.dns.on_ready(token, ready, cx)),
+            }
+        }
+        self.ready = told;
+        if guest_speaks && !self.read_frames(tap, now, &mut link) {
+            return Ok(false);
+        }
+        self.tcp.on_time(now, &mut link);
+        if self.others.next_deadline().is_some_and(|at| at <= now) {
+            self.with(now, &mut link, Others::on_time);
+        }
+        self.busy = self.tcp.go_on(now, &mut link);
+        Ok(true)
+    }
+
+    /// How long to wait for anything at most.
+    fn limit(&self) -> Option<Duration> {
+        if self.busy {
+            return Some(Duration::ZERO);
+        }
+        let deadlines = self.tcp.next_deadline().into_iter().chain(self.others.next_deadline());
+        let next = deadlines.min().map(|at| at.saturating_duration_since(Instant::now()));
+        next.into_iter().chain((!self.quiet).then_some(QUIET)).min()
+    }
+
+    /// Reads what the guest has sent; false when it is gone.
+    fn read_frames(&mut self, mut tap: &File, now: Instant, link: &mut Tap<'_>) -> bool {
+        let mut frame = std::mem::take(&mut self.frame);
+        let mut there = true;
+        for _ in 0..TURN {
+            match tap.read(&mut frame) {
+                Ok(length) => self.on_frame(&frame[..length], now, link),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // EBADFD: the device is gone, and with it the namespace.
+                Err(_) => {
+                    there = false;
+                    break;
+                }
+            }
+        }
+        self.frame = frame;
+        there
+    }
+
+    fn on_frame(&mut self, bytes: &[u8], now: Instant, link: &mut Tap<'_>) {
+        match Frame::parse(bytes) {
+            Some(Frame::Packet(packet)) => self.on_packet(&packet, now, link),
+            Some(Frame::Fragment(fragment)) => {
+                if let Some(whole) = self.others.fragments.on_fragment(&fragment, now)
+                    && let Some(packet) = whole.packet()
+                {
+                    self.on_packet(&packet, now, link);
+                }
+            }
+            Some(Frame::Arp(body)) => self.with(now, link, |_, cx| neighbours::on_arp(body, cx)),
+            None => {}
+        }
+    }
+
+    fn on_packet(&mut self, packet: &Packet<'_>, now: Instant, link: &mut Tap<'_>) {
+        if packet.protocol != IpProtocol::Tcp {
+            return self.with(now, link, |others, cx| others.on_packet(packet, cx));
+        }
+        let Self { config, others, .. } = self;
+        let reach = |to: SocketAddr| match config.is_dns(to.ip()) {
+            true => others.dns.resolver_for_tcp(now).filter(|_| to.port() == dns::PORT),
+            false => Some(SocketAddr::new(config.reachable(to.ip())?, to.port())),
+        };
+        let failed = self.tcp.on_packet(packet, now, link, &mut self.epoll, reach);
+        self.report(failed, now, link);
+    }
+
+    /// Tells the guest why the host could not connect.
+    fn report(&mut self, failed: Option<Failed>, now: Instant, link: &mut Tap<'_>) {
+        let Some(Failed { began_with, error }) = failed else { return };
+        // Of what has no such error, such as a time that is over, the guest finds out by itself.
+        let (Some(why), Some(Frame::Packet(packet))) = (Unreachable::of(&error), Frame::parse_ip(&began_with, true)) else {
+            return;
+        };
+        self.with(now, link, |_, cx| icmp::unreachable(why, &packet, cx));
+    }
+
+    /// Takes in who has connected to a published port.
+    fn accept(&mut self, token: Token, now: Instant, link: &mut Tap<'_>) {
+        let Some(published) = self.listeners.get_mut(token).map(|index| &self.config.published[*index]) else { return };
+        let PublishedSocket::Tcp(listener) = &published.socket else { return };
+        for _ in 0..TURN {
+            let Ok((stream, from)) = listener.accept() else { return };
+            let Some(seen) = self.config.seen(from.ip()) else { continue };
+            let Some(guest) = self.config.guest(seen) else { continue };
+            if stream.set_nonblocking(true).is_err() || stream.set_nodelay(true).is_err() {
+                continue;
+            }
+            let (remote, guest) = (SocketAddr::new(seen, from.port()), SocketAddr::new(guest, published.guest_port));
+            self.tcp.on_incoming(stream, remote, guest, now, link, &mut self.epoll);
+        }
+    }
+
+    fn with<R>(
+        &mut self,
+        now: Instant,
+        link: &mut Tap<'_>,
+        act: impl FnOnce(&mut Others, &mut Context<'_>) -> R,
+    ) -> R {
+        let Self { config, epoll, others, errors, buffer, .. } = self;
+        act(others, &mut Context { now, config, link, watcher: epoll, errors, buffer })
+    }
+}
+
+impl Others {
+    fn on_packet(&mut self, packet: &Packet<'_>, cx: &mut Context<'_>) {
+        match packet.protocol {
+            IpProtocol::Udp if cx.config.is_dns(packet.destination) => self.dns.on_packet(packet, cx),
+            IpProtocol::Udp => self.udp.on_packet(packet, cx),
+            IpProtocol::Icmp => self.echo.on_packet(packet, cx),
+            IpProtocol::Icmpv6 => {
+                neighbours::on_packet(packet, cx);
+                self.echo.on_packet(packet, cx);
+            }
+            _ => {}
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let Self { udp, echo, dns, fragments } = self;
+        let all = [udp.next_deadline(), echo.next_deadline(), dns.next_deadline(), fragments.next_deadline()];
+        all.into_iter().flatten().min()
+    }
+
+    fn on_time(&mut self, cx: &mut Context<'_>) {
+        self.udp.on_time(cx);
+        self.echo.on_time(cx);
+        self.dns.on_time(cx);
+        self.fragments.on_time(cx.now);
+    }
+}

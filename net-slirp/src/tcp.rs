@@ -1,0 +1,292 @@
+//! TCP: each of the guest's connections ends here, and goes on as one of the host's.
+//!
+//! A terminator, as passt's is, and not a proxy behind a stack: a segment's data goes from the tap into the host's socket
+//! by one write, and what the host's socket has goes to the tap by another; there are no socket buffers in between. What
+//! is under way to the guest is kept until the guest has acknowledged it ([`sender`]); what the host's socket does not take
+//! is held for it within the window that the guest was given ([`receiver`]).
+//!
+//! - [`flow`]: one connection; no kernel, no clock. [`socket`]: the host's half as it is in earnest.
+//! - [`segment`], [`seq`], [`assembler`]: the formats, and streams put in order.
+//! - Here: which connections there are, whose turn it is, and what is too much. A guest may begin as many connections as
+//!   this process may have descriptors; of those that nobody answers, the oldest makes room for the newest.
+
+mod assembler;
+mod buffers;
+mod flow;
+mod receiver;
+mod segment;
+mod sender;
+mod seq;
+#[cfg(test)]
+mod simulator;
+mod socket;
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use rbox_sys::epoll::Ready;
+use smoltcp::wire::IpProtocol;
+
+use self::buffers::Buffers;
+use self::flow::{Ends, Fate, Flow, Socket, Wire, refuse};
+use self::segment::Segment;
+use self::seq::Seq;
+use crate::checksum;
+use crate::link::Link;
+use crate::packet::Packet;
+use crate::timers::Timers;
+use crate::token::{Owner, Places, Token};
+
+/// Of those that the host has not answered yet.
+const MOST_CONNECTING: usize = 4096;
+
+/// Where connections go on.
+pub(crate) trait Host {
+    type Socket: Socket;
+
+    /// Begins to connect.
+    fn connect(&mut self, to: SocketAddr) -> io::Result<Self::Socket>;
+
+    /// Has the socket's changes told by this token.
+    fn watch(&mut self, socket: &Self::Socket, token: Token) -> io::Result<()>;
+}
+
+/// What could not be connected, for a message to the guest: the packet that it began with, and why.
+pub(crate) struct Failed {
+    pub(crate) began_with: Box<[u8]>,
+    pub(crate) error: io::Error,
+}
+
+/// All connections.
+pub(crate) struct Tcp<H: Host> {
+    flows: Places<Flow<H::Socket>>,
+    by_ends: HashMap<Ends, Token>,
+    /// Those that have something to do before anything is waited for.
+    due: Vec<Token>,
+    /// Those that the host has not answered, oldest first; and others that were among them.
+    connecting: VecDeque<Token>,
+    timers: Timers,
+    buffers: Buffers,
+    /// For the numbers that streams begin with (RFC 6528).
+    secret: RandomState,
+    begun: Instant,
+    mtu: usize,
+    most: usize,
+}
+
+impl<H: Host> Tcp<H> {
+    /// At most this many of them, through packets of at most this many bytes.
+    pub(crate) fn new(mtu: u16, most: usize, now: Instant) -> Self {
+        Self {
+            flows: Places::new(),
+            by_ends: HashMap::new(),
+            due: Vec::new(),
+            connecting: VecDeque::new(),
+            timers: Timers::default(),
+            buffers: Buffers::default(),
+            secret: RandomState::new(),
+            begun: now,
+            mtu: mtu.into(),
+            most,
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// A packet of the guest's. `reach` says where the host is to be asked for what the guest calls that address.
+    pub(crate) fn on_packet(
+        &mut self,
+        packet: &Packet<'_>,
+        now: Instant,
+        link: &mut dyn Link,
+        host: &mut H,
+        reach: impl FnOnce(SocketAddr) -> Option<SocketAddr>,
+    ) -> Option<Failed> {
+        let (source, destination) = (packet.source, packet.destination);
+        if !packet.trusted && !checksum::is_right(source, destination, IpProtocol::Tcp, packet.payload) {
+            return None;
+        }
+        let segment = Segment::parse(packet.payload)?;
+        let guest = SocketAddr::new(source, segment.source);
+        let ends = Ends { guest, remote: SocketAddr::new(destination, segment.destination) };
+        if let Some(token) = self.by_ends.get(&ends).copied() {
+            return self.with(token, now, link, |flow, wire| flow.on_segment(&segment, wire));
+        }
+        // Nobody connects to a group, and nobody is told so (RFC 9293, 3.9.2.3).
+        if destination.is_multicast() || source.is_multicast() || source.is_unspecified() {
+            return None;
+        }
+        let is_beginning = segment.flags.syn && segment.ack.is_none() && !segment.flags.rst && !segment.flags.fin;
+        let to = if is_beginning { reach(ends.remote) } else { None };
+        let Some(to) = to else {
+            refuse(ends, &segment, link);
+            return None;
+        };
+        self.make_room()?;
+        let socket = match host.connect(to) {
+            Ok(socket) => socket,
+            Err(error) => return Some(Failed { began_with: packet.whole.into(), error }),
+        };
+        let (first, mss) = (self.first(&ends, now), self.mss(&ends));
+        let flow = Flow::outgoing(ends, socket, &segment, packet.whole, first, mss, now);
+        let token = self.insert(flow, host)?;
+        self.connecting.push_back(token);
+        self.schedule(token);
+        None
+    }
+
+    /// Somebody has connected from outside, as whom the guest sees `remote`; it is for the guest's address `guest`.
+    pub(crate) fn on_incoming(
+        &mut self,
+        socket: H::Socket,
+        remote: SocketAddr,
+        guest: SocketAddr,
+        now: Instant,
+        link: &mut dyn Link,
+        host: &mut H,
+    ) {
+        let ends = Ends { guest, remote };
+        if self.flows.len() >= self.most || self.by_ends.contains_key(&ends) {
+            return;
+        }
+        let (first, mss) = (self.first(&ends, now), self.mss(&ends));
+        let flow = Flow::incoming(ends, socket, first, mss, &mut Wire { now, link, buffers: &mut self.buffers });
+        if let Some(token) = self.insert(flow, host) {
+            self.schedule(token);
+        }
+    }
+
+    /// Something has changed for a socket.
+    pub(crate) fn on_ready(&mut self, token: Token, ready: Ready, now: Instant, link: &mut dyn Link) -> Option<Failed> {
+        self.with(token, now, link, |flow, wire| flow.on_ready(ready, wire))
+    }
+
+    /// Does what is due. Says whether there is more to do at once.
+    pub(crate) fn go_on(&mut self, now: Instant, link: &mut dyn Link) -> bool {
+        for token in std::mem::take(&mut self.due) {
+            let Some(flow) = self.flows.get_mut(token) else { continue };
+            let (fate, more) = flow.go_on(&mut Wire { now, link, buffers: &mut self.buffers });
+            if more {
+                flow.is_due = true;
+                self.due.push(token);
+            }
+            let _ = self.settle(token, fate, link);
+            self.schedule(token);
+        }
+        !self.due.is_empty()
+    }
+
+    /// When to call [`on_time`](Self::on_time).
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Looks at whatever has waited until now.
+    pub(crate) fn on_time(&mut self, now: Instant, link: &mut dyn Link) {
+        while let Some(token) = self.timers.take(now) {
+            let Some(flow) = self.flows.get_mut(token) else { continue };
+            flow.scheduled = None;
+            if flow.deadline() <= now {
+                let fate = flow.on_time(&mut Wire { now, link, buffers: &mut self.buffers });
+                let _ = self.settle(token, fate, link);
+            }
+            self.schedule(token);
+        }
+    }
+
+    /// Lets go of memory that nobody uses.
+    pub(crate) fn shrink(&mut self) {
+        self.buffers.shrink();
+    }
+
+    /// For who looks for a fault.
+    #[cfg(test)]
+    fn describe(&self) -> String {
+        self.flows.iter(Owner::Tcp).map(|(_, flow)| flow.describe()).collect()
+    }
+
+    fn with(
+        &mut self,
+        token: Token,
+        now: Instant,
+        link: &mut dyn Link,
+        act: impl FnOnce(&mut Flow<H::Socket>, &mut Wire<'_>) -> Fate,
+    ) -> Option<Failed> {
+        let flow = self.flows.get_mut(token)?;
+        let fate = act(flow, &mut Wire { now, link, buffers: &mut self.buffers });
+        if !std::mem::replace(&mut flow.is_due, true) {
+            self.due.push(token);
+        }
+        self.settle(token, fate, link)
+    }
+
+    fn settle(&mut self, token: Token, fate: Fate, link: &mut dyn Link) -> Option<Failed> {
+        let error = match fate {
+            Fate::Lives => return None,
+            Fate::Over => None,
+            Fate::Refused(error) => Some(error),
+        };
+        let flow = self.remove(token)?;
+        let error = error?;
+        if error.kind() == io::ErrorKind::ConnectionRefused {
+            flow.refuse(link);
+            return None;
+        }
+        Some(Failed { began_with: flow.began_with().into(), error })
+    }
+
+    fn insert(&mut self, flow: Flow<H::Socket>, host: &mut H) -> Option<Token> {
+        let ends = flow.ends;
+        let token = self.flows.put(Owner::Tcp, flow);
+        let watched = self.flows.get_mut(token).map(|flow| host.watch(&flow.socket, token));
+        if !matches!(watched, Some(Ok(()))) {
+            self.flows.take(token);
+            return None;
+        }
+        self.by_ends.insert(ends, token);
+        Some(token)
+    }
+
+    fn remove(&mut self, token: Token) -> Option<Flow<H::Socket>> {
+        let mut flow = self.flows.take(token)?;
+        self.by_ends.remove(&flow.ends);
+        flow.release(&mut self.buffers);
+        Some(flow)
+    }
+
+    /// Sees to it that somebody looks at the flow's times.
+    fn schedule(&mut self, token: Token) {
+        let Some(flow) = self.flows.get_mut(token) else { return };
+        let deadline = flow.deadline();
+        if flow.scheduled.is_none_or(|scheduled| deadline < scheduled) {
+            flow.scheduled = Some(deadline);
+            self.timers.add(deadline, token);
+        }
+    }
+
+    /// None where there can be no more connections.
+    fn make_room(&mut self) -> Option<()> {
+        while self.connecting.len() >= MOST_CONNECTING || self.flows.len() >= self.most {
+            let oldest = self.connecting.pop_front()?;
+            if self.flows.get_mut(oldest).is_some_and(|flow| flow.is_connecting()) {
+                self.remove(oldest);
+            }
+        }
+        Some(())
+    }
+
+    fn first(&self, ends: &Ends, now: Instant) -> Seq {
+        let ticks = (now - self.begun).as_micros() / 4;
+        Seq((self.secret.hash_one(ends) as u32).wrapping_add(ticks as u32))
+    }
+
+    fn mss(&self, ends: &Ends) -> usize {
+        self.mtu - if ends.guest.is_ipv4() { 40 } else { 60 }
+    }
+}

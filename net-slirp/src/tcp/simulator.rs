@@ -1,0 +1,493 @@
+//! A guest, a network that loses and disorders, and a host, without a kernel or a clock: what goes in at one end comes out at
+//! the other, once and in order.
+//!
+//! The guest's half is smoltcp's, which is nobody's relative here. Time goes from one event to the next, so hours of it
+//! take no time.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use rbox_fuzz::Random;
+use rbox_sys::epoll::Ready;
+use smoltcp::iface::{Config as InterfaceConfig, Interface, SocketHandle, SocketSet};
+use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::tcp::{Socket as GuestSocket, SocketBuffer, State};
+use smoltcp::time::Instant as GuestInstant;
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
+
+use super::flow::Socket;
+use super::{Host, Tcp};
+use crate::link::{IpHeader, Link, emit_ip};
+use crate::packet::Frame;
+use crate::token::Token;
+use crate::vnet::{self, VnetHeader};
+
+const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 100);
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+const REMOTE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 80);
+
+/// What the network and the ends are like.
+#[derive(Debug, Clone)]
+struct Scenario {
+    seed: u64,
+    /// Of a hundred packets, so many are lost, arrive twice, or arrive later than others.
+    lost: usize,
+    doubled: usize,
+    delayed: usize,
+    mtu: u16,
+    /// The guest's buffer for what it receives, which its window is made of.
+    guest_window: usize,
+    /// How many bytes of its stream each end has.
+    up: usize,
+    down: usize,
+    /// How much each takes at a time.
+    host_takes: usize,
+    guest_takes: usize,
+    /// The guest ends its half before it has read, or after.
+    guest_ends_first: bool,
+}
+
+fn scenarios() -> impl Strategy<Value = Scenario> {
+    let network = (any::<u64>(), 0..20_usize, 0..10_usize, 0..30_usize, 576..9000_u16);
+    let ends = (200..70_000_usize, 0..300_000_usize, 0..300_000_usize, 100..70_000_usize, 100..70_000_usize);
+    (network, ends, any::<bool>()).prop_map(|(network, ends, guest_ends_first)| {
+        let (seed, lost, doubled, delayed, mtu) = network;
+        let (guest_window, up, down, host_takes, guest_takes) = ends;
+        Scenario {
+            seed,
+            lost,
+            doubled,
+            delayed,
+            mtu,
+            guest_window,
+            up,
+            down,
+            host_takes,
+            guest_takes,
+            guest_ends_first,
+        }
+    })
+}
+
+/// One direction of the network: packets, and when they arrive.
+#[derive(Default)]
+struct Wire {
+    packets: VecDeque<(Instant, Vec<u8>)>,
+}
+
+impl Wire {
+    fn put(&mut self, packet: &[u8], now: Instant, scenario: &Scenario, random: &mut Random) {
+        if random.below(100) < scenario.lost {
+            return;
+        }
+        let late = if random.below(100) < scenario.delayed { random.below(50) as u64 } else { 0 };
+        let at = now + Duration::from_micros(50) + Duration::from_millis(late);
+        self.packets.push_back((at, packet.to_vec()));
+        if random.below(100) < scenario.doubled {
+            self.packets.push_back((at + Duration::from_millis(1), packet.to_vec()));
+        }
+    }
+
+    fn take(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let index = self.packets.iter().position(|(at, _)| *at <= now)?;
+        self.packets.remove(index).map(|(_, packet)| packet)
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.packets.iter().map(|(at, _)| *at).min()
+    }
+}
+
+/// The guest's device.
+struct Port<'a> {
+    from_us: &'a mut Wire,
+    to_us: &'a mut Wire,
+    now: Instant,
+    scenario: &'a Scenario,
+    random: &'a mut Random,
+}
+
+struct Received(Vec<u8>);
+struct Sending<'a>(&'a mut Wire, Instant, &'a Scenario, &'a mut Random);
+
+impl RxToken for Received {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&self.0)
+    }
+}
+
+impl TxToken for Sending<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
+        let mut packet = vec![0; length];
+        let result = f(&mut packet);
+        self.0.put(&packet, self.1, self.2, self.3);
+        result
+    }
+}
+
+impl Device for Port<'_> {
+    type RxToken<'b>
+        = Received
+    where
+        Self: 'b;
+    type TxToken<'b>
+        = Sending<'b>
+    where
+        Self: 'b;
+
+    fn receive(&mut self, _: GuestInstant) -> Option<(Received, Sending<'_>)> {
+        let packet = self.from_us.take(self.now)?;
+        Some((Received(packet), Sending(self.to_us, self.now, self.scenario, self.random)))
+    }
+
+    fn transmit(&mut self, _: GuestInstant) -> Option<Sending<'_>> {
+        Some(Sending(self.to_us, self.now, self.scenario, self.random))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ip;
+        capabilities.max_transmission_unit = self.scenario.mtu.into();
+        capabilities.checksum = ChecksumCapabilities::ignored();
+        capabilities
+    }
+}
+
+/// Our way to the guest. What is to be cut into segments is cut here, as a kernel would.
+struct ToGuest<'a>(&'a mut Wire, Instant, &'a Scenario, &'a mut Random);
+
+impl Link for ToGuest<'_> {
+    fn send(&mut self, header: IpHeader, transport: &[u8], payload: &[u8], segment: Option<usize>) {
+        let size = segment.unwrap_or(usize::MAX).max(1);
+        let pieces: Vec<&[u8]> = if payload.is_empty() { vec![&[]] } else { payload.chunks(size).collect() };
+        let (mut sent, last) = (0_u32, pieces.len() - 1);
+        for (number, piece) in pieces.into_iter().enumerate() {
+            let mut transport = transport.to_vec();
+            let seq = u32::from_be_bytes([transport[4], transport[5], transport[6], transport[7]]);
+            transport[4..8].copy_from_slice(&seq.wrapping_add(sent).to_be_bytes());
+            if number < last {
+                // Neither an end nor a push before the last one.
+                transport[13] &= !9;
+            }
+            sent += piece.len() as u32;
+            let mut ip = [0; 40];
+            let length = emit_ip(header, transport.len() + piece.len(), &mut ip);
+            let packet = [&ip[..length], &transport, piece].concat();
+            assert!(packet.len() <= usize::from(self.2.mtu), "{} bytes in a packet", packet.len());
+            self.0.put(&packet, self.1, self.2, self.3);
+        }
+    }
+
+    fn send_arp(&mut self, _: &[u8]) {}
+}
+
+/// The host's end of the one connection.
+#[derive(Debug, Default)]
+struct HostEnd {
+    /// What the guest's program has sent, as far as the host's program has it; and how much more fits now.
+    got: Vec<u8>,
+    room: usize,
+    guest_ended: bool,
+    /// What the host's program sends.
+    left: VecDeque<u8>,
+    was_reset: bool,
+}
+
+#[derive(Debug)]
+struct HostSocket(Rc<RefCell<HostEnd>>);
+
+impl Socket for HostSocket {
+    fn outcome(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut end = self.0.borrow_mut();
+        let length = bytes.len().min(end.room);
+        if length == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        end.room -= length;
+        end.got.extend(&bytes[..length]);
+        Ok(length)
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut end = self.0.borrow_mut();
+        let length = buffer.len().min(end.left.len());
+        for (to, from) in buffer.iter_mut().zip(end.left.drain(..length)) {
+            *to = from;
+        }
+        Ok(length)
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.0.borrow_mut().guest_ended = true;
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        self.0.borrow_mut().was_reset = true;
+    }
+}
+
+#[derive(Debug)]
+struct OneHost {
+    end: Rc<RefCell<HostEnd>>,
+    token: Option<Token>,
+}
+
+impl Host for OneHost {
+    type Socket = HostSocket;
+
+    fn connect(&mut self, _: SocketAddr) -> io::Result<HostSocket> {
+        Ok(HostSocket(self.end.clone()))
+    }
+
+    fn watch(&mut self, _: &HostSocket, token: Token) -> io::Result<()> {
+        self.token = Some(token);
+        Ok(())
+    }
+}
+
+/// All of it.
+struct World {
+    scenario: Scenario,
+    random: Random,
+    now: Instant,
+    began: Instant,
+    to_guest: Wire,
+    to_us: Wire,
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    guest: SocketHandle,
+    tcp: Tcp<OneHost>,
+    host: OneHost,
+    up: Vec<u8>,
+    sent_up: usize,
+    received: Vec<u8>,
+}
+
+fn stream(length: usize, seed: u64) -> Vec<u8> {
+    let mut random = Random::new(seed | 1);
+    (0..length).map(|_| random.number() as u8).collect()
+}
+
+impl World {
+    fn new(scenario: Scenario) -> Self {
+        let now = Instant::now();
+        let mut random = Random::new(scenario.seed);
+        let (mut to_guest, mut to_us) = (Wire::default(), Wire::default());
+        let mut port =
+            Port { from_us: &mut to_guest, to_us: &mut to_us, now, scenario: &scenario, random: &mut random };
+        let mut config = InterfaceConfig::new(HardwareAddress::Ip);
+        config.random_seed = scenario.seed;
+        let mut interface = Interface::new(config, &mut port, GuestInstant::from_micros(0));
+        interface.update_ip_addrs(|addresses| {
+            addresses.push(IpCidr::new(IpAddress::Ipv4(GUEST), 24)).expect("there is room");
+        });
+        interface.routes_mut().add_default_ipv4_route(GATEWAY).expect("there is room");
+        let buffer = |length| SocketBuffer::new(vec![0; length]);
+        let mut socket = GuestSocket::new(buffer(scenario.guest_window), buffer(65535));
+        // Else it sends nothing while little is on its way.
+        socket.set_nagle_enabled(false);
+        socket
+            .connect(interface.context(), (IpAddress::Ipv4(Ipv4Addr::new(192, 0, 2, 1)), 80), 40_000)
+            .expect("it can");
+        let mut sockets = SocketSet::new(Vec::new());
+        let guest = sockets.add(socket);
+        let end = HostEnd { left: stream(scenario.down, 3).into(), ..HostEnd::default() };
+        Self {
+            tcp: Tcp::new(scenario.mtu, 16, now),
+            up: stream(scenario.up, 5),
+            host: OneHost { end: Rc::new(RefCell::new(end)), token: None },
+            random,
+            now,
+            began: now,
+            to_guest,
+            to_us,
+            interface,
+            sockets,
+            guest,
+            scenario,
+            sent_up: 0,
+            received: Vec::new(),
+        }
+    }
+
+    /// The guest's program and its stack.
+    fn guest_acts(&mut self) {
+        let socket = self.sockets.get_mut::<GuestSocket<'_>>(self.guest);
+        while socket.can_send() && self.sent_up < self.up.len() {
+            self.sent_up += socket.send_slice(&self.up[self.sent_up..]).expect("it is open");
+        }
+        let reads = self.scenario.guest_ends_first || self.sent_up == self.up.len();
+        if reads && socket.can_recv() {
+            let mut bytes = vec![0; self.scenario.guest_takes];
+            let length = socket.recv_slice(&mut bytes).expect("it is open");
+            self.received.extend(&bytes[..length]);
+        }
+        let all_sent = self.sent_up == self.up.len() && socket.may_send();
+        if all_sent && (self.scenario.guest_ends_first || self.received.len() == self.scenario.down) {
+            socket.close();
+        }
+        let at = GuestInstant::from_micros((self.now - self.began).as_micros() as i64);
+        let mut port = Port {
+            from_us: &mut self.to_guest,
+            to_us: &mut self.to_us,
+            now: self.now,
+            scenario: &self.scenario,
+            random: &mut self.random,
+        };
+        self.interface.poll(at, &mut port, &mut self.sockets);
+    }
+
+    /// What is under test.
+    fn we_act(&mut self) {
+        let now = self.now;
+        let mut packets = Vec::new();
+        while let Some(packet) = self.to_us.take(now) {
+            packets.push(packet);
+        }
+        let mut link = ToGuest(&mut self.to_guest, now, &self.scenario, &mut self.random);
+        for packet in packets {
+            let ethernet = [[0; 12].as_slice(), &[8, 0]].concat();
+            let trusted = VnetHeader::with_checksum(34, 16).encode();
+            assert_eq!(trusted.len(), vnet::LENGTH);
+            let frame = [&trusted, &ethernet[..], &packet].concat();
+            let Some(Frame::Packet(packet)) = Frame::parse(&frame) else { panic!("the guest sent nonsense") };
+            let failed = self.tcp.on_packet(&packet, now, &mut link, &mut self.host, Some);
+            assert!(failed.is_none());
+        }
+        self.host.end.borrow_mut().room = self.scenario.host_takes;
+        if let Some(token) = self.host.token {
+            let ready = Ready { token: token.encode(), readable: true, writable: true };
+            assert!(self.tcp.on_ready(token, ready, now, &mut link).is_none());
+        }
+        self.tcp.on_time(now, &mut link);
+        while self.tcp.go_on(now, &mut link) {}
+    }
+
+    fn is_done(&self) -> bool {
+        let end = self.host.end.borrow();
+        self.received.len() == self.scenario.down && end.guest_ended && self.tcp.len() == 0
+    }
+
+    /// Time goes on to the next event.
+    fn pass_time(&mut self) {
+        let at = GuestInstant::from_micros((self.now - self.began).as_micros() as i64);
+        let guest = self
+            .interface
+            .poll_delay(at, &self.sockets)
+            .map(|delay| self.now + Duration::from_micros(delay.total_micros().max(10)));
+        let socket = self.sockets.get::<GuestSocket<'_>>(self.guest);
+        let programs_go_on = socket.can_recv() || (socket.can_send() && self.sent_up < self.up.len());
+        let held = self.tcp.buffers.in_use() > 0;
+        let busy = match (programs_go_on, held) {
+            (true, _) => Some(self.now + Duration::from_millis(1)),
+            (false, true) => Some(self.now + Duration::from_millis(20)),
+            (false, false) => None,
+        };
+        let events = [self.to_guest.next(), self.to_us.next(), self.tcp.next_deadline(), guest, busy];
+        let soonest = self.now + Duration::from_micros(10);
+        self.now = events.into_iter().flatten().min().map_or(soonest, |event| event.max(soonest));
+    }
+
+    /// Whether the guest's stack waits for an answer without ever asking again: ours stops its clock where an end and an
+    /// acknowledgement cross.
+    fn guest_is_stuck(&self) -> bool {
+        let state = self.sockets.get::<GuestSocket<'_>>(self.guest).state();
+        matches!(state, State::Closing | State::LastAck | State::FinWait1) && self.to_us.packets.is_empty()
+    }
+
+    /// To the end; false where the guest gets stuck.
+    fn run(&mut self) -> bool {
+        for _ in 0..200_000 {
+            self.guest_acts();
+            let before = self.tcp.describe();
+            self.we_act();
+            if self.host.end.borrow().was_reset {
+                let guest = self.sockets.get::<GuestSocket<'_>>(self.guest).state();
+                let lived = self.now - self.began;
+                assert!(
+                    lived > Duration::from_secs(7000) && self.guest_is_stuck(),
+                    "reset: {lived:?}, {guest}, {before}"
+                );
+                return false;
+            }
+            if self.is_done() {
+                return true;
+            }
+            self.pass_time();
+        }
+        let state = self.sockets.get::<GuestSocket<'_>>(self.guest).state();
+        let end = self.host.end.borrow();
+        panic!(
+            "after {:?}: guest {state}, {} of {} bytes up, {} of {} down: {}",
+            self.now - self.began,
+            end.got.len(),
+            self.up.len(),
+            self.received.len(),
+            self.scenario.down,
+            self.tcp.describe(),
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_byte_arrives_once_and_in_order(scenario in scenarios()) {
+        let mut world = World::new(scenario.clone());
+        prop_assume!(world.run());
+        let end = world.host.end.borrow();
+        prop_assert!(end.got == world.up, "{} of {} bytes up are right", agreement(&end.got, &world.up), world.up.len());
+        let down = stream(scenario.down, 3);
+        prop_assert!(world.received == down, "{} of {} bytes down", agreement(&world.received, &down), down.len());
+        prop_assert_eq!(world.tcp.buffers.in_use(), 0);
+    }
+}
+
+fn agreement(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+#[test]
+fn a_guest_that_is_gone_is_forgotten() {
+    let scenario = Scenario {
+        seed: 1,
+        lost: 0,
+        doubled: 0,
+        delayed: 0,
+        mtu: 1500,
+        guest_window: 60_000,
+        up: 0,
+        down: 0,
+        host_takes: 1000,
+        guest_takes: 1000,
+        guest_ends_first: false,
+    };
+    let mut world = World::new(Scenario { down: 10_000, ..scenario.clone() });
+    while world.sockets.get::<GuestSocket<'_>>(world.guest).state() != State::Established {
+        world.guest_acts();
+        world.we_act();
+        world.pass_time();
+    }
+    // From here on it hears and says nothing.
+    for _ in 0..1000 {
+        world.to_us.packets.clear();
+        world.we_act();
+        let Some(next) = world.tcp.next_deadline() else { break };
+        world.now = world.now.max(next);
+    }
+    assert!(world.host.end.borrow().was_reset);
+    assert_eq!((world.tcp.len(), world.tcp.buffers.in_use()), (0, 0));
+    let lived = world.now - world.began;
+    assert!(lived > Duration::from_secs(100) && lived < Duration::from_secs(7500), "{lived:?}");
+}

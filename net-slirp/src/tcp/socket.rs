@@ -1,0 +1,52 @@
+//! The host's half of a connection: a socket of the kernel's.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+
+use rbox_sys::epoll::{Epoll, Watch};
+use rbox_sys::tcp;
+
+use super::Host;
+use super::flow::Socket;
+use crate::token::Token;
+
+impl Socket for TcpStream {
+    fn outcome(&mut self) -> io::Result<()> {
+        match self.take_error()? {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write(bytes)
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read(buffer)
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+
+    fn reset(&mut self) {
+        // One that cannot be reset ends in the ordinary way.
+        let _ = tcp::reset_when_closed(self);
+    }
+}
+
+impl Host for Epoll {
+    type Socket = TcpStream;
+
+    fn connect(&mut self, to: SocketAddr) -> io::Result<TcpStream> {
+        let stream = tcp::begin_to_connect(to)?;
+        // What the guest sends it sends when it wants to; its own Nagle has had its way with it.
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    fn watch(&mut self, socket: &TcpStream, token: Token) -> io::Result<()> {
+        self.add(socket, token.encode(), Watch::Changes)
+    }
+}
