@@ -17,10 +17,10 @@ mod process;
 mod uplink;
 
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use rbox_net_slirp::Config;
-use rbox_net_slirp::config::HostAddresses;
+use rbox_net_slirp::config::{HostAddresses, Subnet};
 use rbox_runtime::{Failure, Tap, TapAddress, TapPlan};
 
 use crate::settings::{Cidr, NetworkMode, PortMapping, Slirp};
@@ -56,11 +56,18 @@ fn settle_slirp(asked: &Slirp) -> Slirp {
     if slirp.enable_ipv6.is_none() {
         slirp.enable_ipv6 = Some(slirp.ip6.is_some() || (uplink::source_v6().is_some() && slirp.v6().is_some()));
     }
+    if slirp.ip6.is_none() {
+        slirp.clear_of_host6 = uplink::source_v6().is_some_and(is_default6);
+    }
     if slirp.cidr.is_none() {
         let host = if slirp.ip.is_none() { uplink::source_v4() } else { None };
         slirp.cidr = Some(clear_of(host));
     }
     slirp
+}
+
+fn is_default6(host: Ipv6Addr) -> bool {
+    host.segments()[..4] == Subnet::<Ipv6Addr>::DEFAULT.gateway.segments()[..4]
 }
 
 /// The default network; another one where the host is in that itself, as virtual machines are at times.
@@ -112,5 +119,8 @@ mod tests {
         assert_eq!(clear_of(None).to_string(), "10.0.2.0/24");
         assert_eq!(clear_of(Some([192, 168, 1, 7].into())).to_string(), "10.0.2.0/24");
         assert_eq!(clear_of(Some([10, 0, 2, 15].into())).to_string(), "10.0.102.0/24");
+        assert!(is_default6("fd00::5".parse().expect("valid")) && !is_default6("fd00:1::5".parse().expect("valid")));
+        let v6 = Slirp { clear_of_host6: true, ..Slirp::default() }.v6().expect("it is on");
+        assert_eq!([v6.guest, v6.dns].map(|a| a.to_string()), ["fd00:0:0:102::100", "fd00:0:0:102::3"]);
     }
 }

@@ -148,13 +148,19 @@ impl Config {
         hosts != 0 && address.to_bits() == subnet.guest.to_bits() | hosts
     }
 
-    /// Whom the guest sees in the place of somebody outside who reaches it: the gateway for what it could not answer, such
-    /// as the host's loopback.
+    /// Whom the guest sees in the place of somebody outside who reaches it: the gateway for whom it could not answer, such
+    /// as the host's loopback, or somebody of a family that it has not.
     pub fn seen(&self, address: IpAddr) -> Option<IpAddr> {
         let address = address.to_canonical();
         let own = self.is_guest(address) || self.is_dns(address);
         let link_local = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
-        if address.is_loopback() || own || link_local { self.gateway(address) } else { Some(address) }
+        let without = self.guest(address).is_none();
+        match address.is_loopback() || own || link_local || without {
+            true => {
+                self.gateway(address).or(self.v4.map(|v4| v4.gateway.into())).or(self.v6.map(|v6| v6.gateway.into()))
+            }
+            false => Some(address),
+        }
     }
 }
 
@@ -223,5 +229,7 @@ pub(crate) mod tests {
         assert_eq!(seen("::ffff:192.0.2.1").as_deref(), Some("192.0.2.1"));
         assert_eq!(seen("10.0.2.100").as_deref(), Some("10.0.2.2"));
         assert_eq!(seen("2001:db8::1").as_deref(), Some("2001:db8::1"));
+        let without = Config { v6: None, ..config };
+        assert_eq!(without.seen("2001:db8::1".parse().expect("valid")), "10.0.2.2".parse().ok());
     }
 }

@@ -103,7 +103,7 @@ fn refusal(lab: &Lab, family: Family, to: SocketAddr) -> Result<io::Error> {
 fn one_socket_with_many_others(backend: Backend, family: Family) -> Result<()> {
     let lab = Lab::new(backend, &Options::default())?;
     let near = lab.guest.datagrams(family.any(), 0)?;
-    let address = |number: usize| if number % 2 == 0 { family.far() } else { family.farther() };
+    let address = |number: usize| if number.is_multiple_of(2) { family.far() } else { family.farther() };
     let others: Vec<UdpSocket> =
         (0..20).map(|number| lab.far.datagrams(address(number), 0)).collect::<io::Result<_>>()?;
     // Each is answered to at once and again when all the others have been.

@@ -52,6 +52,9 @@ pub struct Slirp {
     /// The same of IPv6.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip6: Option<Ipv6Addr>,
+    /// Whether the host itself is in the network of IPv6 that containers have, and this one has another.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(crate) clear_of_host6: bool,
 }
 
 /// A network of IPv4: `10.0.2.0/24`.
@@ -158,8 +161,10 @@ impl Slirp {
         if self.enable_ipv6 == Some(false) || self.mtu() < LEAST_MTU_OF_V6 {
             return None;
         }
-        let default = Subnet::<Ipv6Addr>::DEFAULT;
-        Some(Subnet { guest: self.ip6.unwrap_or(default.guest), ..default })
+        let Subnet { guest, prefix, gateway, dns } = Subnet::<Ipv6Addr>::DEFAULT;
+        let placed = |address: Ipv6Addr| if self.clear_of_host6 { other6(address) } else { address };
+        let guest = self.ip6.unwrap_or_else(|| placed(guest));
+        Some(Subnet { guest, prefix, gateway: placed(gateway), dns: placed(dns) })
     }
 
     fn take(&mut self, option: &str) -> Result<(), String> {
@@ -220,6 +225,13 @@ impl fmt::Display for NetworkMode {
             _ => f.write_str(self.word()),
         }
     }
+}
+
+/// The same host in fd00:0:0:102::/64.
+fn other6(address: Ipv6Addr) -> Ipv6Addr {
+    let mut segments = address.segments();
+    segments[3] = 0x102;
+    segments.into()
 }
 
 impl Cidr {

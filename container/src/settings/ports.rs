@@ -101,9 +101,11 @@ fn split_host(text: &str) -> Result<(Option<IpAddr>, &str), String> {
             None => (None, text),
         },
     };
-    let ip = ip
-        .filter(|ip| !ip.is_empty())
-        .map(|ip| ip.parse().map_err(|_| format!("{ip:?} is no address; one of IPv6 is written in brackets")));
+    let is_v6 = text.starts_with('[');
+    let ip = ip.filter(|ip| !ip.is_empty()).map(|ip| {
+        let address = ip.parse().ok().filter(|address: &IpAddr| address.is_ipv6() == is_v6);
+        address.ok_or_else(|| format!("{ip:?} is no address; one of IPv6 is written in brackets"))
+    });
     Ok((ip.transpose()?, host))
 }
 
