@@ -7,8 +7,8 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rbox_sys::epoll::{Epoll, Ready, Watch};
-use rbox_sys::fd;
 use rbox_sys::rlimit::{self, Resource};
+use rbox_sys::{fd, heap};
 use smoltcp::wire::IpProtocol;
 
 use crate::config::{Config, PublishedSocket};
@@ -122,6 +122,7 @@ impl Engine {
         let (now, mut link) = (Instant::now(), self.link(tap));
         if told.is_empty() && !self.busy && !self.quiet {
             self.tcp.shrink();
+            heap::give_back();
         }
         self.quiet = told.is_empty() && !self.busy;
         let mut guest_speaks = false;

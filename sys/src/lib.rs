@@ -19,6 +19,7 @@ pub mod errqueue;
 pub mod exec;
 pub mod fd;
 pub mod flock;
+pub mod heap;
 pub mod ids;
 pub mod in_root;
 pub mod inotify;
