@@ -397,7 +397,7 @@ fn what_inspect_shows_to_scripts() -> Result<()> {
         same("inspect -f '{{.HostConfig.IpcMode}} {{.HostConfig.PidMode}} {{.HostConfig.UTSMode}}' one"),
         same("inspect -f '{{.HostConfig.OomScoreAdj}}' one"),
         same("inspect -f '{{range .Mounts}}{{.Type}} {{.Source}} {{.Destination}} {{.RW}}{{end}}' one"),
-        same("inspect -f '{{.NetworkSettings.IPAddress}}' one"),
+        same("inspect -f '{{.NetworkSettings.IPAddress}}' one").differs("Podman is told to have none here"),
         same("inspect -f '{{.Mounts | len}}' one"),
         status("inspect -f '{{.LogPath}}' one").differs("Docker's place for it; Podman has HostConfig.LogConfig.Path"),
         same("inspect -f '{{.Driver}}' one").differs("another one is used"),

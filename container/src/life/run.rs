@@ -140,7 +140,7 @@ impl Engine {
         let ended = [happened("die").with("exitCode", status), happened("remove")];
         self.finish(request, directory, ran.as_ref().copied().map_err(Error::status))?;
         events::note(&self.store, &ended[..if request.rm { 2 } else { 1 }]);
-        // Here and not earlier: while the kernel removes its device there was something to do.
+        // Here and not earlier: meanwhile there was something to do.
         drop(net);
         trace.mark(if request.rm { "remove the container" } else { "record the end" });
         let exit = ran?;

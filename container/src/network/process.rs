@@ -38,7 +38,7 @@ impl NetProcess {
         }
     }
 
-    /// Has it end; that is waited for when this is dropped, since the kernel takes a while to remove the device.
+    /// Has it end; that is waited for when this is dropped.
     pub(crate) fn kill(&self) {
         // One that has ended already is no failure, and another there is not.
         let _ = self.child.signal(Signal::KILL);
