@@ -3,7 +3,10 @@
 mod checksum;
 pub mod config;
 mod context;
+pub mod egress;
 mod engine;
+#[cfg(test)]
+mod fuzz;
 mod link;
 mod packet;
 mod tcp;
