@@ -229,7 +229,7 @@ impl Egress {
         let read = Query::parse(query).and_then(|query| Answer::parse(answer, &query.question));
         // Without rules about names, they are of use in the log only.
         let Some(read) = read else { return has_names.then_some(Reason::Malformed) };
-        let Some((asked, aliases)) = read.names.split_first() else { return None };
+        let (asked, aliases) = read.names.split_first()?;
         let is_denied = has_names && read.names.iter().any(|name| self.policy.denies_all_of(name));
         let is_rebinding = |address: &IpAddr| {
             let stays = rebinding::stays_here(*address, self.v4, self.v6);

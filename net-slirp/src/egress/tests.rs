@@ -274,6 +274,15 @@ fn ports_of_a_name_are_denied_where_it_is() {
     assert_eq!(bench.tcp("192.0.2.1:443"), Verdict::Allowed);
     assert_eq!(bench.tcp("192.0.2.2:443"), Verdict::Allowed);
     assert_eq!(bench.begin("192.0.2.2:25", &hello("mail.example")), refused(Reason::Denied));
+    // By an alias as well.
+    let records =
+        [record(SELF, CNAME, 60, &wire("mail.example")), record(&wire("mail.example"), A, 60, &[192, 0, 2, 3])];
+    assert_eq!(bench.answer("alias.example", A, &records), Answered::Pass);
+    assert_eq!(bench.tcp("192.0.2.3:25"), refused(Reason::Denied));
+    assert_eq!(bench.tcp("192.0.2.3:443"), Verdict::Allowed);
+    // What would hide a name from the look at TLS is not told; all else may be asked.
+    assert_eq!(bench.egress.query(&query("other.example", 65)), Asked::Nothing);
+    assert_eq!(bench.egress.query(&query("other.example", 65280)), Asked::Forward);
 }
 
 #[test]
