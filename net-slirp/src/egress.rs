@@ -2,12 +2,13 @@
 //!
 //! Pure logic: no sockets, no clock. Whoever moves the packets asks here at four places:
 //!
-//! 1. [`query`](Egress::query), before a query of the guest's goes to a resolver. Only names that the rules let through are
-//!    asked for at all: a name asked for is a message to whoever answers for it.
-//! 2. [`answer`](Egress::answer), before an answer goes to the guest. Addresses answered for a name are learnt for as long as
-//!    the answer may be cached and [`GRACE`](names::GRACE) besides; without a name nobody is reached by a rule about names.
-//! 3. [`may_connect`](Egress::may_connect), when a connection, a flow of datagrams or an echo begins. What has begun goes on,
-//!    however long the answer held.
+//! 1. [`query`](Egress::query), before a query of the guest's goes to a resolver. Only names that the rules let through
+//!    are asked for at all: a name asked for is a message to whoever answers for it.
+//! 2. [`answer`](Egress::answer), before an answer goes to the guest. Addresses answered for a name are learnt for as
+//!    long as the answer may be cached and half a minute besides; without a name nobody is reached by a rule about
+//!    names.
+//! 3. [`may_connect`](Egress::may_connect), when a connection, a flow of datagrams or an echo begins. What has begun
+//!    goes on, however long the answer held.
 //! 4. Where only a name's rule lets a connection through: its first bytes ([`look`] at them, then
 //!    [`hello`](Egress::hello)), since an address may be that of many names; or each datagram
 //!    ([`datagram`](Egress::datagram)).
@@ -96,9 +97,9 @@ pub enum Answered {
     Refused(Reason),
 }
 
-/// What may be asked about a name where names are allowed one by one: what programs ask for, and what fits no record of is
-/// refused. HTTPS and SVCB are missing: they have addresses in them and the key for Encrypted ClientHello, which would hide
-/// the name that is to be seen; everybody goes on without them (RFC 9460, 3).
+/// What may be asked about a name where names are allowed one by one: what programs ask for, and what fits no record of
+/// is refused. HTTPS and SVCB are missing: they have addresses in them and the key for Encrypted ClientHello, which
+/// would hide the name that is to be seen; everybody goes on without them (RFC 9460, 3).
 const KINDS: [u16; 18] = [
     1,   // A
     2,   // NS
@@ -172,8 +173,8 @@ impl Egress {
         self.counted(verdict)
     }
 
-    /// What the first bytes of a TCP connection have shown, which needed a name. Never [`Verdict::NeedsName`], unless more
-    /// bytes are needed.
+    /// What the first bytes of a TCP connection have shown, which needed a name. Never [`Verdict::NeedsName`], unless
+    /// more bytes are needed.
     pub fn hello(&mut self, to: SocketAddr, look: &Look, now: Instant) -> Verdict {
         let verdict = self.judge_hello(to, look, now);
         self.counted(verdict)
@@ -181,14 +182,15 @@ impl Egress {
 
     /// Whether a datagram may go where only a name's rule lets it.
     ///
-    /// QUIC may not: its server's name cannot be seen, and whatever else has the same address could be reached. Browsers and
-    /// other clients go on by TCP.
+    /// QUIC may not: its server's name cannot be seen, and whatever else has the same address could be reached.
+    /// Browsers and other clients go on by TCP.
     pub fn datagram(&mut self, payload: &[u8]) -> Verdict {
         let verdict = if quic::begins(payload) { Verdict::Refused(Reason::Quic) } else { Verdict::Allowed };
         self.counted(verdict)
     }
 
-    /// A name that this address was answered for, if any: one that has to do with why the port may be used, if there is one.
+    /// A name that this address was answered for, if any: one that has to do with why the port may be used, if there is
+    /// one.
     pub fn name_of(&self, to: SocketAddr, now: Instant) -> Option<&Name> {
         let names = || self.names_of(to.ip(), now);
         let allowed = |name: &&Name| self.policy.allows_name(name, Some(to.port()));

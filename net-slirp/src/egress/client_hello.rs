@@ -1,8 +1,9 @@
 //! The server's name that a TLS client asks for (RFC 8446, 4.1.2; RFC 6066, 3), from the first bytes of a connection.
 //!
-//! What a server would take for a ClientHello must be taken for one here, however oddly it is put: the handshake's message
-//! in as many records as there are bytes, in records of a version that nobody heard of, after alerts, or in SSL 2's format.
-//! Once a ClientHello has begun, whatever cannot be understood about it is one without a name, and never something else.
+//! What a server would take for a ClientHello must be taken for one here, however oddly it is put: the handshake's
+//! message in as many records as there are bytes, in records of a version that nobody heard of, after alerts, or in SSL
+//! 2's format. Once a ClientHello has begun, whatever cannot be understood about it is one without a name, and never
+//! something else.
 //!
 //! With Encrypted ClientHello (RFC 9849) the name seen here is that of the outer one, which is no secret.
 
@@ -282,7 +283,8 @@ pub(crate) mod tests {
             &b"GET / HTTP/1.1\r\n"[..],
             b"SSH-2.0-x\r\n",
             b"\0\0\0\x08\x04\xd2\x16\x2f",
-            // A handshake that begins with another message; an alert too long; nothing but what is skipped, and then more.
+            // A handshake that begins with another message; an alert too long; nothing but what is skipped, and then
+            // more.
             &[HANDSHAKE, 3, 1, 0, 4, 2, 0, 0, 0],
             &[ALERT, 3, 1, 0, 3],
             &[ALERT, 3, 1, 0, 2, 1, 0, b'x'],

@@ -1,7 +1,8 @@
-//! DNS messages (RFC 1035, 4) as far as egress rules are about them: what is asked, what is answered, and how to say no.
+//! DNS messages (RFC 1035, 4) as far as egress rules are about them: what is asked, what is answered, and how to say
+//! no.
 //!
-//! All of it is read from bytes that may be anybody's. A query is read strictly: what goes on to a resolver has one question
-//! and nothing besides but EDNS, so that nobody reads another name there than was judged here.
+//! All of it is read from bytes that may be anybody's. A query is read strictly: what goes on to a resolver has one
+//! question and nothing besides but EDNS, so that nobody reads another name there than was judged here.
 
 pub(super) mod answer;
 pub(super) mod reply;
@@ -99,8 +100,8 @@ fn question(message: &[u8], header: &Header) -> Option<(Question, usize)> {
 
 /// The name that begins at `start`, and where what stands there ends.
 ///
-/// A pointer leads to before where the part that it ends began (RFC 1035, 4.1.4: a prior occurrence), so there is no loop;
-/// and there is nothing before the first one but the header.
+/// A pointer leads to before where the part that it ends began (RFC 1035, 4.1.4: a prior occurrence), so there is no
+/// loop; and there is nothing before the first one but the header.
 fn name(message: &[u8], start: usize) -> Option<(Name, usize)> {
     let mut labels: Vec<&[u8]> = Vec::new();
     let (mut part, mut end, mut length) = (start, None, 1);

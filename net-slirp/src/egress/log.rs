@@ -1,12 +1,12 @@
 //! The log: a line of JSON for each flow and each refused query, when it is over.
 //!
 //! ```json
-//! {"time":"2025-01-02T15:04:05.678Z","proto":"tcp","sport":40000,"name":"example.com","address":"192.0.2.1","port":443,
-//!  "verdict":"allowed","sent":517,"received":4242}
+//! {"time":"2025-01-02T15:04:05.678Z","proto":"tcp","sport":40000,"name":"example.com",
+//!  "address":"192.0.2.1","port":443,"verdict":"allowed","sent":517,"received":4242}
 //! ```
 //!
-//! (in one line). `time` is when it began, in UTC. What is not known or does not apply is missing: `name`, the address and
-//! port of a query, the ports of an echo. `verdict` is `allowed` or `refused`, and then there is `reason`, one of
+//! (in one line). `time` is when it began, in UTC. What is not known or does not apply is missing: `name`, the address
+//! and port of a query, the ports of an echo. `verdict` is `allowed` or `refused`, and then there is `reason`, one of
 //! [`Reason::word`]. `sent` is what the guest has sent, `received` what it has got, in bytes without headers.
 
 use std::fmt::{self, Write as _};
@@ -154,7 +154,8 @@ mod tests {
         assert_eq!(
             line(&entry()),
             "{\"time\":\"2025-01-02T15:04:05.678Z\",\"proto\":\"tcp\",\"sport\":40000,\"name\":\"example.com\",\
-             \"address\":\"192.0.2.1\",\"port\":443,\"verdict\":\"allowed\",\"sent\":517,\"received\":18446744073709551615}\n"
+             \"address\":\"192.0.2.1\",\"port\":443,\"verdict\":\"allowed\",\"sent\":517,\
+             \"received\":18446744073709551615}\n"
         );
         let refused = Entry { refused: Some(Reason::ServerName), address: "2001:db8::1".parse().ok(), ..entry() };
         assert!(

@@ -44,8 +44,8 @@ impl Name {
         self.0.strip_suffix(&*other.0).is_some_and(|rest| rest.ends_with('.'))
     }
 
-    /// A name as DNS has it. There a label may have any bytes: what no rule can have is escaped (RFC 4343, 2.1), so that a
-    /// dot within a label is none between two.
+    /// A name as DNS has it. There a label may have any bytes: what no rule can have is escaped (RFC 4343, 2.1), so
+    /// that a dot within a label is none between two.
     pub(super) fn from_labels<'a>(labels: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut text = String::new();
         for label in labels {

@@ -10,8 +10,8 @@ use super::name::Name;
 const MOST: usize = 10_000;
 /// So many names of one address, since each is looked at when somebody connects there.
 const MOST_OF_ONE: usize = 256;
-/// For so long after the answer has run out, an address may still be connected to: whoever has just been answered tries one
-/// address after another, and answers may be cached for no time at all.
+/// For so long after the answer has run out, an address may still be connected to: whoever has just been answered tries
+/// one address after another, and answers may be cached for no time at all.
 pub(super) const GRACE: Duration = Duration::from_secs(30);
 /// No answer holds for longer (RFC 8767, 4).
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);

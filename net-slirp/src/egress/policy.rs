@@ -1,7 +1,7 @@
 //! Rules together: what `--egress` and `--egress-file` say.
 //!
-//! Where anything is allowed by a rule, whatever no rule allows is refused; without such a rule, whatever no rule denies is
-//! allowed. What a rule denies is refused in either case, in whichever order they are given.
+//! Where anything is allowed by a rule, whatever no rule allows is refused; without such a rule, whatever no rule
+//! denies is allowed. What a rule denies is refused in either case, in whichever order they are given.
 
 use std::net::IpAddr;
 

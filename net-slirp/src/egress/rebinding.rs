@@ -1,7 +1,8 @@
-//! Addresses that no name from outside may have: whoever answers for an allowed name would decide by them what is reached of
-//! this host and its links (DNS rebinding).
+//! Addresses that no name from outside may have: whoever answers for an allowed name would decide by them what is
+//! reached of this host and its links (DNS rebinding).
 //!
-//! Private networks (RFC 1918, RFC 4193) are not among them, other than the guest's own: companies' servers have names too.
+//! Private networks (RFC 1918, RFC 4193) are not among them, other than the guest's own: companies' servers have names
+//! too.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -1,7 +1,7 @@
 //! One rule: `name[:port]`, `*.name[:port]` or `address[/prefix][:port]`, where a port may be a range `first-last`.
 //!
-//! Without a port, a rule is about all of them, and about echo (ping), which has none. An IPv6 address with a port is in
-//! brackets, `[2001:db8::1]:443`; a network in either way, `[2001:db8::/32]:443` or `[2001:db8::]/32:443`.
+//! Without a port, a rule is about all of them, and about echo (ping), which has none. An IPv6 address with a port is
+//! in brackets, `[2001:db8::1]:443`; a network in either way, `[2001:db8::/32]:443` or `[2001:db8::]/32:443`.
 
 use std::fmt;
 use std::net::IpAddr;

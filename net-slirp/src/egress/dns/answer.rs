@@ -23,8 +23,8 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// None where it is no answer to this question, or cannot be read. What an answer says of other names than the one asked
-    /// for and its aliases is anybody's word, and left alone.
+    /// None where it is no answer to this question, or cannot be read. What an answer says of other names than the one
+    /// asked for and its aliases is anybody's word, and left alone.
     pub(crate) fn parse(message: &[u8], asked: &Question) -> Option<Self> {
         let header = Header::parse(message)?;
         if header.flags & (RESPONSE | OPCODE) != RESPONSE {
