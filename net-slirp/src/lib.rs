@@ -28,8 +28,11 @@ mod context;
 mod datagram;
 mod dns;
 mod echo;
+pub mod egress;
 mod engine;
 mod fragments;
+#[cfg(test)]
+mod fuzz;
 mod icmp;
 mod idle;
 mod link;

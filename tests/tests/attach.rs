@@ -183,6 +183,9 @@ fn a_client_that_is_killed_or_reads_nothing_harms_nobody() -> Result<()> {
     let killed = rbox.start(["attach", "--no-stdin", "box"]);
     let said = rbox.home().join("said");
     let mut stopped = Running::start(rbox.command(["attach", "--no-stdin", "box"]).stderr(File::create(&said)?))?;
+    // There is no sign of being attached but what comes through.
+    let ping = || rbox.run(["exec", "box", "sh", "-c", "echo ping > /proc/1/fd/1"]);
+    until(|| [ping().status, stopped.has_printed("ping").into()], |seen| *seen == [0, 1]);
     stopped.signal("STOP")?;
     killed.kill();
     rbox.run(["exec", "box", "touch", "/go"]).success();

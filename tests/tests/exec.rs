@@ -361,6 +361,8 @@ fn what_is_not_the_containers_process_is_not_joined() -> Result<()> {
     early.expect("in\n");
 
     let other = There::with(&[])?;
+    // The time of a start is known to a hundredth of a second (proc_pid_stat(5)).
+    std::thread::sleep(std::time::Duration::from_millis(20));
     let mut sleeping = std::process::Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn()?;
     let directory = other.rbox.store().join("containers").join(other.id()?);
     let record = directory.join("container.json");

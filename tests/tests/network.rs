@@ -1,7 +1,7 @@
 //! `rbox run --network`: which network a container has, what it sees of it, and the process that serves it.
 
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context, Result};
@@ -33,6 +33,17 @@ fn servers(parent: u32) -> Vec<u32> {
     all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_one).collect()
 }
 
+/// The address of this number in the network of IPv6: fd00::/64, unless the host is in that itself.
+fn v6(number: u16) -> String {
+    let source = UdpSocket::bind("[::]:0").and_then(|socket| {
+        socket.connect("[2001:db8::1]:9")?;
+        socket.local_addr()
+    });
+    let taken =
+        source.is_ok_and(|source| matches!(source.ip(), IpAddr::V6(ip) if ip.segments()[..4] == [0xfd00, 0, 0, 0]));
+    format!("fd00:{}:{number:x}", if taken { "0:0:102:" } else { "" })
+}
+
 /// The address that this host sends from.
 fn host_address() -> Result<String> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
@@ -58,9 +69,9 @@ fn a_network_of_its_own_is_the_default() -> Result<()> {
     }
     // No address waits to be found unique, and none was made up.
     assert!(!seen.contains("fe80") && !seen.contains("tentative"), "{seen}");
-    let v6 = rbox.sh(&image, &["--network=slirp:enable_ipv6=true"], LOOK);
-    for expected in ["inet6 fd00::100/64 ", "default via fd00::2 dev tap0"] {
-        assert!(v6.contains(expected), "{expected} is not in\n{v6}");
+    let seen = rbox.sh(&image, &["--network=slirp:enable_ipv6=true"], LOOK);
+    for expected in [format!("inet6 {}/64 ", v6(0x100)), format!("default via {} dev tap0", v6(2))] {
+        assert!(seen.contains(&expected), "{expected} is not in\n{seen}");
     }
     let local = "ip -o addr show dev lo | grep -c '127.0.0.1/8\\|::1/128'";
     assert_eq!(rbox.sh(&image, &["--network=slirp"], local), "2");
@@ -188,7 +199,7 @@ fn names() -> Result<()> {
         lines.collect::<Vec<_>>()
     };
     assert_eq!(servers(&["--network=slirp:enable_ipv6=false"]), ["10.0.2.3"]);
-    assert_eq!(servers(&["--network=slirp:enable_ipv6=true"]), ["10.0.2.3", "fd00::3"]);
+    assert_eq!(servers(&["--network=slirp:enable_ipv6=true"]), ["10.0.2.3".to_owned(), v6(3)]);
     assert_eq!(servers(&["--dns=192.0.2.53"]), ["192.0.2.53"]);
     let text = of(&["--dns-search=a.org", "--dns-option=ndots:3"], "/etc/resolv.conf");
     assert!(text.contains("search a.org\n") && text.contains("options ndots:3"), "{text}");
@@ -204,7 +215,7 @@ fn records() -> Result<()> {
         (&["HostConfig", "NetworkMode"][..], "slirp"),
         (&["NetworkSettings", "IPAddress"], "10.0.2.9"),
         (&["NetworkSettings", "Gateway"], "10.0.2.2"),
-        (&["NetworkSettings", "GlobalIPv6Address"], "fd00::100"),
+        (&["NetworkSettings", "GlobalIPv6Address"], &v6(0x100)),
         (&["NetworkSettings", "MacAddress"], "92:d0:c6:0a:29:33"),
         (&["NetworkSettings", "Networks", "slirp", "IPAddress"], "10.0.2.9"),
     ] {

@@ -36,7 +36,7 @@ fn a_port_is_reached_shown_and_free_again() -> Result<()> {
     assert!(at.ip().is_loopback() && at.port() != 0, "{at}");
     until(|| say(at, "hello"), |heard| heard.as_deref() == Some("hello"));
     // The host's loopback is where nothing can be answered to: it is seen as the gateway.
-    assert!(container.logs().contains("10.0.2.2") || container.logs().contains("10.0.102.2"), "{}", container.logs());
+    until(|| container.logs(), |logs| logs.contains("10.0.2.2") || logs.contains("10.0.102.2"));
 
     assert_eq!(rbox.run(["port", "box"]).success(), format!("80/tcp -> {at}\n"));
     let all = rbox.run(["port", "--all"]).success();
