@@ -213,7 +213,8 @@ impl Engine {
     fn report(&mut self, failed: Option<Failed>, now: Instant, link: &mut Tap<'_>) {
         let Some(Failed { began_with, error }) = failed else { return };
         // Of what has no such error, such as a time that is over, the guest finds out by itself.
-        let (Some(why), Some(Frame::Packet(packet))) = (Unreachable::of(&error), Frame::parse_ip(&began_with, true)) else {
+        let (Some(why), Some(Frame::Packet(packet))) = (Unreachable::of(&error), Frame::parse_ip(&began_with, true))
+        else {
             return;
         };
         self.with(now, link, |_, cx| icmp::unreachable(why, &packet, cx));
@@ -235,12 +236,7 @@ impl Engine {
         }
     }
 
-    fn with<R>(
-        &mut self,
-        now: Instant,
-        link: &mut Tap<'_>,
-        act: impl FnOnce(&mut Others, &mut Context<'_>) -> R,
-    ) -> R {
+    fn with<R>(&mut self, now: Instant, link: &mut Tap<'_>, act: impl FnOnce(&mut Others, &mut Context<'_>) -> R) -> R {
         let Self { config, epoll, others, errors, buffer, .. } = self;
         act(others, &mut Context { now, config, link, watcher: epoll, errors, buffer })
     }
