@@ -3,6 +3,7 @@
 mod admin;
 mod bench;
 mod bench_life;
+mod bench_net;
 mod bench_oci;
 mod bench_pull;
 mod bench_start;
@@ -30,6 +31,7 @@ usage: cargo xtask <verb>
   order [STARTS]             find out, with perf, which functions a start runs, for the linker to put them together
   bench start [RUNS]         time `rbox run` against crun, bubblewrap and the system calls alone
   bench life [RUNS]          time `rbox run -d` against Podman, and what its containers cost
+  bench net [RUNS]           time and weigh user-mode networking against slirp4netns, pasta and the kernel alone
   bench oci [RUNS]           time `rbox oci run` and `rbox oci exec` against crun
   bench pull [RUNS]          time `rbox pull` against curl | igzip | tar
 ";
@@ -61,6 +63,8 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["bench", "start", runs] => bench_start::run(runs.parse()?),
         ["bench", "life"] => bench_life::run(bench_life::CONTAINERS),
         ["bench", "life", runs] => bench_life::run(runs.parse()?),
+        ["bench", "net"] => bench_net::run(5),
+        ["bench", "net", runs] => bench_net::run(runs.parse()?),
         ["bench", "oci"] => bench_oci::run(50),
         ["bench", "oci", runs] => bench_oci::run(runs.parse()?),
         ["bench", "pull"] => bench_pull::run(7),
@@ -69,6 +73,8 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["__order", starts] => order::look(starts.parse()?),
         ["__bench-start", runs] => bench_start::measure(runs.parse()?),
         ["__bench-life", runs] => bench_life::measure(runs.parse()?),
+        ["__bench-net", runs] => bench_net::measure(runs.parse()?),
+        ["__bench-net-one", backend, mtu] => bench_net::one(backend, mtu.parse()?),
         ["__bench-oci", runs] => bench_oci::measure(runs.parse()?),
         ["__bench-pull", runs] => bench_pull::measure(runs.parse()?),
         ["help" | "--help" | "-h"] => {

@@ -37,14 +37,25 @@ const FOR_TESTS: &[Need] = &[
     ("bwrap", "bubblewrap"),
     ("cc", "gcc"),
     ("curl", "curl"),
+    ("ip", "iproute2"),
     ("mmdebstrap", "mmdebstrap"),
     ("openssl", "openssl"),
+    ("ping", "iputils-ping"),
     ("readelf", "binutils"),
     ("skopeo", "skopeo"),
     ("umoci", "umoci"),
     ("zstd", "zstd"),
     // For tests alone, which compare filters with libseccomp's.
     ("/usr/include/seccomp.h", "libseccomp-dev"),
+];
+
+/// What tries networks, and what they are compared with.
+pub(crate) const FOR_NETWORKS: &[Need] = &[
+    ("ip", "iproute2"),
+    ("iperf3", "iperf3"),
+    ("pasta", "passt"),
+    ("ping", "iputils-ping"),
+    ("slirp4netns", "slirp4netns"),
 ];
 
 /// What the benchmarks compare with.
@@ -69,7 +80,7 @@ pub(crate) fn all() -> Result<()> {
 /// Installs what is missing for the long tests too.
 pub(crate) fn all_and_long() -> Result<()> {
     all()?;
-    install(FOR_LONG_TESTS)?;
+    install(&[FOR_LONG_TESTS, FOR_NETWORKS].concat())?;
     unpack(containerd::programs)?;
     unpack(vm::set_up)
 }

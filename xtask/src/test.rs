@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rbox_tests::command::{exists, run as run_command};
-use rbox_tests::{alpine, debian, host};
+use rbox_tests::{alpine, debian, host, slirp};
 use serde_json::Value;
 
 use crate::admin::Admin;
@@ -69,6 +69,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     debian::layout()?;
     step("Release binary");
     build::release()?;
+    build::static_binary("rbox-net-slirp", slirp::DRIVER, slirp::DRIVER)?;
     let programs = test_programs()?;
     if let Some(filter) = filter {
         filter::check(filter, long, &mut listings(filter, only_end_to_end, &programs))?;
