@@ -9,8 +9,8 @@ use rbox_tests::detached::Detached;
 use rbox_tests::patience::{LIMIT, until};
 use rbox_tests::rbox::Rbox;
 
-/// Says back what it hears on port 80, to one after the other, and prints who they are.
-const ECHO: &str = "while :; do nc -v -l -p 80 -e cat; done";
+/// Answers on port 80, to one after the other, and prints who they are.
+const ANSWER: &str = "while :; do echo answer | nc -v -l -p 80; done";
 
 /// Where the container's port is to be found: what `rbox port` says of it.
 fn address(rbox: &Rbox, port: &str) -> Result<SocketAddr> {
@@ -31,10 +31,10 @@ fn say(to: SocketAddr, words: &str) -> Option<String> {
 #[test]
 fn a_port_is_reached_shown_and_free_again() -> Result<()> {
     let (rbox, image) = Rbox::with_small_image()?;
-    let container = Detached::start(&rbox, &image, "box", &["-p", "127.0.0.1::80", "--restart", "always"], ECHO);
+    let container = Detached::start(&rbox, &image, "box", &["-p", "127.0.0.1::80", "--restart", "always"], ANSWER);
     let at = address(&rbox, "80")?;
     assert!(at.ip().is_loopback() && at.port() != 0, "{at}");
-    until(|| say(at, "hello"), |heard| heard.as_deref() == Some("hello"));
+    until(|| say(at, "hello"), |heard| heard.as_deref() == Some("answer\n"));
     // The host's loopback is where nothing can be answered to: it is seen as the gateway.
     until(|| container.logs(), |logs| logs.contains("10.0.2.2") || logs.contains("10.0.102.2"));
 
@@ -54,7 +54,7 @@ fn a_port_is_reached_shown_and_free_again() -> Result<()> {
     // The same port at each of its lives.
     rbox.run(["restart", "-t", "0", "box"]).success();
     assert_eq!(address(&rbox, "80/tcp")?, at);
-    until(|| say(at, "again"), |heard| heard.as_deref() == Some("again"));
+    until(|| say(at, "again"), |heard| heard.as_deref() == Some("answer\n"));
     rbox.run(["stop", "-t", "0", "box"]).success();
     assert_eq!(rbox.run(["port", "box"]).success(), "");
     TcpListener::bind(at).context("it is free again")?;
