@@ -1,6 +1,7 @@
 //! The crate by itself, for tests and benchmarks: serves the network namespace of a process, as slirp4netns(1) does.
 //!
-//! `rbox-slirp [--mtu N] [--allow-host-loopback] [--resolv-conf FILE] [--ready-fd N] [--egress RULES]... [-p HOST:GUEST[/udp]]... PID`
+//! `rbox-slirp [--mtu N] [--allow-host-loopback] [--resolv-conf FILE] [--ready-fd N] [--egress RULES]...
+//! [-p HOST:GUEST[/udp]]... PID`
 //!
 //! HOST is a port, or an address with a port. A child enters the process's namespaces, makes and sets up a device there,
 //! and hands over its descriptor; this process stays where it is.
