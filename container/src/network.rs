@@ -17,13 +17,15 @@ mod process;
 mod uplink;
 
 use std::fs::File;
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use rbox_net_slirp::Config;
 use rbox_net_slirp::config::{HostAddresses, Subnet};
+use rbox_net_slirp::egress::{InvalidPolicy, Policy};
 use rbox_runtime::{Failure, Tap, TapAddress, TapPlan};
 
-use crate::settings::{Cidr, NetworkMode, PortMapping, Slirp};
+use crate::settings::{Cidr, NetworkMode, Settings, Slirp};
 
 pub(crate) use ports::settle as settle_ports;
 pub(crate) use process::NetProcess;
@@ -87,7 +89,7 @@ pub(crate) fn tap(slirp: &Slirp) -> TapPlan {
 }
 
 /// Begins to serve a tap of that plan. `quiet`: nobody reads what goes to the standard error.
-pub(crate) fn serve(slirp: &Slirp, mappings: &[PortMapping], tap: Tap, quiet: bool) -> Result<NetProcess, Failure> {
+pub(crate) fn serve(slirp: &Slirp, settings: &Settings, tap: Tap, quiet: bool) -> Result<NetProcess, Failure> {
     let config = Config {
         mtu: slirp.mtu(),
         guest_mac: slirp.mac(),
@@ -96,10 +98,16 @@ pub(crate) fn serve(slirp: &Slirp, mappings: &[PortMapping], tap: Tap, quiet: bo
         allow_host_loopback: slirp.allow_host_loopback,
         resolv_conf: uplink::RESOLV_CONF.into(),
         host: host(slirp),
-        published: ports::bind(mappings)?,
+        published: ports::bind(&settings.ports)?,
+        egress: policy(settings)?,
     };
     NetProcess::begin(tap.fd, config, quiet)
         .map_err(|error| Failure::new("start the process that serves the network", &error))
+}
+
+fn policy(settings: &Settings) -> Result<Policy, Failure> {
+    let wrong = |error: InvalidPolicy| Failure::new("read the egress rules", &io::Error::other(error));
+    settings.egress.policy().map_err(wrong)
 }
 
 /// Where the guest finds the host, as /etc/hosts tells it too.

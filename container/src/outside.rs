@@ -10,7 +10,7 @@ use rbox_types::ContainerId;
 use crate::life::health;
 use crate::network;
 use crate::request::RunRequest;
-use crate::settings::{PortMapping, Publish, Settings};
+use crate::settings::{EgressRules, PortMapping, Publish, Settings};
 use crate::shared::Shared;
 use crate::{Error, Unfit};
 
@@ -41,6 +41,9 @@ pub(crate) fn recorded(request: &RunRequest, image: &Image, shared: &Shared) -> 
     }
     if shared.network.slirp().is_none() && !settings.ports.is_empty() {
         return Err(Unfit::NoPorts(shared.network.to_string()).into());
+    }
+    if shared.network.slirp().is_none() && settings.egress != EgressRules::default() {
+        return Err(Unfit::NoEgress(shared.network.to_string()).into());
     }
     settings.ports = network::settle_ports(&settings.ports).map_err(Error::Publish)?;
     if let Some(path) = &mut settings.pid_file {

@@ -22,6 +22,7 @@ macro_rules! as_words {
 }
 
 mod device;
+mod egress;
 mod health;
 mod limits;
 mod network;
@@ -36,6 +37,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use device::DeviceRequest;
+pub use egress::{EgressOption, EgressRules};
 pub use health::{HealthAction, HealthCheck, HealthCommand, HealthTime};
 pub(crate) use limits::resource;
 pub use limits::{ByteSize, Limits, Sysctl, Ulimit, Umask};
@@ -61,6 +63,9 @@ pub struct Settings {
     /// Whether all ports that the image names are among them.
     #[serde(skip_serializing_if = "is_default")]
     pub publish_all: bool,
+    /// Where it may go.
+    #[serde(skip_serializing_if = "is_default")]
+    pub egress: EgressRules,
     /// hosts(5) and resolv.conf(5).
     #[serde(skip_serializing_if = "is_default")]
     pub resolver: Resolver,

@@ -28,6 +28,9 @@ pub enum Unfit {
     /// `--publish` where there is no network of the container's own.
     #[error("no ports can be published with --network {0}: there is none of the container's own to reach them by")]
     NoPorts(String),
+    /// `--egress` where nothing could hold to it.
+    #[error("no rules about where it may go can be held to with --network {0}")]
+    NoEgress(String),
     /// `--preserve-fds`.
     #[error("--preserve-fds: descriptor {0} is not open")]
     NotHanded(i32),
@@ -53,7 +56,7 @@ impl Unfit {
             Self::NoPorts(network) if network == "host" => {
                 Some("they are the host's as they are, without --publish".into())
             }
-            Self::NoPorts(_) => Some("--network slirp has one; it needs /dev/net/tun".into()),
+            Self::NoPorts(_) | Self::NoEgress(_) => Some("--network slirp has one; it needs /dev/net/tun".into()),
             Self::NoDevice(_) | Self::NoDevices(_) | Self::NoZone(_) => None,
         }
     }

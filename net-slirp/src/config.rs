@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 
+use crate::egress::Policy;
+
 /// The guest's hardware address, unless another is asked for: locally administered, the same in every network.
 pub const GUEST_MAC: [u8; 6] = [0x52, 0x55, 0x0a, 0x00, 0x02, 0x64];
 /// That of everything else in the network.
@@ -29,6 +31,8 @@ pub struct Config {
     pub host: HostAddresses,
     /// What reaches the guest from outside.
     pub published: Vec<Published>,
+    /// Where the guest may go.
+    pub egress: Policy,
 }
 
 /// The addresses of one family.
@@ -183,6 +187,7 @@ pub(crate) mod tests {
             resolv_conf: "/etc/resolv.conf".into(),
             host: HostAddresses::default(),
             published: Vec::new(),
+            egress: Policy::default(),
         }
     }
 

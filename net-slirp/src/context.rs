@@ -6,6 +6,7 @@ use std::time::Instant;
 use rbox_sys::epoll::{Epoll, Watch};
 
 use crate::config::Config;
+use crate::egress::Egress;
 use crate::icmp;
 use crate::link::Link;
 use crate::token::Token;
@@ -19,6 +20,8 @@ pub(crate) struct Context<'a> {
     pub(crate) link: &'a mut dyn Link,
     /// Where descriptors are watched.
     pub(crate) watcher: &'a mut dyn Watcher,
+    /// Where the guest may go.
+    pub(crate) egress: &'a mut Egress,
     /// What is left of the ICMP errors that may be sent by now.
     pub(crate) errors: &'a mut icmp::Budget,
     /// Room for the largest datagram there is; nobody's between two events.

@@ -14,6 +14,8 @@
 
 mod message;
 
+pub(crate) use message::HOST_NAMES;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -24,6 +26,7 @@ use rbox_sys::epoll::{Ready, Watch};
 
 use crate::context::Context;
 use crate::datagram::{self, Datagram};
+use crate::egress;
 use crate::icmp::{self, Unreachable};
 use crate::packet::Packet;
 use crate::resolv_conf::Watched;
@@ -110,6 +113,14 @@ impl Dns {
         }
         let (guest, dns, message) = (datagram.source, datagram.destination, datagram.payload);
         let Some(id) = message::query_id(message) else { return };
+        let reply = match cx.egress.query(message) {
+            egress::Asked::Forward => None,
+            egress::Asked::Nothing => Some(egress::nothing(message)),
+            egress::Asked::Refused(_) => Some(egress::refusal(message)),
+        };
+        if let Some(reply) = reply {
+            return reply.iter().for_each(|reply| datagram::send(cx.link, dns, guest, reply));
+        }
         if let Some(answer) = message::about_host(message, cx.config.host) {
             return datagram::send(cx.link, dns, guest, &answer);
         }
@@ -163,6 +174,9 @@ impl Dns {
             return self.ask(query, cx);
         }
         self.answered = Some(server);
+        if let egress::Answered::Refused(_) = cx.egress.answer(&query.message, &cx.buffer[..length], cx.now) {
+            return query.refuse(cx);
+        }
         message::set_id(&mut cx.buffer[..length], query.key.id);
         datagram::send(cx.link, query.dns, query.key.guest, &cx.buffer[..length]);
     }
@@ -216,6 +230,13 @@ impl Query {
         message::set_id(&mut self.message, u16::from_ne_bytes(rbox_sys::random::bytes()?));
         socket.send(&self.message)?;
         Ok(socket)
+    }
+
+    /// Its answer is not for the guest.
+    fn refuse(mut self, cx: &mut Context<'_>) {
+        message::set_id(&mut self.message, self.key.id);
+        let reply = egress::refusal(&self.message);
+        reply.iter().for_each(|reply| datagram::send(cx.link, self.dns, self.key.guest, reply));
     }
 
     fn fail(mut self, cx: &mut Context<'_>) {

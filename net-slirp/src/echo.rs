@@ -21,6 +21,7 @@ use smoltcp::wire::IpProtocol;
 
 use crate::checksum;
 use crate::context::Context;
+use crate::egress::{Protocol, Verdict};
 use crate::icmp::{self, Kind, Unreachable};
 use crate::idle::Idle;
 use crate::link::IpHeader;
@@ -74,7 +75,8 @@ impl Echo {
         if cx.config.gateway(outside) == Some(outside) || cx.config.is_dns(outside) {
             return answer(packet, cx);
         }
-        let Some(target) = cx.config.reachable(outside) else {
+        let allowed = cx.egress.may_connect(Protocol::Echo, SocketAddr::new(outside, 0), cx.now) == Verdict::Allowed;
+        let Some(target) = cx.config.reachable(outside).filter(|_| allowed) else {
             return icmp::unreachable(Unreachable::Prohibited, packet, cx);
         };
         let Some(hops) = packet.hops.checked_sub(1).filter(|hops| *hops > 0) else {

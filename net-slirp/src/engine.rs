@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,18 @@ use rbox_sys::rlimit::{self, Resource};
 use rbox_sys::{fd, heap};
 use smoltcp::wire::IpProtocol;
 
-use crate::config::{Config, PublishedSocket};
+use crate::config::{Config, HostAddresses, PublishedSocket};
 use crate::context::Context;
 use crate::dns::{self, Dns};
 use crate::echo::Echo;
+use crate::egress::client_hello::LONGEST;
+use crate::egress::{Egress, Look, Name, Protocol, Verdict, look};
 use crate::fragments::Fragments;
 use crate::icmp::{self, Unreachable};
 use crate::link::Tap;
 use crate::neighbours;
 use crate::packet::{Frame, Packet};
-use crate::tcp::{Failed, Tcp};
+use crate::tcp::{Failed, Reach, Tcp};
 use crate::token::{Owner, Places, Token};
 use crate::udp::Udp;
 use crate::vnet;
@@ -58,6 +60,7 @@ struct Engine {
     /// Of published TCP ports: which.
     listeners: Places<usize>,
     others: Others,
+    egress: Egress,
     errors: icmp::Budget,
     frame: Vec<u8>,
     buffer: Vec<u8>,
@@ -79,7 +82,7 @@ struct Others {
 const TAP: Token = Token { owner: Owner::Engine, place: 0, generation: 0 };
 
 impl Engine {
-    fn new(config: Config, tap: &File) -> io::Result<Self> {
+    fn new(mut config: Config, tap: &File) -> io::Result<Self> {
         let epoll = Epoll::new(AT_A_TIME)?;
         epoll.add(tap, TAP.encode(), Watch::Readable)?;
         let mut listeners = Places::new();
@@ -92,12 +95,14 @@ impl Engine {
         let files = rlimit::get(None, Resource::NOFILE)?.soft;
         let most = files.saturating_sub(RESERVED).min(1 << 20) as usize;
         let dns = Dns::new(&config.resolv_conf);
+        let egress = egress(&mut config);
         let mut engine = Self {
             tcp: Tcp::new(config.mtu, most, Instant::now()),
             config,
             epoll,
             listeners,
             others: Others { udp: Udp::new(), echo: Echo::new(), dns, fragments: Fragments::new() },
+            egress,
             errors: icmp::Budget::new(),
             frame: vec![0; LONGEST_FRAME],
             buffer: vec![0; LONGEST_FRAME],
@@ -147,6 +152,10 @@ impl Engine {
         self.tcp.on_time(now, &mut link);
         if self.others.next_deadline().is_some_and(|at| at <= now) {
             self.with(now, &mut link, Others::on_time);
+        }
+        if !self.egress.is_open() {
+            let egress = &mut self.egress;
+            self.tcp.judge(now, &mut link, |to, bytes, ended| judge(egress, to, bytes, ended, now));
         }
         self.busy = self.tcp.go_on(now, &mut link);
         Ok(true)
@@ -201,13 +210,23 @@ impl Engine {
         if packet.protocol != IpProtocol::Tcp {
             return self.with(now, link, |others, cx| others.on_packet(packet, cx));
         }
-        let Self { config, others, .. } = self;
+        let Self { config, others, egress, .. } = self;
         if !config.is_guest(packet.source) {
             return;
         }
-        let reach = |to: SocketAddr| match config.is_dns(to.ip()) {
-            true => others.dns.resolver_for_tcp(now).filter(|_| to.port() == dns::PORT),
-            false => Some(SocketAddr::new(config.reachable(to.ip())?, to.port())),
+        let reach = |to: SocketAddr| {
+            if config.is_dns(to.ip()) {
+                // Names asked for by TCP are seen by no rule.
+                let resolver = others.dns.resolver_for_tcp(now).filter(|_| to.port() == dns::PORT && egress.is_open());
+                return resolver.map_or(Reach::Nowhere, Reach::To);
+            }
+            let Some(address) = config.reachable(to.ip()) else { return Reach::Nowhere };
+            let outside = SocketAddr::new(address, to.port());
+            match egress.may_connect(Protocol::Tcp, to, now) {
+                Verdict::Allowed => Reach::To(outside),
+                Verdict::NeedsName => Reach::Judged(outside),
+                Verdict::Refused(_) => Reach::Nowhere,
+            }
         };
         let failed = self.tcp.on_packet(packet, now, link, &mut self.epoll, reach);
         self.report(failed, now, link);
@@ -241,8 +260,29 @@ impl Engine {
     }
 
     fn with<R>(&mut self, now: Instant, link: &mut Tap<'_>, act: impl FnOnce(&mut Others, &mut Context<'_>) -> R) -> R {
-        let Self { config, epoll, others, errors, buffer, .. } = self;
-        act(others, &mut Context { now, config, link, watcher: epoll, errors, buffer })
+        let Self { config, epoll, others, egress, errors, buffer, .. } = self;
+        act(others, &mut Context { now, config, link, watcher: epoll, egress, errors, buffer })
+    }
+}
+
+/// The rules, which know what is answered here.
+fn egress(config: &mut Config) -> Egress {
+    let mut egress = Egress::new(std::mem::take(&mut config.egress), config);
+    let HostAddresses { v4, v6 } = config.host;
+    for name in dns::HOST_NAMES.iter().filter_map(|name| name.parse::<Name>().ok()) {
+        for address in v4.map(IpAddr::from).into_iter().chain(v6.map(IpAddr::from)) {
+            egress.add_ours(name.clone(), address);
+        }
+    }
+    egress
+}
+
+/// What the first bytes of a connection have shown.
+fn judge(egress: &mut Egress, to: SocketAddr, bytes: &[u8], ended: bool, now: Instant) -> Verdict {
+    match egress.hello(to, &look(bytes), now) {
+        // A beginning of TLS without an end is as good as no name.
+        Verdict::NeedsName if ended || bytes.len() > LONGEST => egress.hello(to, &Look::Name(None), now),
+        verdict => verdict,
     }
 }
 

@@ -35,6 +35,7 @@ use self::flow::{Ends, Fate, Flow, Socket, Wire, refuse};
 use self::segment::Segment;
 use self::seq::Seq;
 use crate::checksum;
+use crate::egress::Verdict;
 use crate::link::Link;
 use crate::packet::Packet;
 use crate::timers::Timers;
@@ -52,6 +53,17 @@ pub(crate) trait Host {
 
     /// Has the socket's changes told by this token.
     fn watch(&mut self, socket: &Self::Socket, token: Token) -> io::Result<()>;
+}
+
+/// Where a connection of the guest's may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Here.
+    To(SocketAddr),
+    /// Here, but nothing of what the guest sends before its first bytes were judged.
+    Judged(SocketAddr),
+    /// Nowhere: it is refused.
+    Nowhere,
 }
 
 /// What could not be connected, for a message to the guest: the packet that it began with, and why.
@@ -106,7 +118,7 @@ impl<H: Host> Tcp<H> {
         now: Instant,
         link: &mut dyn Link,
         host: &mut H,
-        reach: impl FnOnce(SocketAddr) -> Option<SocketAddr>,
+        reach: impl FnOnce(SocketAddr) -> Reach,
     ) -> Option<Failed> {
         let (source, destination) = (packet.source, packet.destination);
         if !packet.trusted && !checksum::is_right(source, destination, IpProtocol::Tcp, packet.payload) {
@@ -123,10 +135,13 @@ impl<H: Host> Tcp<H> {
             return None;
         }
         let is_beginning = segment.flags.syn && segment.ack.is_none() && !segment.flags.rst && !segment.flags.fin;
-        let to = if is_beginning { reach(ends.remote) } else { None };
-        let Some(to) = to else {
-            refuse(ends, &segment, link);
-            return None;
+        let (to, judged) = match if is_beginning { reach(ends.remote) } else { Reach::Nowhere } {
+            Reach::To(to) => (to, false),
+            Reach::Judged(to) => (to, true),
+            Reach::Nowhere => {
+                refuse(ends, &segment, link);
+                return None;
+            }
         };
         self.make_room()?;
         let socket = match host.connect(to) {
@@ -134,7 +149,10 @@ impl<H: Host> Tcp<H> {
             Err(error) => return Some(Failed { began_with: packet.whole.into(), error }),
         };
         let (first, mss) = (self.first(&ends, now), self.mss(&ends));
-        let flow = Flow::outgoing(ends, socket, &segment, packet.whole, first, mss, now);
+        let mut flow = Flow::outgoing(ends, socket, &segment, packet.whole, first, mss, now);
+        if judged {
+            flow.hold_back();
+        }
         let token = self.insert(flow, host)?;
         self.connecting.push_back(token);
         self.schedule(token);
@@ -165,6 +183,28 @@ impl<H: Host> Tcp<H> {
     /// Something has changed for a socket.
     pub(crate) fn on_ready(&mut self, token: Token, ready: Ready, now: Instant, link: &mut dyn Link) -> Option<Failed> {
         self.with(token, now, link, |flow, wire| flow.on_ready(ready, wire))
+    }
+
+    /// Judges the first bytes of those connections that have sent some and are held back: by where they go, those bytes,
+    /// and whether no more will come.
+    pub(crate) fn judge(
+        &mut self,
+        now: Instant,
+        link: &mut dyn Link,
+        mut judge: impl FnMut(SocketAddr, &[u8], bool) -> Verdict,
+    ) {
+        for token in self.due.clone() {
+            let Some(flow) = self.flows.get_mut(token) else { continue };
+            let remote = flow.ends.remote;
+            let Some((bytes, ended)) = flow.held_back() else { continue };
+            let verdict = judge(remote, bytes, ended);
+            let fate = match verdict {
+                Verdict::NeedsName => continue,
+                Verdict::Allowed => flow.let_go(&mut Wire { now, link, buffers: &mut self.buffers }),
+                Verdict::Refused(_) => flow.reset(&mut Wire { now, link, buffers: &mut self.buffers }),
+            };
+            let _ = self.settle(token, fate, link);
+        }
     }
 
     /// Does what is due. Says whether there is more to do at once.

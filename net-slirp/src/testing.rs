@@ -11,6 +11,7 @@ use crate::config::{self, Config};
 use crate::context::Context;
 use crate::dns::Dns;
 use crate::echo::Echo;
+use crate::egress::{Egress, Policy};
 use crate::fragments::{self, Fragments};
 use crate::icmp::Budget;
 use crate::link::{self, IpHeader, Link};
@@ -24,6 +25,7 @@ pub(crate) struct World {
     pub(crate) now: Instant,
     pub(crate) config: Config,
     pub(crate) link: Recorder,
+    pub(crate) egress: Egress,
     pub(crate) errors: Budget,
     watcher: Epoll,
     buffer: Vec<u8>,
@@ -55,6 +57,7 @@ impl World {
             now: Instant::now(),
             config: config::tests::config(),
             link: Recorder::default(),
+            egress: Egress::new(Policy::default(), &config::tests::config()),
             errors: Budget::new(),
             watcher: Epoll::new(64).expect("epoll_create"),
             buffer: vec![0; 1 << 16],
@@ -67,6 +70,7 @@ impl World {
             config: &self.config,
             link: &mut self.link,
             watcher: &mut self.watcher,
+            egress: &mut self.egress,
             errors: &mut self.errors,
             buffer: &mut self.buffer,
         }

@@ -32,6 +32,7 @@ use smoltcp::wire::IpProtocol;
 use crate::config::PublishedSocket;
 use crate::context::Context;
 use crate::datagram::{self, Datagram};
+use crate::egress::{Protocol, Verdict};
 use crate::icmp::{self, Kind, Unreachable};
 use crate::idle::Idle;
 use crate::link::IpHeader;
@@ -127,7 +128,11 @@ impl Udp {
         if let Some(client) = self.answers.get(&answer, KEEP, cx.now).copied() {
             return answer_client(client, packet, &datagram, cx);
         }
-        let Some(address) = cx.config.reachable(packet.destination) else {
+        let allowed = match cx.egress.may_connect(Protocol::Udp, datagram.destination, cx.now) {
+            Verdict::NeedsName => cx.egress.datagram(datagram.payload),
+            verdict => verdict,
+        };
+        let Some(address) = cx.config.reachable(packet.destination).filter(|_| allowed == Verdict::Allowed) else {
             return icmp::unreachable(Unreachable::Prohibited, packet, cx);
         };
         let Some(hops) = packet.hops.checked_sub(1).filter(|hops| *hops > 0) else {

@@ -1,6 +1,7 @@
 //! The flags that say how a container is to be, for every verb that makes one; a file each for what belongs together.
 
 mod described;
+mod egress;
 mod files;
 mod health;
 mod labels;
@@ -46,6 +47,9 @@ struct All {
     ports: ports::PortFlags,
 
     #[command(flatten)]
+    egress: egress::EgressFlags,
+
+    #[command(flatten)]
     labels: labels::Labels,
 
     #[command(flatten)]
@@ -79,6 +83,7 @@ impl All {
             limits: self.limits.take(),
             sharing: self.sharing.take()?,
             resolver: self.names.take()?,
+            egress: self.egress.take()?,
             labels,
             annotations,
             on_unhealthy: self.health.on_failure(),

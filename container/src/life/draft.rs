@@ -18,7 +18,7 @@ use crate::plan::{Host, RunPlan, plan};
 use crate::record::Made;
 use crate::request::RunRequest;
 use crate::root::{OverlayRoot, Wanted};
-use crate::settings::{NetworkMode, PortMapping, Settings};
+use crate::settings::{NetworkMode, Settings};
 use crate::shared::Shared;
 use crate::volume::Volume;
 use crate::{Engine, Error, events, names, outside};
@@ -127,9 +127,9 @@ impl Draft {
         Ok(OverlayRoot { lowers, upper, work, volatile: request.rm, context, wanted: Wanted::of(&self.planned), files })
     }
 
-    /// The ports that are published.
-    pub(crate) fn ports(&self) -> &[PortMapping] {
-        &self.settings.ports
+    /// What is to be written down of what was asked for.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Something that happened to it.

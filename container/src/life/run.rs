@@ -80,7 +80,7 @@ impl Engine {
         let network = shared.network.slirp();
         let (served, mut net) = (Cell::new(None), None);
         let mut serve = |tap| {
-            served.set(network.map(|slirp| network::serve(slirp, draft.ports(), tap, false)).transpose()?);
+            served.set(network.map(|slirp| network::serve(slirp, draft.settings(), tap, false)).transpose()?);
             Ok(())
         };
         let start = Start {

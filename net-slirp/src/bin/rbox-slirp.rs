@@ -1,6 +1,7 @@
 //! The crate by itself, for tests and benchmarks: serves the network namespace of a process, as slirp4netns(1) does.
 //!
-//! `rbox-slirp [--mtu N] [--allow-host-loopback] [--resolv-conf FILE] [--ready-fd N] [-p HOST:GUEST[/udp]]... PID`
+//! `rbox-slirp [--mtu N] [--allow-host-loopback] [--resolv-conf FILE] [--ready-fd N] [--egress RULES]...
+//! [-p HOST:GUEST[/udp]]... PID`
 //!
 //! HOST is a port, or an address with a port. A child enters the process's namespaces, makes and sets up a device there,
 //! and hands over its descriptor; this process stays where it is.
@@ -14,6 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 
 use rbox_net_slirp::config::{Config, GUEST_MAC, HostAddresses, MTU, Published, PublishedSocket, Subnet};
+use rbox_net_slirp::egress::Policy;
 use rbox_sys::clone::{self, Ended, Forked, Namespaces};
 use rbox_sys::rlimit::{self, Limit, Resource};
 use rbox_sys::rtnetlink::{self, Changes, Link};
@@ -45,6 +47,7 @@ fn run() -> Result<()> {
         resolv_conf: "/etc/resolv.conf".into(),
         host: HostAddresses::default(),
         published: Vec::new(),
+        egress: Policy::default(),
     };
     let (mut ready, mut pid) = (None, None);
     let mut words = std::env::args().skip(1);
@@ -55,6 +58,7 @@ fn run() -> Result<()> {
             "--allow-host-loopback" => config.allow_host_loopback = true,
             "--resolv-conf" => config.resolv_conf = value()?.into(),
             "--ready-fd" => ready = Some(File::from(fd::inherited(value()?.parse()?)?)),
+            "--egress" => config.egress.add(&value()?)?,
             "-p" => config.published.push(published(&value()?)?),
             _ => pid = Some(word.parse()?),
         }

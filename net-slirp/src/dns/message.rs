@@ -23,7 +23,7 @@ const AAAA: u16 = 28;
 const INTERNET: u16 = 1;
 
 /// The host's names, as Podman and Docker have them.
-const HOST_NAMES: [&[u8]; 2] = [b"host.containers.internal", b"host.docker.internal"];
+pub(crate) const HOST_NAMES: [&str; 2] = ["host.containers.internal", "host.docker.internal"];
 /// For how long what they stand for may be remembered, in seconds.
 const REMEMBER: u32 = 60;
 
@@ -76,7 +76,7 @@ pub(super) fn failure(query: &[u8], rcode: u8) -> Vec<u8> {
 /// The answer to a query for one of the host's names; none to others.
 pub(super) fn about_host(query: &[u8], host: HostAddresses) -> Option<Vec<u8>> {
     let question = Question::parse(query)?;
-    if !HOST_NAMES.contains(&&question.name[..]) || question.class != INTERNET {
+    if !HOST_NAMES.iter().any(|name| name.as_bytes() == question.name) || question.class != INTERNET {
         return None;
     }
     let address = match question.kind {

@@ -142,6 +142,26 @@ impl<S: Socket> Flow<S> {
         }
     }
 
+    /// Nothing that the guest sends reaches the host before that is [let go](Self::let_go).
+    pub(crate) fn hold_back(&mut self) {
+        self.receiver.held_back = true;
+    }
+
+    /// What is held back, if anything was sent, and whether that is all there will be.
+    pub(crate) fn held_back(&mut self) -> Option<(&[u8], bool)> {
+        let ended = self.receiver.ended;
+        self.receiver.held_back().filter(|bytes| ended || !bytes.is_empty()).map(|bytes| (bytes, ended))
+    }
+
+    /// Gives the host what was held back, and all that follows.
+    pub(crate) fn let_go(&mut self, wire: &mut Wire<'_>) -> Fate {
+        self.receiver.held_back = false;
+        match self.receiver.flush(&mut self.socket, wire.buffers) {
+            Ok(()) => Fate::Lives,
+            Err(_) => self.reset(wire),
+        }
+    }
+
     fn take_beginning(&mut self, segment: &Segment<'_>) {
         self.receiver.expected = segment.seq + 1;
         self.receiver.told_until = self.receiver.expected;
@@ -478,7 +498,7 @@ impl<S: Socket> Flow<S> {
     }
 
     /// Gives it up on both sides.
-    fn reset(&mut self, wire: &mut Wire<'_>) -> Fate {
+    pub(crate) fn reset(&mut self, wire: &mut Wire<'_>) -> Fate {
         if self.state != State::Connecting {
             let ack = (self.state != State::SynSent).then_some(self.receiver.expected);
             let flags = Flags { rst: true, ..Flags::default() };

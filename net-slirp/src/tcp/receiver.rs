@@ -23,6 +23,8 @@ pub(crate) struct Receiver {
     pub(crate) told_until: Seq,
     pub(crate) early: Assembler,
     held: VecDeque<u8>,
+    /// All of it is held for now.
+    pub(crate) held_back: bool,
     /// The guest has sent its end.
     pub(crate) ended: bool,
     /// The host's socket has been told so.
@@ -56,7 +58,7 @@ impl Receiver {
     /// Takes what comes next; gives how much of it. Fails as the host's socket does.
     pub(crate) fn take(&mut self, bytes: &[u8], socket: &mut impl Socket, buffers: &mut Buffers) -> io::Result<usize> {
         let mut taken = 0;
-        if self.held.is_empty() {
+        if self.held.is_empty() && !self.held_back {
             taken = send(socket, bytes)?;
         }
         let rest = &bytes[taken..];
@@ -70,6 +72,9 @@ impl Receiver {
 
     /// The host's socket has room again.
     pub(crate) fn flush(&mut self, socket: &mut impl Socket, buffers: &mut Buffers) -> io::Result<()> {
+        if self.held_back {
+            return Ok(());
+        }
         while !self.held.is_empty() {
             let length = self.held.as_slices().0.len();
             let taken = send(socket, self.held.as_slices().0)?;
@@ -84,6 +89,11 @@ impl Receiver {
             socket.end()?;
         }
         Ok(())
+    }
+
+    /// What is held back, where it is.
+    pub(crate) fn held_back(&mut self) -> Option<&[u8]> {
+        if self.held_back { Some(self.held.make_contiguous()) } else { None }
     }
 
     /// Whether the host's socket has everything, the end included.

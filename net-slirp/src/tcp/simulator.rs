@@ -21,7 +21,7 @@ use smoltcp::time::Instant as GuestInstant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
 use super::flow::Socket;
-use super::{Host, Tcp};
+use super::{Host, Reach, Tcp};
 use crate::link::{IpHeader, Link, emit_ip};
 use crate::packet::Frame;
 use crate::token::Token;
@@ -360,7 +360,7 @@ impl World {
             assert_eq!(trusted.len(), vnet::LENGTH);
             let frame = [&trusted, &ethernet[..], &packet].concat();
             let Some(Frame::Packet(packet)) = Frame::parse(&frame) else { panic!("the guest sent nonsense") };
-            let failed = self.tcp.on_packet(&packet, now, &mut link, &mut self.host, Some);
+            let failed = self.tcp.on_packet(&packet, now, &mut link, &mut self.host, Reach::To);
             assert!(failed.is_none());
         }
         self.host.end.borrow_mut().room = self.scenario.host_takes;

@@ -105,7 +105,7 @@ impl Monitor {
         let launch = oom_score::begin_with(&made.settings.limits, on_host.least_oom_score_adj, || {
             Ok(Launch::begin(&startable.init(), &namespaces, ids, None, &mut Trace::off())?)
         })?;
-        let ports = &made.settings.ports.clone();
+        let settings = &made.settings.clone();
         let (mut record, preserved) = (None, made.settings.preserve_fds);
         let mut before = |pid| {
             let failed = |error: std::io::Error| Failure::new(format!("fill {}", path.display()), &error);
@@ -119,7 +119,7 @@ impl Monitor {
         let network = shared.network.slirp();
         let mut net = None;
         let mut serve = |tap| {
-            net = network.map(|slirp| network::serve(slirp, ports, tap, true)).transpose()?;
+            net = network.map(|slirp| network::serve(slirp, settings, tap, true)).transpose()?;
             Ok(())
         };
         let root = startable.root.words().map_err(Error::io("describe", "the root filesystem"))?;
