@@ -65,6 +65,8 @@ struct Engine {
     frame: Vec<u8>,
     buffer: Vec<u8>,
     ready: Vec<Ready>,
+    /// The last thing that happened was that the guest had sent something.
+    guest_spoke: bool,
     /// There is more to do, without waiting.
     busy: bool,
     /// Nothing has happened for a while, and what memory could be given back has been.
@@ -107,6 +109,7 @@ impl Engine {
             frame: vec![0; LONGEST_FRAME],
             buffer: vec![0; LONGEST_FRAME],
             ready: Vec::with_capacity(AT_A_TIME),
+            guest_spoke: false,
             busy: false,
             quiet: false,
         };
@@ -149,6 +152,7 @@ impl Engine {
         if guest_speaks && !self.read_frames(tap, now, &mut link) {
             return Ok(false);
         }
+        self.guest_spoke = guest_speaks;
         self.tcp.on_time(now, &mut link);
         if self.others.next_deadline().is_some_and(|at| at <= now) {
             self.with(now, &mut link, Others::on_time);
@@ -175,7 +179,8 @@ impl Engine {
     fn read_frames(&mut self, mut tap: &File, now: Instant, link: &mut Tap<'_>) -> bool {
         let mut frame = std::mem::take(&mut self.frame);
         let mut there = true;
-        for _ in 0..TURN {
+        // Whether there is another one, who waits is told anyway: only where the guest goes on speaking it is asked here.
+        for _ in 0..if self.guest_spoke { TURN } else { 1 } {
             match tap.read(&mut frame) {
                 Ok(length) => self.on_frame(&frame[..length], now, link),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,

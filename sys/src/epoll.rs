@@ -32,6 +32,8 @@ pub struct Ready {
     pub readable: bool,
     /// There is room to write, or an error that a write tells of.
     pub writable: bool,
+    /// The other end is closed, or there is an error: what is read once all is read tells of it.
+    pub ended: bool,
 }
 
 impl Epoll {
@@ -67,10 +69,12 @@ impl Epoll {
         Ok(self.events.iter().map(|event| {
             let flags = event.flags;
             let broken = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+            let ended = broken || flags.contains(EventFlags::RDHUP);
             Ready {
                 token: event.data.u64(),
-                readable: broken || flags.intersects(EventFlags::IN | EventFlags::RDHUP),
+                readable: ended || flags.contains(EventFlags::IN),
                 writable: broken || flags.contains(EventFlags::OUT),
+                ended,
             }
         }))
     }
@@ -89,11 +93,11 @@ mod tests {
         epoll.add(&reading, 7, Watch::Readable)?;
         epoll.add(&writing, 9, Watch::Changes)?;
         let now = Some(Duration::ZERO);
-        let room = Ready { token: 9, readable: false, writable: true };
+        let room = Ready { token: 9, readable: false, writable: true, ended: false };
         assert_eq!(epoll.wait(now)?.collect::<Vec<_>>(), [room]);
         assert_eq!(epoll.wait(now)?.count(), 0, "that there is room was told");
         writing.write_all(b"x")?;
-        let there = Ready { token: 7, readable: true, writable: false };
+        let there = Ready { token: 7, readable: true, writable: false, ended: false };
         assert!(epoll.wait(now)?.any(|ready| ready == there));
         assert!(epoll.wait(now)?.any(|ready| ready == there), "it is there until it is read");
         epoll.remove(&reading)?;

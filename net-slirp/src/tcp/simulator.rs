@@ -365,7 +365,7 @@ impl World {
         }
         self.host.end.borrow_mut().room = self.scenario.host_takes;
         if let Some(token) = self.host.token {
-            let ready = Ready { token: token.encode(), readable: true, writable: true };
+            let ready = Ready { token: token.encode(), readable: true, writable: true, ended: false };
             assert!(self.tcp.on_ready(token, ready, now, &mut link).is_none());
         }
         self.tcp.on_time(now, &mut link);
