@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::{IpAddr, UdpSocket};
-use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context, Result};
 use rbox_tests::alpine;
