@@ -10,7 +10,7 @@ use rbox_tests::patience::{LIMIT, until};
 use rbox_tests::rbox::Rbox;
 
 /// Answers on port 80, to one after the other, and prints who they are.
-const ANSWER: &str = "while :; do echo answer | nc -v -l -p 80; done";
+const ANSWER: &str = "while :; do echo answer | nc -v -l -p 80; done 2>&1";
 
 /// Where the container's port is to be found: what `rbox port` says of it.
 fn address(rbox: &Rbox, port: &str) -> Result<SocketAddr> {
