@@ -17,7 +17,6 @@
 
 pub mod client_hello;
 mod dns;
-pub mod log;
 mod name;
 mod names;
 mod policy;
@@ -189,16 +188,9 @@ impl Egress {
         self.counted(verdict)
     }
 
-    /// A name that this address was answered for, if any: one that has to do with why the port may be used, if there is
-    /// one.
-    pub fn name_of(&self, to: SocketAddr, now: Instant) -> Option<&Name> {
-        let names = || self.names_of(to.ip(), now);
-        let allowed = |name: &&Name| self.policy.allows_name(name, Some(to.port()));
-        names().find(allowed).or_else(|| names().next())
-    }
-
     /// The name that a query is about, if it can be read.
-    pub fn name_asked(query: &[u8]) -> Option<Name> {
+    #[cfg(test)]
+    pub(crate) fn name_asked(query: &[u8]) -> Option<Name> {
         Query::parse(query).map(|query| query.question.name)
     }
 
