@@ -2,8 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
@@ -23,36 +23,60 @@ const PORT: u16 = 53;
 pub struct Server {
     /// How many it was asked by UDP, and by TCP.
     pub asked: Arc<[AtomicUsize; 2]>,
+    names: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
     /// Answers everything at this address with the address `answer`, or those that follow it.
     pub fn start(namespace: &Namespace, at: IpAddr, answer: Ipv4Addr) -> Result<Self> {
+        Self::answering(namespace, at, move |_| answer)
+    }
+
+    /// Answers with an address for each name, or those that follow it.
+    pub fn answering(
+        namespace: &Namespace,
+        at: IpAddr,
+        answer: impl Fn(&str) -> Ipv4Addr + Clone + Send + 'static,
+    ) -> Result<Self> {
         let datagrams = namespace.run(|| std::net::UdpSocket::bind((at, PORT)))?;
         let listener = namespace.run(|| std::net::TcpListener::bind((at, PORT)))?;
         let asked = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
         let (by_udp, by_tcp) = (asked.clone(), asked.clone());
+        let names = Arc::new(Mutex::new(Vec::new()));
+        let known = names.clone();
+        let answer = move |query: &[u8]| {
+            let name = name_of(query);
+            let address = answer(&name);
+            known.lock().expect("nobody panics").push(name);
+            address
+        };
+        let by_datagram = answer.clone();
         thread::spawn(move || -> io::Result<()> {
             let mut query = [0; 4096];
             loop {
                 let (length, who) = datagrams.recv_from(&mut query)?;
                 by_udp[0].fetch_add(1, Ordering::SeqCst);
-                datagrams.send_to(&answered(&query[..length], answer, true), who)?;
+                datagrams.send_to(&answered(&query[..length], by_datagram(&query[..length]), true), who)?;
             }
         });
         thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
-                let asked = by_tcp.clone();
+                let (asked, answer) = (by_tcp.clone(), answer.clone());
                 thread::spawn(move || -> io::Result<()> {
                     loop {
                         let query = read_message(&mut stream)?;
                         asked[1].fetch_add(1, Ordering::SeqCst);
-                        write_message(&mut stream, &answered(&query, answer, false))?;
+                        write_message(&mut stream, &answered(&query, answer(&query), false))?;
                     }
                 });
             }
         });
-        Ok(Self { asked })
+        Ok(Self { asked, names })
+    }
+
+    /// The names that it was asked for.
+    pub fn names(&self) -> Vec<String> {
+        self.names.lock().expect("nobody panics").clone()
     }
 }
 
@@ -82,6 +106,17 @@ fn answered(query: &[u8], first: Ipv4Addr, is_datagram: bool) -> Vec<u8> {
         response.extend((first.to_bits() + u32::from(number)).to_be_bytes());
     }
     response
+}
+
+/// The name of its question.
+fn name_of(query: &[u8]) -> String {
+    let mut labels = Vec::new();
+    let mut at = HEADER;
+    while let Some(length @ 1..) = query.get(at).map(|length| usize::from(*length)) {
+        labels.push(String::from_utf8_lossy(&query[at + 1..query.len().min(at + 1 + length)]).into_owned());
+        at += 1 + length;
+    }
+    labels.join(".")
 }
 
 fn question_end(message: &[u8]) -> usize {

@@ -146,6 +146,8 @@ pub struct Options {
     pub allow_host_loopback: bool,
     /// Addresses of the host's and ports of the guest's.
     pub published: Vec<Published>,
+    /// Where it may go: rbox's rules.
+    pub egress: Vec<String>,
 }
 
 /// A port of the host's that leads to the guest.
@@ -161,7 +163,7 @@ pub struct Published {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { mtu: LARGE, allow_host_loopback: false, published: Vec::new() }
+        Self { mtu: LARGE, allow_host_loopback: false, published: Vec::new(), egress: Vec::new() }
     }
 }
 
@@ -252,6 +254,9 @@ impl Lab {
                 for published in &options.published {
                     let kind = if published.udp { "/udp" } else { "" };
                     command.arg("-p").arg(format!("{}:{}{kind}", published.host, published.guest_port));
+                }
+                for rules in &options.egress {
+                    command.arg("--egress").arg(rules);
                 }
                 command.arg(pid);
             }
