@@ -248,9 +248,10 @@ impl<S: Socket> Flow<S> {
         let distance = segment.seq.since(self.receiver.expected);
         let window = self.receiver.told_until.since(self.receiver.expected).max(0) as usize;
         if segment.flags.rst {
-            if self.sender.is_done() && self.receiver.ended {
-                // The guest has all and has sent all, and forgets; what is held for the host still goes there.
-                return Fate::Lives;
+            if self.receiver.ended && self.sender.has_given_all() {
+                // The guest has all and has sent all, and has forgotten it; what is held for the host still goes there.
+                self.sender.release(wire.buffers);
+                return self.fate();
             }
             if distance == 0 {
                 return self.abort();

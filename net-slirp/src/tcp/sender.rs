@@ -143,6 +143,11 @@ impl Sender {
         self.ended && self.under_way.is_empty()
     }
 
+    /// Whether the guest has all data, and what is under way at most is the end.
+    pub(crate) fn has_given_all(&self) -> bool {
+        self.ended && self.under_way.iter().all(|chunk| chunk.data().is_empty())
+    }
+
     /// Whether it waits for the guest to take more.
     pub(crate) fn is_shut(&self) -> bool {
         self.window == 0
@@ -277,5 +282,6 @@ impl Sender {
     /// Gives back what is under way.
     pub(crate) fn release(&mut self, buffers: &mut Buffers) {
         self.under_way.drain(..).for_each(|chunk| buffers.release(chunk.buffer));
+        self.expires = None;
     }
 }
