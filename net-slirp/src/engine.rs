@@ -284,6 +284,10 @@ fn egress(config: &mut Config) -> Egress {
 
 /// What the first bytes of a connection have shown.
 fn judge(egress: &mut Egress, to: SocketAddr, bytes: &[u8], ended: bool, now: Instant) -> Verdict {
+    if bytes.is_empty() {
+        // Nothing is said, and nothing will be: the guest only listens.
+        return Verdict::Allowed;
+    }
     match egress.hello(to, &look(bytes), now) {
         // A beginning of TLS without an end is as good as no name.
         Verdict::NeedsName if ended || bytes.len() > LONGEST => egress.hello(to, &Look::Name(None), now),
