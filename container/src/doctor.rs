@@ -8,6 +8,8 @@ use rbox_runtime::probe as runtime;
 use rbox_store::Store;
 use rbox_types::{Finding, ProbeState};
 
+use crate::network;
+
 /// Tries everything. The caller has one thread.
 pub fn doctor(root: Option<PathBuf>, choice: Choice) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -24,6 +26,7 @@ pub fn doctor(root: Option<PathBuf>, choice: Choice) -> Vec<Finding> {
     findings.push(runtime::cgroup(&identity));
     findings.push(runtime::network(&identity));
     findings.push(runtime::tap(&identity));
+    findings.push(network::ping());
     findings.extend(store(root, &identity));
     findings
 }

@@ -24,6 +24,7 @@ use rbox_net_slirp::Config;
 use rbox_net_slirp::config::{HostAddresses, Subnet};
 use rbox_net_slirp::egress::{InvalidPolicy, Policy};
 use rbox_runtime::{Failure, Tap, TapAddress, TapPlan};
+use rbox_types::{Finding, ProbeState};
 
 use crate::settings::{Cidr, NetworkMode, Settings, Slirp};
 
@@ -52,6 +53,16 @@ pub(crate) fn can_have_taps() -> bool {
 }
 
 const DEVICE_OF_TAPS: &str = "/dev/net/tun";
+
+/// Whether a ping of a container's gets further than the gateway.
+pub(crate) fn ping() -> Finding {
+    const WHAT: &str = "ping from containers";
+    if rbox_net_slirp::ping_is_allowed() {
+        return Finding::works(WHAT, "can be had");
+    }
+    let remedy = "sysctl -w net.ipv4.ping_group_range='0 2147483647', by root";
+    Finding::lacks(WHAT, ProbeState::Degraded, "this user may send none (icmp(7))", Some(remedy.into()))
+}
 
 fn settle_slirp(asked: &Slirp) -> Slirp {
     let mut slirp = asked.clone();
