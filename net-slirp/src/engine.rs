@@ -285,6 +285,8 @@ fn egress(config: &mut Config) -> Egress {
 /// What the first bytes of a connection have shown.
 fn judge(egress: &mut Egress, to: SocketAddr, bytes: &[u8], ended: bool, now: Instant) -> Verdict {
     match egress.hello(to, &look(bytes), now) {
+        // Nothing at all is not TLS: who only listens may end his own side.
+        Verdict::NeedsName if ended && bytes.is_empty() => egress.hello(to, &Look::NotTls, now),
         // A beginning of TLS without an end is as good as no name.
         Verdict::NeedsName if ended || bytes.len() > LONGEST => egress.hello(to, &Look::Name(None), now),
         verdict => verdict,

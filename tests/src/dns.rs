@@ -96,6 +96,11 @@ impl Server {
     pub fn asked_for(&self) -> Vec<String> {
         lock(&self.zone).asked_for.clone()
     }
+
+    /// As if it had been asked for nothing.
+    pub fn forget(&self) {
+        lock(&self.zone).asked_for.clear();
+    }
 }
 
 fn lock(zone: &Mutex<Zone>) -> MutexGuard<'_, Zone> {

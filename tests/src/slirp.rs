@@ -243,6 +243,11 @@ impl Lab {
         Ok(())
     }
 
+    /// Ends whoever serves the guest, so that somebody else may.
+    pub fn leave(&mut self) {
+        self.slirp = None;
+    }
+
     /// What serves the guest, so that the guest sees the same of each.
     fn command(&self, backend: Backend, options: &Options) -> Command {
         let (mtu, pid) = (options.mtu.to_string(), self.resident.pid().to_string());
