@@ -244,8 +244,10 @@ impl Lab {
     }
 
     /// Ends whoever serves the guest, so that somebody else may.
-    pub fn leave(&mut self) {
+    pub fn leave(&mut self) -> Result<()> {
         self.slirp = None;
+        // Devices outlive whoever serves them.
+        self.guest.ip(&format!("link delete {DEVICE}"))
     }
 
     /// What serves the guest, so that the guest sees the same of each.

@@ -74,7 +74,7 @@ impl World {
     /// From now on these are the rules, and nothing has been learnt.
     fn rule(&mut self, rules: &[&str]) -> Result<()> {
         let egress = rules.iter().map(|rules| (*rules).to_owned()).collect();
-        self.lab.leave();
+        self.lab.leave()?;
         self.lab.serve(Backend::Rbox, &Options { egress, ..Options::default() })
     }
 
