@@ -289,6 +289,8 @@ fn judge(egress: &mut Egress, to: SocketAddr, bytes: &[u8], ended: bool, now: In
         return Verdict::Allowed;
     }
     match egress.hello(to, &look(bytes), now) {
+        // Nothing at all is not TLS: who only listens may end his own side.
+        Verdict::NeedsName if ended && bytes.is_empty() => egress.hello(to, &Look::NotTls, now),
         // A beginning of TLS without an end is as good as no name.
         Verdict::NeedsName if ended || bytes.len() > LONGEST => egress.hello(to, &Look::Name(None), now),
         verdict => verdict,

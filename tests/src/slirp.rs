@@ -20,7 +20,7 @@ use rbox_sys::rlimit::{self, Limit, Resource};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::command::{read, shown};
+use crate::command::{output, read, shown};
 use crate::host;
 use crate::netns::{Namespace, Running};
 use crate::patience::until;
@@ -146,7 +146,7 @@ pub struct Options {
     pub allow_host_loopback: bool,
     /// Addresses of the host's and ports of the guest's.
     pub published: Vec<Published>,
-    /// Where it may go: rbox's rules.
+    /// Egress rules, as rbox alone has them.
     pub egress: Vec<String>,
 }
 
@@ -243,6 +243,13 @@ impl Lab {
         Ok(())
     }
 
+    /// Ends whoever serves the guest, so that somebody else may.
+    pub fn leave(&mut self) -> Result<()> {
+        self.slirp = None;
+        // Devices outlive whoever serves them.
+        self.guest.ip(&format!("link delete {DEVICE}"))
+    }
+
     /// What serves the guest, so that the guest sees the same of each.
     fn command(&self, backend: Backend, options: &Options) -> Command {
         let (mtu, pid) = (options.mtu.to_string(), self.resident.pid().to_string());
@@ -251,12 +258,12 @@ impl Lab {
             Backend::Rbox => {
                 command.args(["--mtu", &mtu, "--resolv-conf"]).arg(self.resolv_conf());
                 command.args(options.allow_host_loopback.then_some("--allow-host-loopback"));
+                for rules in &options.egress {
+                    command.args(["--egress", rules]);
+                }
                 for published in &options.published {
                     let kind = if published.udp { "/udp" } else { "" };
                     command.arg("-p").arg(format!("{}:{}{kind}", published.host, published.guest_port));
-                }
-                for rules in &options.egress {
-                    command.arg("--egress").arg(rules);
                 }
                 command.arg(pid);
             }
@@ -340,6 +347,17 @@ impl Lab {
         // Nothing can be mounted over a file that has no name any more, and at first nothing is mounted there.
         let _ = read(Command::new("umount").arg("/etc/resolv.conf"));
         read(Command::new("mount").arg("--bind").arg(self.resolv_conf()).arg("/etc/resolv.conf")).map(drop)
+    }
+
+    /// What ping(8) says in the guest, and whether anybody has answered each time.
+    pub fn ping(&self, to: IpAddr, size: usize) -> Result<(String, bool)> {
+        let (to, size) = (to.to_string(), size.to_string());
+        let mut ping = Command::new("ping");
+        ping.args(["-n", "-c", "3", "-i", "0.2", "-W", "5", "-s", &size, &to]).env("LC_ALL", "C");
+        let output = self.guest.run(|| output(&mut ping))?;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let all = said.contains("3 received") && !said.contains("wrong");
+        Ok((said, all))
     }
 
     /// Who serves the guest, if it is a program.

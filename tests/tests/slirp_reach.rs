@@ -2,11 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rbox_tests::command::output;
 use rbox_tests::lines;
 use rbox_tests::slirp::{Backend, DEVICE, Family, Lab, Options};
 use rbox_tests::traffic::within;
@@ -24,24 +22,13 @@ lines! {
     the_hosts_loopback_where_it_is_allowed: rbox slirp4netns pasta_v4;
 }
 
-/// What ping(8) says, and whether anybody has answered each time.
-fn ping(lab: &Lab, to: IpAddr, size: usize) -> Result<(String, bool)> {
-    let (to, size) = (to.to_string(), size.to_string());
-    let mut ping = Command::new("ping");
-    ping.args(["-n", "-c", "3", "-i", "0.2", "-W", "5", "-s", &size, &to]).env("LC_ALL", "C");
-    let output = lab.guest.run(|| output(&mut ping))?;
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    let all = said.contains("3 received") && !said.contains("wrong");
-    Ok((said, all))
-}
-
 fn echoes_from_afar(backend: Backend, family: Family) -> Result<()> {
     let lab = Lab::new(backend, &Options::default())?;
     for to in [family.far(), family.farther()] {
         // A router would ask for smaller packets first.
         let large = (backend != Backend::Routed).then_some(8000);
         for size in [8, 56, 1400].into_iter().chain(large) {
-            let (said, all) = ping(&lab, to, size)?;
+            let (said, all) = lab.ping(to, size)?;
             ensure!(all, "{said}");
             ensure!(said.matches(&format!("{} bytes from {to}: icmp_seq", size + 8)).count() == 3, "{said}");
         }
@@ -51,14 +38,14 @@ fn echoes_from_afar(backend: Backend, family: Family) -> Result<()> {
 
 fn echoes_of_the_gateway(backend: Backend, family: Family) -> Result<()> {
     let lab = Lab::new(backend, &Options::default())?;
-    let (said, all) = ping(&lab, family.gateway(), 56)?;
+    let (said, all) = lab.ping(family.gateway(), 56)?;
     ensure!(all, "{said}");
     Ok(())
 }
 
 fn echoes_of_nobody(backend: Backend, family: Family) -> Result<()> {
     let lab = Lab::new(backend, &Options::default())?;
-    let (said, _) = ping(&lab, family.unreachable(), 56)?;
+    let (said, _) = lab.ping(family.unreachable(), 56)?;
     ensure!(said.contains(" 0 received") && said.to_lowercase().contains("unreachable"), "{said}");
     Ok(())
 }
