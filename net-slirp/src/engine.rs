@@ -284,10 +284,6 @@ fn egress(config: &mut Config) -> Egress {
 
 /// What the first bytes of a connection have shown.
 fn judge(egress: &mut Egress, to: SocketAddr, bytes: &[u8], ended: bool, now: Instant) -> Verdict {
-    if bytes.is_empty() {
-        // Nothing is said, and nothing will be: the guest only listens.
-        return Verdict::Allowed;
-    }
     match egress.hello(to, &look(bytes), now) {
         // Nothing at all is not TLS: who only listens may end his own side.
         Verdict::NeedsName if ended && bytes.is_empty() => egress.hello(to, &Look::NotTls, now),
