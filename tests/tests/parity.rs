@@ -497,7 +497,7 @@ fn what_a_workload_finds() -> Result<()> {
             .differs("without a network, Podman makes no such file"),
         same("run --rm --dns nonsense IMAGE true"),
         same("run --rm --hostname box IMAGE hostname"),
-        same("run --rm --hostname box --name named IMAGE grep box /etc/hosts"),
+        same("run --rm --network none --hostname box --name named IMAGE grep box /etc/hosts"),
         same("run --rm --hostname box IMAGE cat /etc/hostname").differs("Docker's way: the line ends"),
         same("run --rm IMAGE cat /etc/hosts").differs("Docker's way: nothing of the host's"),
         same("run --rm --label nonsense IMAGE true"),

@@ -10,17 +10,16 @@ use rbox_tests::slirp::{Backend, Family, LARGE, Lab, Options, Published};
 use rbox_tests::traffic::{Pattern, is_reset, patient, read_pattern, reset, within, write_pattern};
 
 // slirp4netns 1.2 publishes IPv4 alone, shows the gateway to the guest where others connect, and ends in order what the
-// guest has reset or refused. The pasta of Debian 12 mixes up bytes, says nothing of resets, and takes no fragments; what
-// connects by the host's loopback is sent to the guest's own.
+// guest has reset or refused. The pasta of Debian 12 hangs now and then, so that nothing can be proved by it.
 lines! {
-    the_guest_sees_who_connects: rbox pasta;
+    the_guest_sees_who_connects: rbox;
     bytes_arrive_both_ways: rbox slirp4netns_v4;
-    where_nobody_listens_nobody_is_connected: rbox pasta;
+    where_nobody_listens_nobody_is_connected: rbox;
     resets_pass_inwards: rbox slirp4netns_v4;
     resets_pass_outwards: rbox;
     by_the_hosts_loopback_the_gateway_connects: rbox slirp4netns_v4;
-    two_hundred_connect_at_once: rbox slirp4netns_v4 pasta;
-    the_guest_sees_who_sends_datagrams: rbox pasta;
+    two_hundred_connect_at_once: rbox slirp4netns_v4;
+    the_guest_sees_who_sends_datagrams: rbox;
     large_datagrams: rbox slirp4netns_v4;
 }
 
