@@ -204,14 +204,14 @@ impl Lab {
             "link set lo up
              link add up0 type veth peer name up0 netns {}
              address add 192.0.2.1/24 dev up0
-             address add 2001:db8::1/64 dev up0
+             address add 2001:db8::1/64 dev up0 nodad
              link set up0 up",
             far.path()
         ))?;
         far.ip("address add 192.0.2.77/24 dev up0
-             address add 2001:db8::77/64 dev up0
+             address add 2001:db8::77/64 dev up0 nodad
              address add 198.51.100.1/32 dev lo
-             address add 2001:db8:1::1/128 dev lo
+             address add 2001:db8:1::1/128 dev lo nodad
              link set up0 up")?;
         host.ip("route add default via 192.0.2.77
              route add ::/0 via 2001:db8::77
@@ -296,10 +296,11 @@ impl Lab {
             "link add guest0 mtu {mtu} type veth peer name {DEVICE} mtu {mtu} netns {}",
             self.guest.path()
         ))?;
-        self.host.ip("address add 10.0.2.2/24 dev guest0\n address add fd00::2/64 dev guest0\n link set guest0 up")?;
+        self.host
+            .ip("address add 10.0.2.2/24 dev guest0\n address add fd00::2/64 dev guest0 nodad\n link set guest0 up")?;
         self.guest.ip(&format!(
             "address add 10.0.2.100/24 dev {DEVICE}
-             address add fd00::100/64 dev {DEVICE}
+             address add fd00::100/64 dev {DEVICE} nodad
              link set {DEVICE} up
              route add default via 10.0.2.2
              route add ::/0 via fd00::2"

@@ -56,7 +56,7 @@ impl World {
 
     fn with(family: Family, options: &Options) -> Result<Self> {
         let lab = Lab::new(Backend::Rbox, options)?;
-        lab.far.ip("address add 198.51.100.2/32 dev lo\n address add 2001:db8:1::2/128 dev lo")?;
+        lab.far.ip("address add 198.51.100.2/32 dev lo\n address add 2001:db8:1::2/128 dev lo nodad")?;
         lab.resolve_by(&[resolver(family)])?;
         let server = Server::empty(&lab.far, resolver(family))?;
         let listen = |port| -> io::Result<TcpListener> {
