@@ -25,13 +25,13 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rbox_sys::epoll::Ready;
 use smoltcp::wire::IpProtocol;
 
 use self::buffers::Buffers;
-use self::flow::{Ends, Fate, Flow, Next, Socket, Wire, refuse};
+use self::flow::{Ends, Fate, Flow, Socket, Wire, refuse};
 use self::segment::Segment;
 use self::seq::Seq;
 use crate::checksum;
@@ -43,10 +43,6 @@ use crate::token::{Owner, Places, Token};
 
 /// Of those that the host has not answered yet.
 const MOST_CONNECTING: usize = 4096;
-
-/// How long an acknowledgement waits for an answer of the host's to go with: longer than one takes that is on this
-/// machine, and so short that a guest which waits for it (Nagle's algorithm) does not notice.
-const MOMENT: Duration = Duration::from_micros(200);
 
 /// Where connections go on.
 pub(crate) trait Host {
@@ -85,8 +81,6 @@ pub(crate) struct Tcp<H: Host> {
     /// Those that the host has not answered, oldest first; and others that were among them.
     connecting: VecDeque<Token>,
     timers: Timers,
-    /// Acknowledgements that wait for an answer to go with, and until when.
-    acks: VecDeque<(Instant, Token)>,
     buffers: Buffers,
     /// For the numbers that streams begin with (RFC 6528).
     secret: RandomState,
@@ -104,7 +98,6 @@ impl<H: Host> Tcp<H> {
             due: Vec::new(),
             connecting: VecDeque::new(),
             timers: Timers::default(),
-            acks: VecDeque::new(),
             buffers: Buffers::default(),
             secret: RandomState::new(),
             begun: now,
@@ -218,14 +211,10 @@ impl<H: Host> Tcp<H> {
     pub(crate) fn go_on(&mut self, now: Instant, link: &mut dyn Link) -> bool {
         for token in std::mem::take(&mut self.due) {
             let Some(flow) = self.flows.get_mut(token) else { continue };
-            let (fate, next) = flow.go_on(&mut Wire { now, link, buffers: &mut self.buffers });
-            match next {
-                Next::Nothing => {}
-                Next::More => {
-                    flow.is_due = true;
-                    self.due.push(token);
-                }
-                Next::Ack => self.acks.push_back((now + MOMENT, token)),
+            let (fate, more) = flow.go_on(&mut Wire { now, link, buffers: &mut self.buffers });
+            if more {
+                flow.is_due = true;
+                self.due.push(token);
             }
             let _ = self.settle(token, fate, link);
             self.schedule(token);
@@ -235,17 +224,11 @@ impl<H: Host> Tcp<H> {
 
     /// When to call [`on_time`](Self::on_time).
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.timers.next().into_iter().chain(self.acks.front().map(|(at, _)| *at)).min()
+        self.timers.next()
     }
 
     /// Looks at whatever has waited until now.
     pub(crate) fn on_time(&mut self, now: Instant, link: &mut dyn Link) {
-        while let Some((_, token)) = self.acks.front().copied().filter(|(at, _)| *at <= now) {
-            self.acks.pop_front();
-            if let Some(flow) = self.flows.get_mut(token) {
-                flow.acknowledge(&mut Wire { now, link, buffers: &mut self.buffers });
-            }
-        }
         while let Some(token) = self.timers.take(now) {
             let Some(flow) = self.flows.get_mut(token) else { continue };
             flow.scheduled = None;

@@ -29,8 +29,6 @@ const IDLE: Duration = Duration::from_secs(2 * 3600 + 240);
 const IDLE_AT_THE_ENDS: Duration = Duration::from_secs(240);
 /// How many reads one connection has before others have their turn.
 const TURN: usize = 4;
-/// Of fewer bytes the acknowledgement may wait a moment.
-const LITTLE: i32 = 4096;
 
 /// The host's half.
 pub(crate) trait Socket {
@@ -64,16 +62,6 @@ pub(crate) enum Fate {
     Refused(io::Error),
 }
 
-/// What is left to do for a flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
-    Nothing,
-    /// More of the same, at once.
-    More,
-    /// To acknowledge what has arrived, if nothing that goes back has done so in a moment.
-    Ack,
-}
-
 /// Who talks to whom, as the guest sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Ends {
@@ -103,9 +91,8 @@ pub(crate) struct Flow<S> {
     /// The host's socket may have something to read; and, whatever it has, its end.
     readable: bool,
     has_end: bool,
-    /// The guest is to hear what has arrived; and what it has heard.
+    /// The guest is to hear what has arrived.
     owes_ack: bool,
-    acknowledged: Seq,
     heard: Instant,
     /// The earliest time at which somebody looks at this flow's times.
     pub(crate) scheduled: Option<Instant>,
@@ -151,7 +138,6 @@ impl<S: Socket> Flow<S> {
             readable: false,
             has_end: false,
             owes_ack: false,
-            acknowledged: Seq(0),
             heard: now,
             scheduled: None,
             is_due: false,
@@ -355,36 +341,21 @@ impl<S: Socket> Flow<S> {
         }
     }
 
-    /// Does what is due: sends what the host has for the guest, and what the guest is to hear. Says besides what is left.
-    pub(crate) fn go_on(&mut self, wire: &mut Wire<'_>) -> (Fate, Next) {
+    /// Does what is due: sends what the host has for the guest, and what the guest is to hear. Says besides whether there is
+    /// more to do.
+    pub(crate) fn go_on(&mut self, wire: &mut Wire<'_>) -> (Fate, bool) {
         self.is_due = false;
-        let mut next = Next::Nothing;
+        let mut more = false;
         if self.state == State::Open {
             match self.pull(wire) {
-                Ok(true) => next = Next::More,
-                Ok(false) => {}
-                Err(_) => return (self.reset(wire), Next::Nothing),
+                Ok(left) => more = left,
+                Err(_) => return (self.reset(wire), false),
             }
-            if self.may_wait() {
-                next = if next == Next::Nothing { Next::Ack } else { next };
-            } else if self.owes_ack || (!self.receiver.ended && self.receiver.has_much_more_room()) {
+            if self.owes_ack || (!self.receiver.ended && self.receiver.has_much_more_room()) {
                 self.send_ack(wire);
             }
         }
-        (self.fate(), next)
-    }
-
-    /// Whether an acknowledgement is all that is owed, of so little that an answer of the host's would do for one.
-    fn may_wait(&self) -> bool {
-        let unanswered = self.receiver.expected.since(self.acknowledged);
-        self.owes_ack && unanswered > 0 && unanswered < LITTLE && self.receiver.early.is_empty() && !self.receiver.ended
-    }
-
-    /// The answer has not come in time.
-    pub(crate) fn acknowledge(&mut self, wire: &mut Wire<'_>) {
-        if self.owes_ack && self.state == State::Open {
-            self.send_ack(wire);
-        }
+        (self.fate(), more)
     }
 
     /// Sends what the host's socket has, as far as the guest has room. Says whether that was not all.
@@ -457,7 +428,6 @@ impl<S: Socket> Flow<S> {
 
     /// What every segment to the guest says.
     fn header(&mut self) -> Segment<'static> {
-        self.acknowledged = self.receiver.expected;
         let window = self.receiver.tell_window();
         Segment { ack: Some(self.receiver.expected), window, ..Segment::default() }
     }
