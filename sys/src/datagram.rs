@@ -8,9 +8,9 @@ use std::mem::{size_of, size_of_val, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{SocketType, sockopt};
 
-use crate::errno;
+use crate::{errno, inet};
 
 /// A datagram that was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,12 +36,7 @@ pub(crate) struct ControlMessage<'a> {
 
 /// A bound socket, nonblocking; at IPv6's own addresses alone where it is one of IPv6.
 pub fn bind(at: SocketAddr) -> io::Result<UdpSocket> {
-    let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
-    if at.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, true)?;
-    }
+    let socket = inet::socket_for(at, SocketType::DGRAM)?;
     rustix::net::bind(&socket, &at)?;
     Ok(socket.into())
 }
@@ -98,17 +93,12 @@ pub fn send_from(socket: &UdpSocket, bytes: &[u8], to: SocketAddr, local: IpAddr
 
 /// Sets the time to live, or hop limit, of what a socket sends.
 pub fn set_hops(socket: &UdpSocket, is_v6: bool, hops: u8) -> io::Result<()> {
-    if is_v6 {
-        Ok(rustix::net::sockopt::set_ipv6_unicast_hops(socket, Some(hops))?)
-    } else {
-        socket.set_ttl(hops.into())
-    }
+    if is_v6 { Ok(sockopt::set_ipv6_unicast_hops(socket, Some(hops))?) } else { socket.set_ttl(hops.into()) }
 }
 
 /// The number of a network device, which is what the zone of an address of its link is called inside.
 pub fn interface(name: &str) -> io::Result<u32> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType};
-    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    let socket = inet::socket(false, SocketType::DGRAM, None)?;
     Ok(rustix::net::netdevice::name_to_index(socket, name)?)
 }
 

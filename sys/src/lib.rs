@@ -22,6 +22,7 @@ pub mod flock;
 pub mod heap;
 pub mod ids;
 pub mod in_root;
+mod inet;
 pub mod inotify;
 pub mod ioprio;
 pub mod keyring;

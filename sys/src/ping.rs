@@ -4,16 +4,16 @@
 use std::io;
 use std::net::UdpSocket;
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto};
+use rustix::net::{SocketType, ipproto};
+
+use crate::inet;
 
 /// A nonblocking socket that takes echo requests from the ICMP header on, and gives what answers them; closed by
 /// execve(2). Whatever identifier a request has, the kernel puts the socket's own in its place.
 ///
 /// EACCES: no group of this process may have one.
 pub fn socket(is_v6: bool) -> io::Result<UdpSocket> {
-    let (family, protocol) =
-        if is_v6 { (AddressFamily::INET6, ipproto::ICMPV6) } else { (AddressFamily::INET, ipproto::ICMP) };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let protocol = if is_v6 { ipproto::ICMPV6 } else { ipproto::ICMP };
     // What std does with a socket's datagrams is the same for all protocols.
-    Ok(rustix::net::socket_with(family, SocketType::DGRAM, flags, Some(protocol))?.into())
+    Ok(inet::socket(is_v6, SocketType::DGRAM, Some(protocol))?.into())
 }

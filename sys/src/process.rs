@@ -95,10 +95,7 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
 /// Closes every descriptor but these, also those of the standard streams, and goes on without them for the rest of this
 /// process's life. Returns only to say that they could not be closed.
 pub fn keep_only<const N: usize>(kept: [BorrowedFd<'_>; N], life: impl FnOnce() -> Infallible) -> io::Error {
-    let mut kept = kept.map(|fd| fd.as_raw_fd().unsigned_abs());
-    kept.sort_unstable();
-    let Err(error) = close_around(&kept).map(|()| life());
-    error
+    keep_only_those_of(kept, |kept| kept.to_vec(), |_| life())
 }
 
 /// The same for a life that owns what is kept: `fds` says which those are.

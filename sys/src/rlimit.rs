@@ -78,6 +78,13 @@ pub fn set(pid: Option<u32>, resource: Resource, limit: Limit) -> io::Result<()>
     prlimit(pid, resource, &raw const new, std::ptr::null_mut())
 }
 
+/// Raises a limit of this process to its ceiling; gives what it is then.
+pub fn raise(resource: Resource) -> io::Result<u64> {
+    let limit = get(None, resource)?;
+    set(None, resource, Limit { soft: limit.hard, ..limit })?;
+    Ok(limit.hard)
+}
+
 fn prlimit(
     pid: Option<u32>,
     resource: Resource,

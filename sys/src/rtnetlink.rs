@@ -2,16 +2,12 @@
 //!
 //! Changes are gathered and sent in one message, which the kernel takes apart; only what went wrong is answered, and the last
 //! one, so that all takes two or three system calls.
-#![allow(unsafe_code)]
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
-
-use crate::errno;
-use crate::tap::named;
 
 /// The number that the loopback device has in every network namespace.
 pub const LOOPBACK: u32 = 1;
@@ -64,14 +60,8 @@ impl Changes {
 
     /// The number of the device of this name.
     pub fn index_of(&self, name: &str) -> io::Result<u32> {
-        let mut request = named(name)?;
-        // SAFETY: SIOCGIFINDEX, which sockets of every family know, reads and writes an ifreq, which lives until the call
-        // returns, and sets the number in it.
-        let index = unsafe {
-            errno::check(libc::ioctl(self.socket.as_raw_fd(), libc::SIOCGIFINDEX as _, &raw mut request))?;
-            request.ifr_ifru.ifru_ifindex
-        };
-        Ok(index.unsigned_abs())
+        // Sockets of every family know.
+        Ok(rustix::net::netdevice::name_to_index(&self.socket, name)?)
     }
 
     /// Has the device, which is down, make up no IPv6 address of its own, which would have to be found unique and would ask

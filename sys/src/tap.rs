@@ -1,16 +1,13 @@
 //! A network device whose other end is a descriptor of this process: tap (Documentation/networking/tuntap.rst of Linux).
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_char, c_short};
+use std::ffi::{c_char, c_short};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 
 use crate::errno;
-
-/// Where taps are had from.
-pub const DEVICE: &CStr = c"/dev/net/tun";
 
 /// Makes a tap in the network namespace of the calling thread, which has CAP_NET_ADMIN over it. The device goes with the
 /// namespace, which the descriptor keeps in being; when that is closed, there is no carrier any more. Were the device to go
@@ -19,9 +16,7 @@ pub const DEVICE: &CStr = c"/dev/net/tun";
 /// Each read gives one frame and each write takes one, behind a `virtio_net_hdr` of 10 bytes (IFF_VNET_HDR). Checksums may
 /// be missing both ways, and TCP packets may be larger than the device's MTU. Nonblocking, and closed by execve(2).
 pub fn open(name: &str) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    // The namespace is that of whoever opens (tun_chr_open() in drivers/net/tun.c).
-    let tap = rustix::fs::open(DEVICE, flags, Mode::empty())?;
+    let tap = open_device()?;
     let mut request = named(name)?;
     request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as c_short;
     // SAFETY: TUNSETIFF reads and writes an ifreq, which lives until the call returns.
@@ -34,8 +29,20 @@ pub fn open(name: &str) -> io::Result<OwnedFd> {
     Ok(tap)
 }
 
+/// Whether this process can open what makes taps. It makes none for somebody without power over the namespace, so there is
+/// nothing else to try.
+pub fn can_be_had() -> bool {
+    open_device().is_ok()
+}
+
+/// For the network namespace of whoever opens (tun_chr_open() in drivers/net/tun.c).
+fn open_device() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(c"/dev/net/tun", flags, Mode::empty())?)
+}
+
 /// A request about the device of this name (netdevice(7)).
-pub(crate) fn named(name: &str) -> io::Result<libc::ifreq> {
+fn named(name: &str) -> io::Result<libc::ifreq> {
     // SAFETY: an ifreq of zeros is valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     if name.len() >= request.ifr_name.len() {

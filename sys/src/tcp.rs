@@ -6,13 +6,13 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{SocketType, sockopt};
+
+use crate::inet;
 
 /// Begins to connect; the socket, which is nonblocking, is writable when that has succeeded or failed.
 pub fn begin_to_connect(to: SocketAddr) -> io::Result<TcpStream> {
-    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    let socket = inet::socket(to.is_ipv6(), SocketType::STREAM, None)?;
     match rustix::net::connect(&socket, &to) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket.into()),
         Err(error) => Err(error.into()),
@@ -21,12 +21,7 @@ pub fn begin_to_connect(to: SocketAddr) -> io::Result<TcpStream> {
 
 /// A listening socket, nonblocking; at IPv6's own addresses alone where it is one of IPv6.
 pub fn listen(at: SocketAddr) -> io::Result<TcpListener> {
-    let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    if at.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, true)?;
-    }
+    let socket = inet::socket_for(at, SocketType::STREAM)?;
     // What is left of connections that have ended (TIME-WAIT) is in nobody's way.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     rustix::net::bind(&socket, &at)?;
