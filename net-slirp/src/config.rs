@@ -35,6 +35,23 @@ pub struct Config {
     pub egress: Policy,
 }
 
+/// One with both families, from which everything outside can be reached and nothing comes in.
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mtu: MTU,
+            guest_mac: GUEST_MAC,
+            v4: Some(Subnet::<Ipv4Addr>::DEFAULT),
+            v6: Some(Subnet::<Ipv6Addr>::DEFAULT),
+            allow_host_loopback: false,
+            resolv_conf: "/etc/resolv.conf".into(),
+            host: HostAddresses::default(),
+            published: Vec::new(),
+            egress: Policy::default(),
+        }
+    }
+}
+
 /// The addresses of one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subnet<A> {
@@ -174,26 +191,12 @@ fn is_broadcast(address: IpAddr) -> bool {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    pub(crate) fn config() -> Config {
-        Config {
-            mtu: MTU,
-            guest_mac: GUEST_MAC,
-            v4: Some(Subnet::<Ipv4Addr>::DEFAULT),
-            v6: Some(Subnet::<Ipv6Addr>::DEFAULT),
-            allow_host_loopback: false,
-            resolv_conf: "/etc/resolv.conf".into(),
-            host: HostAddresses::default(),
-            published: Vec::new(),
-            egress: Policy::default(),
-        }
-    }
 
     #[test]
     fn the_hosts_loopback_is_out_of_reach() {
-        let mut config = config();
+        let mut config = Config::default();
         let reach = |config: &Config, text: &str| config.reachable(text.parse().expect("an address"));
         for nobody in [
             "127.0.0.1",
@@ -227,7 +230,7 @@ pub(crate) mod tests {
 
     #[test]
     fn who_comes_in_can_be_answered() {
-        let config = config();
+        let config = Config::default();
         let seen = |text: &str| config.seen(text.parse().expect("an address")).map(|address| address.to_string());
         assert_eq!(seen("127.0.0.1").as_deref(), Some("10.0.2.2"));
         assert_eq!(seen("::1").as_deref(), Some("fd00::2"));

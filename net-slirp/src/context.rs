@@ -1,5 +1,6 @@
 //! What every part has at hand when something happens.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
@@ -19,7 +20,7 @@ pub(crate) struct Context<'a> {
     /// To the guest.
     pub(crate) link: &'a mut dyn Link,
     /// Where descriptors are watched.
-    pub(crate) watcher: &'a mut dyn Watcher,
+    pub(crate) epoll: &'a Epoll,
     /// Where the guest may go.
     pub(crate) egress: &'a mut Egress,
     /// What is left of the ICMP errors that may be sent by now.
@@ -28,25 +29,9 @@ pub(crate) struct Context<'a> {
     pub(crate) buffer: &'a mut [u8],
 }
 
-/// Who watches descriptors; a simulator has none.
-pub(crate) trait Watcher {
-    /// Watches one until it is closed; it is told of by this token.
-    fn watch(&mut self, fd: &dyn AsFdRef, token: Token, watch: Watch) -> std::io::Result<()>;
-}
-
-/// `AsFd` of which there can be trait objects.
-pub(crate) trait AsFdRef {
-    fn fd(&self) -> std::os::fd::BorrowedFd<'_>;
-}
-
-impl<T: AsFd> AsFdRef for T {
-    fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.as_fd()
-    }
-}
-
-impl Watcher for Epoll {
-    fn watch(&mut self, fd: &dyn AsFdRef, token: Token, watch: Watch) -> std::io::Result<()> {
-        self.add(fd.fd(), token.encode(), watch)
+impl Context<'_> {
+    /// Has it told by this token when a socket has something to read, until that is closed.
+    pub(crate) fn watch(&self, socket: impl AsFd, token: Token) -> io::Result<()> {
+        self.epoll.add(socket, token.encode(), Watch::Readable)
     }
 }

@@ -14,7 +14,7 @@
 
 mod message;
 
-pub(crate) use message::HOST_NAMES;
+pub use message::HOST_NAMES;
 
 use std::collections::HashMap;
 use std::io;
@@ -22,7 +22,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::Instant;
 
-use rbox_sys::epoll::{Ready, Watch};
+use rbox_sys::epoll::Ready;
 
 use crate::context::Context;
 use crate::datagram::{self, Datagram};
@@ -199,7 +199,7 @@ impl Dns {
             let key = query.key;
             let token = self.asked.put(Owner::Dns, Asked { query, server, socket, until });
             let Some(asked) = self.asked.get_mut(token) else { return };
-            if cx.watcher.watch(&asked.socket, token, Watch::Readable).is_err() {
+            if cx.watch(&asked.socket, token).is_err() {
                 if let Some(asked) = self.asked.take(token) {
                     asked.query.fail(cx);
                 }

@@ -15,22 +15,23 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use rbox_sys::epoll::{Ready, Watch};
+use rbox_sys::epoll::Ready;
 use rbox_sys::{datagram as os, errqueue, ping};
 use smoltcp::wire::IpProtocol;
 
 use crate::checksum;
 use crate::context::Context;
 use crate::egress::{Protocol, Verdict};
-use crate::icmp::{self, Kind, Unreachable};
+use crate::icmp::{self, Unreachable};
 use crate::idle::Idle;
 use crate::link::IpHeader;
 use crate::packet::Packet;
+use crate::reports;
 use crate::token::{Owner, Places, Token};
 
 const KEEP: Duration = Duration::from_secs(60);
 const MOST: usize = 512;
-/// How many answers, or errors, one socket gives before it is others' turn.
+/// How many answers one socket gives before it is others' turn.
 const AT_A_TIME: usize = 32;
 /// Type, code, checksum, identifier, sequence number.
 const HEADER: usize = 8;
@@ -126,7 +127,7 @@ impl Echo {
         errqueue::keep(&socket, is_v6)?;
         let token = self.places.put(Owner::Echo, Pinging { key, target, socket });
         let Some(pinging) = self.places.get_mut(token) else { return Ok(token) };
-        if let Err(error) = cx.watcher.watch(&pinging.socket, token, Watch::Readable) {
+        if let Err(error) = cx.watch(&pinging.socket, token) {
             self.places.take(token);
             return Err(error);
         }
@@ -146,15 +147,7 @@ impl Pinging {
     fn send(&self, request: &[u8], hops: u8, cx: &mut Context<'_>) -> io::Result<()> {
         os::set_hops(&self.socket, self.target.is_ipv6(), hops)?;
         let target = SocketAddr::new(self.target, 0);
-        match self.socket.send_to(request, target) {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-            Err(_) => {
-                // It may have been told of an earlier one.
-                self.report(cx);
-                self.socket.send_to(request, target).map(drop)
-            }
-        }
+        reports::send(&self.socket, request, target, || self.report(cx))
     }
 
     fn receive(&self, cx: &mut Context<'_>) {
@@ -182,24 +175,13 @@ impl Pinging {
 
     /// Tells the guest what the network has said of what it has sent.
     fn report(&self, cx: &mut Context<'_>) {
-        for _ in 0..AT_A_TIME {
-            let mut quoted = [0; 1024];
-            let report = match errqueue::take(&self.socket, &mut quoted) {
-                Ok(Some(report)) => report,
-                Ok(None) => continue,
-                Err(_) => return,
-            };
-            let Some((header, data)) = quoted[..report.length].split_first_chunk::<HEADER>() else { continue };
-            if report.destination.ip() != self.target {
-                continue;
-            }
+        reports::take(&self.socket, |report, quoted| {
+            let is_ours = report.destination.ip() == self.target;
+            let Some((header, data)) = quoted.split_first_chunk::<HEADER>().filter(|_| is_ours) else { return };
             let mut header = *header;
             header[4..6].copy_from_slice(&self.key.id.to_be_bytes());
-            let about = self.header(self.key.guest, self.key.outside);
-            let offender = report.offender.and_then(|offender| cx.config.seen(offender));
-            let kind = Kind { kind: report.kind, code: report.code };
-            icmp::pass_on(kind, offender, about, &header, data, cx);
-        }
+            icmp::pass_on(report, self.header(self.key.guest, self.key.outside), &header, data, cx);
+        });
     }
 
     fn header(&self, source: IpAddr, destination: IpAddr) -> IpHeader {

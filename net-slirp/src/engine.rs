@@ -23,7 +23,7 @@ use crate::link::Tap;
 use crate::neighbours;
 use crate::packet::{Frame, Packet};
 use crate::tcp::{Failed, Reach, Tcp};
-use crate::token::{Owner, Places, Token};
+use crate::token::{Owner, Token};
 use crate::udp::Udp;
 use crate::vnet;
 
@@ -57,8 +57,6 @@ struct Engine {
     config: Config,
     epoll: Epoll,
     tcp: Tcp<Epoll>,
-    /// Of published TCP ports: which.
-    listeners: Places<usize>,
     others: Others,
     egress: Egress,
     errors: icmp::Budget,
@@ -87,11 +85,10 @@ impl Engine {
     fn new(mut config: Config, tap: &File) -> io::Result<Self> {
         let epoll = Epoll::new(AT_A_TIME)?;
         epoll.add(tap, TAP.encode(), Watch::Readable)?;
-        let mut listeners = Places::new();
-        for (index, published) in config.published.iter().enumerate() {
+        for (published, place) in config.published.iter().zip(0..) {
             if let PublishedSocket::Tcp(listener) = &published.socket {
-                listener.set_nonblocking(true)?;
-                epoll.add(listener, listeners.put(Owner::TcpListener, index).encode(), Watch::Readable)?;
+                let token = Token { owner: Owner::TcpListener, place, generation: 0 };
+                epoll.add(listener, token.encode(), Watch::Readable)?;
             }
         }
         let files = rlimit::get(None, Resource::NOFILE)?.soft;
@@ -102,7 +99,6 @@ impl Engine {
             tcp: Tcp::new(config.mtu, most, Instant::now()),
             config,
             epoll,
-            listeners,
             others: Others { udp: Udp::new(), echo: Echo::new(), dns, fragments: Fragments::new() },
             egress,
             errors: icmp::Budget::new(),
@@ -142,7 +138,7 @@ impl Engine {
                     let failed = self.tcp.on_ready(token, ready, now, &mut link);
                     self.report(failed, now, &mut link);
                 }
-                Owner::TcpListener => self.accept(token, now, &mut link),
+                Owner::TcpListener => self.accept(token.place, now, &mut link),
                 Owner::Udp => self.with(now, &mut link, |others, cx| others.udp.on_ready(token, ready, cx)),
                 Owner::Echo => self.with(now, &mut link, |others, cx| others.echo.on_ready(token, ready, cx)),
                 Owner::Dns => self.with(now, &mut link, |others, cx| others.dns.on_ready(token, ready, cx)),
@@ -249,8 +245,8 @@ impl Engine {
     }
 
     /// Takes in who has connected to a published port.
-    fn accept(&mut self, token: Token, now: Instant, link: &mut Tap<'_>) {
-        let Some(published) = self.listeners.get_mut(token).map(|index| &self.config.published[*index]) else { return };
+    fn accept(&mut self, place: u32, now: Instant, link: &mut Tap<'_>) {
+        let Some(published) = self.config.published.get(place as usize) else { return };
         let PublishedSocket::Tcp(listener) = &published.socket else { return };
         for _ in 0..TURN {
             let Ok((stream, from)) = listener.accept() else { return };
@@ -266,7 +262,7 @@ impl Engine {
 
     fn with<R>(&mut self, now: Instant, link: &mut Tap<'_>, act: impl FnOnce(&mut Others, &mut Context<'_>) -> R) -> R {
         let Self { config, epoll, others, egress, errors, buffer, .. } = self;
-        act(others, &mut Context { now, config, link, watcher: epoll, egress, errors, buffer })
+        act(others, &mut Context { now, config, link, epoll, egress, errors, buffer })
     }
 }
 

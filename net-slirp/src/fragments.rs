@@ -181,7 +181,8 @@ impl Whole {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Random, address};
+    use crate::testing::address;
+    use rbox_fuzz::Random;
 
     fn part<'a>(source: &str, identification: u32, offset: usize, payload: &'a [u8], more: bool) -> Fragment<'a> {
         let source = address(source);
@@ -203,7 +204,7 @@ mod tests {
 
     #[test]
     fn in_any_order() {
-        let (now, mut random) = (Instant::now(), Random(0x1234_5678_9abc_def1));
+        let (now, mut random) = (Instant::now(), Random::new(1));
         let data: Vec<u8> = (0..LONGEST_V4).map(|_| random.below(256) as u8).collect();
         for round in 0..200 {
             let source = if round % 2 == 0 { "10.0.2.100" } else { "fd00::100" };
@@ -292,7 +293,7 @@ mod tests {
 
     #[test]
     fn no_more_than_so_much() {
-        let (mut fragments, now, mut random) = (Fragments::new(), Instant::now(), Random(77));
+        let (mut fragments, now, mut random) = (Fragments::new(), Instant::now(), Random::new(77));
         let bytes = vec![0; 1480 * 8];
         for number in 0..20_000 {
             let length = 8 * (1 + random.below(1480));

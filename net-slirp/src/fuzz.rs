@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rbox_fuzz::Shape;
 
-use crate::config::tests::config;
+use crate::config::Config;
 use crate::egress::client_hello::tests::hello;
 use crate::egress::testing::{A, CNAME, answer, query, query_with_edns, record, wire};
 use crate::egress::{Answered, Asked, Egress, Look, Policy, Protocol, Verdict, look, nothing, refusal};
@@ -15,7 +15,7 @@ const NAME: &str = "a.example";
 fn egress() -> Egress {
     let mut policy = Policy::default();
     policy.add("allow=a.example,*.b.example:443").expect("rules");
-    Egress::new(policy, &config())
+    Egress::new(policy, &Config::default())
 }
 
 // A query of a guest's. What is refused is refused in a way that is no query; what goes on has a name that is allowed.

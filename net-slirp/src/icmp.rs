@@ -12,6 +12,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
+use rbox_sys::errqueue::Report;
 use smoltcp::wire::IpProtocol;
 
 use crate::config::Config;
@@ -69,18 +70,13 @@ pub(crate) fn time_exceeded(about: &Packet<'_>, cx: &mut Context<'_>) {
     send_about(kind, cx.config.gateway(about.destination), about, cx);
 }
 
-/// Passes an error on that a socket of ours has got: to `about.source`, the guest, in the name of `offender`. What it
-/// quotes is what the guest has sent: the header `about`, a transport protocol's header, and as much of the rest as is
+/// Passes an error on that a socket of ours has got: to `about.source`, the guest, in the name of whom it came from. What
+/// it quotes is what the guest has sent: the header `about`, a transport protocol's header, and as much of the rest as is
 /// known.
-pub(crate) fn pass_on(
-    kind: Kind,
-    offender: Option<IpAddr>,
-    about: IpHeader,
-    transport: &[u8],
-    rest: &[u8],
-    cx: &mut Context<'_>,
-) {
+pub(crate) fn pass_on(report: &Report, about: IpHeader, transport: &[u8], rest: &[u8], cx: &mut Context<'_>) {
+    let kind = Kind { kind: report.kind, code: report.code };
     let is_v6 = about.destination.is_ipv6();
+    let offender = report.offender.and_then(|offender| cx.config.seen(offender));
     let source = offender.filter(|offender| offender.is_ipv6() == is_v6).or(cx.config.gateway(about.destination));
     let (true, Some(source)) = (kind.is_passed_on(is_v6), source) else { return };
     let mut quote = [0; LONGEST_V6];

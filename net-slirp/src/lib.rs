@@ -38,6 +38,7 @@ mod idle;
 mod link;
 mod neighbours;
 mod packet;
+mod reports;
 mod resolv_conf;
 mod tcp;
 #[cfg(test)]
@@ -48,5 +49,6 @@ mod udp;
 mod vnet;
 
 pub use config::Config;
+pub use dns::HOST_NAMES;
 pub use echo::ping_is_allowed;
 pub use engine::run;

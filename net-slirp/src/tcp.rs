@@ -193,7 +193,8 @@ impl<H: Host> Tcp<H> {
         link: &mut dyn Link,
         mut judge: impl FnMut(SocketAddr, &[u8], bool) -> Verdict,
     ) {
-        for token in self.due.clone() {
+        for index in 0..self.due.len() {
+            let token = self.due[index];
             let Some(flow) = self.flows.get_mut(token) else { continue };
             let remote = flow.ends.remote;
             let Some((bytes, ended)) = flow.held_back() else { continue };

@@ -3,11 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use rbox_fuzz::Random;
 use rbox_sys::epoll::{Epoll, Ready};
 use smoltcp::wire::IpProtocol;
 
 use crate::checksum;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::context::Context;
 use crate::dns::Dns;
 use crate::echo::Echo;
@@ -27,7 +28,7 @@ pub(crate) struct World {
     pub(crate) link: Recorder,
     pub(crate) egress: Egress,
     pub(crate) errors: Budget,
-    watcher: Epoll,
+    epoll: Epoll,
     buffer: Vec<u8>,
 }
 
@@ -45,9 +46,6 @@ pub(crate) struct Sent {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// xorshift (Marsaglia, 2003): the same each time. Begins with anything but 0.
-pub(crate) struct Random(pub(crate) u64);
-
 /// The bytes of a packet of the guest's.
 pub(crate) struct Bytes(pub(crate) Vec<u8>);
 
@@ -55,11 +53,11 @@ impl World {
     pub(crate) fn new() -> Self {
         Self {
             now: Instant::now(),
-            config: config::tests::config(),
+            config: Config::default(),
             link: Recorder::default(),
-            egress: Egress::new(Policy::default(), &config::tests::config()),
+            egress: Egress::new(Policy::default(), &Config::default()),
             errors: Budget::new(),
-            watcher: Epoll::new(64).expect("epoll_create"),
+            epoll: Epoll::new(64).expect("epoll_create"),
             buffer: vec![0; 1 << 16],
         }
     }
@@ -69,7 +67,7 @@ impl World {
             now: self.now,
             config: &self.config,
             link: &mut self.link,
-            watcher: &mut self.watcher,
+            epoll: &self.epoll,
             egress: &mut self.egress,
             errors: &mut self.errors,
             buffer: &mut self.buffer,
@@ -78,13 +76,13 @@ impl World {
 
     /// What is ready, once anything is; nothing after a moment.
     pub(crate) fn ready(&mut self) -> Vec<(Token, Ready)> {
-        let ready = self.watcher.wait(Some(Duration::from_secs(5))).expect("epoll_wait");
+        let ready = self.epoll.wait(Some(Duration::from_secs(5))).expect("epoll_wait");
         ready.map(|ready| (Token::decode(ready.token), ready)).collect()
     }
 
     /// Whether nothing at all is.
     pub(crate) fn is_quiet(&mut self) -> bool {
-        self.watcher.wait(Some(Duration::from_millis(20))).expect("epoll_wait").count() == 0
+        self.epoll.wait(Some(Duration::from_millis(20))).expect("epoll_wait").count() == 0
     }
 
     /// The only packet that was sent since this was last asked.
@@ -102,15 +100,6 @@ impl Link for Recorder {
 
     fn send_arp(&mut self, body: &[u8]) {
         self.arp.push(body.to_vec());
-    }
-}
-
-impl Random {
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit as u64) as usize
     }
 }
 
@@ -175,7 +164,7 @@ fn whatever_a_guest_sends() {
     world.config.allow_host_loopback = true;
     let (mut udp, mut echo, mut dns) = (Udp::new(), Echo::new(), Dns::at(&dir.path().join("resolv.conf"), 1));
     let mut fragments = Fragments::new();
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new(1);
     let solicitation = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &[0xfd, 0], &[0; 13], &[2, 1, 1, 2, 3, 4, 5, 6, 7]].concat();
     let honest = [
         Bytes::udp("10.0.2.100:5000", "10.0.2.2:9", &[1; 40]),

@@ -8,7 +8,7 @@ pub(crate) enum Owner {
     Engine,
     /// A TCP connection.
     Tcp,
-    /// A published TCP port.
+    /// A published port of TCP, by its place among all that are published.
     TcpListener,
     /// UDP, published ports included.
     Udp,

@@ -25,7 +25,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use rbox_sys::epoll::{Ready, Watch};
+use rbox_sys::epoll::Ready;
 use rbox_sys::{datagram as os, errqueue};
 use smoltcp::wire::IpProtocol;
 
@@ -33,17 +33,18 @@ use crate::config::PublishedSocket;
 use crate::context::Context;
 use crate::datagram::{self, Datagram};
 use crate::egress::{Protocol, Verdict};
-use crate::icmp::{self, Kind, Unreachable};
+use crate::icmp::{self, Unreachable};
 use crate::idle::Idle;
 use crate::link::IpHeader;
 use crate::packet::Packet;
+use crate::reports;
 use crate::token::{Owner, Places, Token};
 
 const KEEP: Duration = Duration::from_secs(300);
 const KEEP_NAMES: Duration = Duration::from_secs(30);
 const NAMES: u16 = 53;
 const MOST_FLOWS: usize = 4096;
-/// How many datagrams, or errors, one socket gives before it is others' turn.
+/// How many datagrams one socket gives before it is others' turn.
 const AT_A_TIME: usize = 32;
 /// Datagrams that come closer together than this are read together.
 const CLOSE: Duration = Duration::from_micros(20);
@@ -120,7 +121,7 @@ impl Udp {
                     os::tell_local_address(socket)?;
                 }
                 let token = self.places.put(Owner::Udp, Place::Published(index));
-                cx.watcher.watch(socket, token, Watch::Readable)?;
+                cx.watch(socket, token)?;
             }
         }
         Ok(())
@@ -219,7 +220,7 @@ impl Udp {
         let token =
             self.places.put(Owner::Udp, Place::Port(Port { guest, socket, flows: 0, hops: HOPS, received: cx.now }));
         let Some(Place::Port(port)) = self.places.get_mut(token) else { return Ok(token) };
-        if let Err(error) = cx.watcher.watch(&port.socket, token, Watch::Readable) {
+        if let Err(error) = cx.watch(&port.socket, token) {
             self.places.take(token);
             return Err(error);
         }
@@ -288,15 +289,7 @@ impl Port {
     }
 
     fn send(&self, payload: &[u8], outside: SocketAddr, cx: &mut Context<'_>) -> io::Result<()> {
-        match self.socket.send_to(payload, outside) {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
-            Err(_) => {
-                // It may have been told of another one that was sent before.
-                self.report(cx);
-                self.socket.send_to(payload, outside).map(drop)
-            }
-        }
+        reports::send(&self.socket, payload, outside, || self.report(cx))
     }
 
     fn receive(&mut self, flows: &mut Idle<Flow, Token>, cx: &mut Context<'_>) {
@@ -325,24 +318,13 @@ impl Port {
 
     /// Tells the guest what the network has said of what it has sent.
     fn report(&self, cx: &mut Context<'_>) {
-        for _ in 0..AT_A_TIME {
-            let mut quoted = [0; 1024];
-            let report = match errqueue::take(&self.socket, &mut quoted) {
-                Ok(Some(report)) => report,
-                Ok(None) => continue,
-                Err(_) => return,
-            };
-            let Some(seen) = cx.config.seen(report.destination.ip()) else { continue };
-            if seen.is_ipv6() != self.guest.is_ipv6() {
-                continue;
-            }
+        reports::take(&self.socket, |report, quoted| {
+            let seen = cx.config.seen(report.destination.ip());
+            let Some(seen) = seen.filter(|seen| seen.is_ipv6() == self.guest.is_ipv6()) else { return };
             let about = IpHeader { source: self.guest.ip(), destination: seen, protocol: IpProtocol::Udp };
-            let quoted = &quoted[..report.length];
             let header = datagram::header(self.guest.port(), report.destination.port(), quoted.len());
-            let offender = report.offender.and_then(|offender| cx.config.seen(offender));
-            let kind = Kind { kind: report.kind, code: report.code };
-            icmp::pass_on(kind, offender, about, &header, quoted, cx);
-        }
+            icmp::pass_on(report, about, &header, quoted, cx);
+        });
     }
 }
 

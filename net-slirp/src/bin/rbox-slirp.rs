@@ -9,18 +9,17 @@
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 
-use rbox_net_slirp::config::{Config, GUEST_MAC, HostAddresses, MTU, Published, PublishedSocket, Subnet};
-use rbox_net_slirp::egress::Policy;
+use rbox_net_slirp::config::{Config, Published, PublishedSocket};
 use rbox_sys::clone::{self, Ended, Forked, Namespaces};
-use rbox_sys::rlimit::{self, Limit, Resource};
+use rbox_sys::rlimit::{self, Resource};
 use rbox_sys::rtnetlink::{self, Changes, Link};
 use rbox_sys::socket::Channel;
-use rbox_sys::{fd, process, tap};
+use rbox_sys::{datagram, fd, process, tap, tcp};
 
 /// The guest's device.
 const DEVICE: &str = "tap0";
@@ -38,17 +37,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let mut config = Config {
-        mtu: MTU,
-        guest_mac: GUEST_MAC,
-        v4: Some(Subnet::<Ipv4Addr>::DEFAULT),
-        v6: Some(Subnet::<Ipv6Addr>::DEFAULT),
-        allow_host_loopback: false,
-        resolv_conf: "/etc/resolv.conf".into(),
-        host: HostAddresses::default(),
-        published: Vec::new(),
-        egress: Policy::default(),
-    };
+    let mut config = Config::default();
     let (mut ready, mut pid) = (None, None);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -65,8 +54,7 @@ fn run() -> Result<()> {
     }
     let pid: u32 = pid.ok_or("whose network? give a process id")?;
     // A descriptor for each flow.
-    let limit = rlimit::get(None, Resource::NOFILE)?;
-    rlimit::set(None, Resource::NOFILE, Limit { soft: limit.hard, hard: limit.hard })?;
+    rlimit::raise(Resource::NOFILE)?;
     let tap = tap_of(pid, &config)?;
     if let Some(mut ready) = ready.take() {
         ready.write_all(b"1")?;
@@ -82,14 +70,9 @@ fn published(text: &str) -> Result<Published> {
         Ok(port) => (Ipv4Addr::UNSPECIFIED, port).into(),
         Err(_) => host.parse()?,
     };
-    let socket = if is_udp {
-        let socket = UdpSocket::bind(address)?;
-        socket.set_nonblocking(true)?;
-        PublishedSocket::Udp(socket)
-    } else {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        PublishedSocket::Tcp(listener)
+    let socket = match is_udp {
+        true => PublishedSocket::Udp(datagram::bind(address)?),
+        false => PublishedSocket::Tcp(tcp::listen(address)?),
     };
     Ok(Published { socket, guest_port: guest_port.parse()? })
 }

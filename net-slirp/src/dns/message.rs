@@ -23,7 +23,7 @@ const AAAA: u16 = 28;
 const INTERNET: u16 = 1;
 
 /// The host's names, as Podman and Docker have them.
-pub(crate) const HOST_NAMES: [&str; 2] = ["host.containers.internal", "host.docker.internal"];
+pub const HOST_NAMES: [&str; 2] = ["host.containers.internal", "host.docker.internal"];
 /// For how long what they stand for may be remembered, in seconds.
 const REMEMBER: u32 = 60;
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::client_hello::tests::hello;
 use super::dns::tests::{A, AAAA, CNAME, answer, query, record, wire};
 use super::*;
-use crate::config::tests::config;
+use crate::config::Config;
 
 const SELF: &[u8] = &[0xc0, 12];
 
@@ -17,7 +17,7 @@ impl Bench {
     fn new(options: &[&str]) -> Self {
         let mut policy = Policy::default();
         options.iter().for_each(|option| policy.add(option).expect("rules"));
-        Self { egress: Egress::new(policy, &config()), now: Instant::now() }
+        Self { egress: Egress::new(policy, &Config::default()), now: Instant::now() }
     }
 
     fn later(&mut self, seconds: u64) {

@@ -86,6 +86,8 @@ impl Assembler {
 
 #[cfg(test)]
 mod tests {
+    use rbox_fuzz::Random;
+
     use super::*;
 
     #[test]
@@ -93,16 +95,12 @@ mod tests {
         // A stream in which each byte is its own place, cut at each of these, and given in an order that a generator of
         // numbers makes.
         let stream: Vec<u8> = (0..200).collect();
-        let mut state = 1_u32;
-        let mut random = move |below: u32| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) % below
-        };
+        let mut random = Random::new(1);
         for _ in 0..500 {
             let (mut assembler, mut got) = (Assembler::default(), Vec::<u8>::new());
             while got.len() < stream.len() {
-                let from = random(200) as usize;
-                let until = (from + 1 + random(60) as usize).min(200);
+                let from = random.below(200);
+                let until = (from + 1 + random.below(60)).min(200);
                 if until <= got.len() {
                     continue;
                 }

@@ -214,8 +214,7 @@ impl<S: Socket> Flow<S> {
             _ => return Fate::Lives,
         }
         self.take_beginning(segment);
-        let _ = self.sender.hear(wire.now, &Segment { window: 0, ..*segment }, wire.buffers);
-        self.sender.begin_with(segment);
+        self.sender.acknowledge(wire.now, self.sender.next, wire.buffers);
         self.open();
         self.owes_ack = true;
         Fate::Lives
@@ -223,7 +222,6 @@ impl<S: Socket> Flow<S> {
 
     fn open(&mut self) {
         self.state = State::Open;
-        self.sender.is_open();
         self.began_with = Box::default();
         // Whatever was told of the socket before nobody has looked at.
         self.readable = true;

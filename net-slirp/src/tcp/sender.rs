@@ -62,7 +62,7 @@ pub(crate) struct Sender {
     window: usize,
     largest_window: usize,
     /// By how many bits the guest shifts it.
-    pub(crate) scale: u8,
+    scale: u8,
     /// Of which segment the window is: its number and its acknowledgement.
     window_from: (Seq, Seq),
     /// The most data that the guest takes in a segment.
@@ -117,11 +117,6 @@ impl Sender {
         self.window = segment.window.into();
         self.largest_window = self.window;
         self.window_from = (segment.seq, segment.ack.unwrap_or_default());
-    }
-
-    /// The guest has acknowledged the beginning, and the times of data begin.
-    pub(crate) fn is_open(&mut self) {
-        self.time_out = TIME_OUT;
     }
 
     /// How much may be sent now; none where so little that the guest would rather wait (RFC 9293, 3.8.6.2.1).
@@ -181,12 +176,7 @@ impl Sender {
         self.note(segment.ranges);
         if ack.is_after(self.unacknowledged) {
             self.acknowledge(now, ack, buffers);
-            self.duplicates = 0;
-            match self.mending_until {
-                Some(until) if ack.is_before(until) => return true,
-                _ => self.mending_until = None,
-            }
-            return false;
+            return self.mending_until.is_some();
         }
         let says_nothing_new = ack == self.unacknowledged && segment.length() == 0 && same_window;
         if was_shut && self.window > 0 && !self.under_way.is_empty() {
@@ -205,8 +195,12 @@ impl Sender {
         false
     }
 
-    fn acknowledge(&mut self, now: Instant, ack: Seq, buffers: &mut Buffers) {
+    /// The guest has everything before `ack`, which is more than it had: with the beginning, the times of data begin. A loss
+    /// is mended when the guest has all that was sent before.
+    pub(crate) fn acknowledge(&mut self, now: Instant, ack: Seq, buffers: &mut Buffers) {
         self.unacknowledged = ack;
+        self.duplicates = 0;
+        self.mending_until = self.mending_until.filter(|until| ack.is_before(*until));
         while let Some(first) = self.under_way.front_mut() {
             if first.end().is_after(ack) {
                 let mut had = ack.since(first.seq).max(0) as usize;
