@@ -5,6 +5,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use rbox_net_slirp::HOST_NAMES;
+
 use crate::network::Uplink;
 use crate::settings::{Dns, NetworkMode, Resolver};
 
@@ -44,7 +46,7 @@ impl Etc {
             _ => text.push_str("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"),
         }
         if let Some(host) = host {
-            text.push_str(&format!("{host}\t{HOST_NAMES}\n"));
+            text.push_str(&format!("{host}\t{}\n", HOST_NAMES.join(" ")));
         }
         let address: IpAddr = match &self.network {
             NetworkMode::Slirp(slirp) => slirp.v4().guest.into(),
@@ -107,9 +109,6 @@ impl Etc {
         text
     }
 }
-
-/// Podman's name for the host, and Docker's.
-const HOST_NAMES: &str = "host.containers.internal host.docker.internal";
 
 /// A container without a network has no resolver. glibc then asks the container itself and is refused at once; musl does
 /// not hear of the refusal, and waits for an answer twice five seconds unless it is told not to.

@@ -16,7 +16,6 @@ mod ports;
 mod process;
 mod uplink;
 
-use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -24,6 +23,7 @@ use rbox_net_slirp::Config;
 use rbox_net_slirp::config::{HostAddresses, Subnet};
 use rbox_net_slirp::egress::{InvalidPolicy, Policy};
 use rbox_runtime::{Failure, Tap, TapAddress, TapPlan};
+use rbox_sys::tap;
 use rbox_types::{Finding, ProbeState};
 
 use crate::settings::{Cidr, NetworkMode, Settings, Slirp};
@@ -39,20 +39,12 @@ const DEVICE: &str = "tap0";
 pub(crate) fn settle(asked: &NetworkMode) -> NetworkMode {
     match asked {
         // What is not asked for is no reason to fail.
-        NetworkMode::Unsaid if !can_have_taps() => NetworkMode::None,
+        NetworkMode::Unsaid if !tap::can_be_had() => NetworkMode::None,
         NetworkMode::Unsaid => NetworkMode::Slirp(settle_slirp(&Slirp::default())),
         NetworkMode::Slirp(slirp) => NetworkMode::Slirp(settle_slirp(slirp)),
         NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) => asked.clone(),
     }
 }
-
-/// Whether this user can open the device that makes taps. It makes none for somebody without power over the namespace,
-/// so there is nothing else to try.
-pub(crate) fn can_have_taps() -> bool {
-    File::options().read(true).write(true).open(DEVICE_OF_TAPS).is_ok()
-}
-
-const DEVICE_OF_TAPS: &str = "/dev/net/tun";
 
 /// Whether a ping of a container's gets further than the gateway.
 pub(crate) fn ping() -> Finding {
@@ -66,11 +58,13 @@ pub(crate) fn ping() -> Finding {
 
 fn settle_slirp(asked: &Slirp) -> Slirp {
     let mut slirp = asked.clone();
-    if slirp.enable_ipv6.is_none() {
-        slirp.enable_ipv6 = Some(slirp.ip6.is_some() || (uplink::source_v6().is_some() && slirp.v6().is_some()));
+    let (unsaid, unplaced) = (slirp.enable_ipv6.is_none(), slirp.ip6.is_none() && slirp.clear_of_host6.is_none());
+    let host = if unsaid || unplaced { uplink::source_v6() } else { None };
+    if unsaid {
+        slirp.enable_ipv6 = Some(slirp.ip6.is_some() || (host.is_some() && slirp.v6().is_some()));
     }
-    if slirp.ip6.is_none() {
-        slirp.clear_of_host6 = uplink::source_v6().is_some_and(is_default6);
+    if unplaced {
+        slirp.clear_of_host6 = Some(host.is_some_and(is_default6));
     }
     if slirp.cidr.is_none() {
         let host = if slirp.ip.is_none() { uplink::source_v4() } else { None };
@@ -139,7 +133,7 @@ mod tests {
         assert_eq!(clear_of(Some([192, 168, 1, 7].into())).to_string(), "10.0.2.0/24");
         assert_eq!(clear_of(Some([10, 0, 2, 15].into())).to_string(), "10.0.102.0/24");
         assert!(is_default6("fd00::5".parse().expect("valid")) && !is_default6("fd00:1::5".parse().expect("valid")));
-        let v6 = Slirp { clear_of_host6: true, ..Slirp::default() }.v6().expect("it is on");
+        let v6 = Slirp { clear_of_host6: Some(true), ..Slirp::default() }.v6().expect("it is on");
         assert_eq!([v6.guest, v6.dns].map(|a| a.to_string()), ["fd00:0:0:102::100", "fd00:0:0:102::3"]);
     }
 }

@@ -39,11 +39,14 @@ pub(crate) fn recorded(request: &RunRequest, image: &Image, shared: &Shared) -> 
     if settings.publish_all {
         settings.ports.extend(exposed(image, &settings.ports));
     }
-    if shared.network.slirp().is_none() && !settings.ports.is_empty() {
-        return Err(Unfit::NoPorts(shared.network.to_string()).into());
-    }
-    if shared.network.slirp().is_none() && settings.egress != EgressRules::default() {
-        return Err(Unfit::NoEgress(shared.network.to_string()).into());
+    if shared.network.slirp().is_none() {
+        let network = shared.network.to_string();
+        if !settings.ports.is_empty() {
+            return Err(Unfit::NoPorts(network).into());
+        }
+        if settings.egress != EgressRules::default() {
+            return Err(Unfit::NoEgress(network).into());
+        }
     }
     settings.ports = network::settle_ports(&settings.ports).map_err(Error::Publish)?;
     if let Some(path) = &mut settings.pid_file {

@@ -16,7 +16,7 @@ use rbox_types::ContainerName;
 use crate::etc_files::Etc;
 use crate::life::begun::Begun;
 use crate::record::{Made, Record};
-use crate::settings::{Ipc, NetworkMode, Settings, Sharing, Whose};
+use crate::settings::{Ipc, NetworkMode, Resolver, Settings, Sharing, Whose};
 use crate::{Engine, Error, network};
 
 /// Whose they are.
@@ -263,10 +263,21 @@ impl Shared {
         self.neighbour.is_none().then_some(identity)
     }
 
-    /// What the files are made of that tell a container of its network. `own`: of what they are where it is the container's.
-    pub(crate) fn etc(&self, store: &Store, own: Etc) -> Result<Etc, Error> {
+    /// What the files are made of that tell a container of its network: what is said of this container where it is its own.
+    pub(crate) fn etc(
+        &self,
+        store: &Store,
+        hostname: &str,
+        name: &ContainerName,
+        resolver: &Resolver,
+    ) -> Result<Etc, Error> {
         let mut next = self.neighbour.as_ref().filter(|_| self.net == Source::Joined).map(|of| of.as_etc());
-        let mut etc = Etc { network: self.network.clone(), ..own };
+        let mut etc = Etc {
+            hostname: hostname.to_owned(),
+            name: name.to_string(),
+            resolver: resolver.clone(),
+            network: self.network.clone(),
+        };
         // One that is joined may have joined another. None can be its own neighbour's: it was there before.
         while let Some(theirs) = next {
             next = match &theirs.network {

@@ -10,7 +10,6 @@ use rbox_runtime::seccomp::KernelVersion;
 use rbox_store::{ContainerDir, ContainerRefs, Event};
 use rbox_types::{ContainerId, ContainerName, Digest};
 
-use crate::etc_files::Etc;
 use crate::host_devices::host_devices;
 use crate::life::overlay_dirs::{make_upper, make_work};
 use crate::on_host::OnHost;
@@ -18,7 +17,7 @@ use crate::plan::{Host, RunPlan, plan};
 use crate::record::Made;
 use crate::request::RunRequest;
 use crate::root::{OverlayRoot, Wanted};
-use crate::settings::{NetworkMode, Settings};
+use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::volume::Volume;
 use crate::{Engine, Error, events, names, outside};
@@ -116,13 +115,8 @@ impl Draft {
                     .map_err(Error::io("change the owner of", path.display()))?;
             }
         }
-        let own = Etc {
-            hostname: self.hostname.clone(),
-            name: directory.name().to_string(),
-            resolver: request.settings.resolver.clone(),
-            network: NetworkMode::None,
-        };
-        let files = shared.etc(&engine.store, own)?.files(&self.hostname);
+        let etc = shared.etc(&engine.store, &self.hostname, directory.name(), &request.settings.resolver)?;
+        let files = etc.files(&self.hostname);
         let context = self.planned.spec.linux().as_ref().and_then(|linux| linux.mount_label().clone());
         Ok(OverlayRoot { lowers, upper, work, volatile: request.rm, context, wanted: Wanted::of(&self.planned), files })
     }

@@ -8,7 +8,7 @@ use std::os::unix::process::parent_id;
 use rbox_net_slirp::Config;
 use rbox_net_slirp::config::PublishedSocket;
 use rbox_sys::clone::{self, Child, Ended, Forked, Namespaces};
-use rbox_sys::rlimit::{self, Limit, Resource};
+use rbox_sys::rlimit::{self, Resource};
 use rbox_sys::signal::Signal;
 use rbox_sys::{process, tty};
 use rbox_types::Exit;
@@ -117,6 +117,5 @@ fn prepare(parent: u32, quiet: bool) -> io::Result<()> {
     }
     tty::replace_stdio_by_null(0..if quiet { 3 } else { 2 })?;
     // Each flow takes a descriptor.
-    let limit = rlimit::get(None, Resource::NOFILE)?;
-    rlimit::set(None, Resource::NOFILE, Limit { soft: limit.hard, ..limit })
+    rlimit::raise(Resource::NOFILE).map(drop)
 }

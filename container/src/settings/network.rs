@@ -53,8 +53,8 @@ pub struct Slirp {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip6: Option<Ipv6Addr>,
     /// Whether the host itself is in the network of IPv6 that containers have, and this one has another.
-    #[serde(skip_serializing_if = "is_default")]
-    pub(crate) clear_of_host6: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) clear_of_host6: Option<bool>,
 }
 
 /// A network of IPv4: `10.0.2.0/24`.
@@ -162,7 +162,7 @@ impl Slirp {
             return None;
         }
         let Subnet { guest, prefix, gateway, dns } = Subnet::<Ipv6Addr>::DEFAULT;
-        let placed = |address: Ipv6Addr| if self.clear_of_host6 { other6(address) } else { address };
+        let placed = |address: Ipv6Addr| if self.clear_of_host6 == Some(true) { other6(address) } else { address };
         let guest = self.ip6.unwrap_or_else(|| placed(guest));
         Some(Subnet { guest, prefix, gateway: placed(gateway), dns: placed(dns) })
     }

@@ -18,7 +18,6 @@ use super::Monitor;
 use super::checks::Checks;
 use super::streams::Streams;
 use super::words::{Heard, say};
-use crate::etc_files::Etc;
 use crate::life::attach::frames::{Frame, LONGEST};
 use crate::life::beside::Container;
 use crate::life::health::HealthStatus;
@@ -31,7 +30,7 @@ use crate::network::{self, NetProcess};
 use crate::on_host::OnHost;
 use crate::plan::console_size;
 use crate::record::{Filter, Finished, Record};
-use crate::settings::{HealthAction, NetworkMode};
+use crate::settings::HealthAction;
 use crate::{Error, oom_score, outside};
 
 impl Monitor {
@@ -92,13 +91,8 @@ impl Monitor {
         // What it has of the host's, this process has too. A container that is joined may have been started anew.
         let shared = engine.shared(&made.settings.sharing.settled())?;
         // Anew: the host may be elsewhere today.
-        let own = Etc {
-            hostname: made.hostname.clone(),
-            name: directory.name().to_string(),
-            resolver: made.settings.resolver.clone(),
-            network: NetworkMode::None,
-        };
-        startable.root.files = shared.etc(&engine.store, own)?.files(&made.hostname);
+        let etc = shared.etc(&engine.store, &made.hostname, directory.name(), &made.settings.resolver)?;
+        startable.root.files = etc.files(&made.hostname);
         let planned = startable.planned.clone().sharing(&shared);
         let (namespaces, ids) = (shared.plan()?, shared.maps(&engine.identity));
         let on_host = OnHost::of_record(&made.settings)?;
