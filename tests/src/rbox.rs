@@ -6,13 +6,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tempfile::TempDir;
 
 use crate::layout::Layout;
-use crate::patience::LIMIT;
+use crate::patience::{LIMIT, ended_within};
 use crate::registry::Registry;
 use crate::running::Running;
 use crate::{alpine, host, subids};
@@ -183,18 +182,8 @@ pub fn finish(command: &mut Command) -> Outcome {
 
 /// Waits for a child for [`LIMIT`] at most.
 pub fn wait(child: &mut Child, name: &str) -> ExitStatus {
-    let started = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().expect("our own child can be waited for") {
-            return status;
-        }
-        if started.elapsed() > LIMIT {
-            let _ = child.kill();
-            let _ = child.wait();
-            panic!("not done after {LIMIT:?}: {name}");
-        }
-        thread::sleep(Duration::from_millis(2));
-    }
+    let ended = ended_within(child, LIMIT).expect("our own child can be waited for");
+    ended.unwrap_or_else(|| panic!("not done after {LIMIT:?}: {name}"))
 }
 
 /// An exit status as a shell shows it.

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use rbox_sys::rlimit::{self, Limit, Resource};
+use rbox_sys::rlimit::{self, Resource};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -414,7 +414,7 @@ pub fn inside(program: &std::path::Path) -> Command {
 #[track_caller]
 pub fn judged(test: &str, backend: Backend, family: Family, line: fn(Backend, Family) -> Result<()>) {
     if std::env::var_os(INSIDE).is_some() {
-        raise_descriptors().expect("a limit may be raised to its ceiling");
+        rlimit::raise(Resource::NOFILE).expect("a limit may be raised to its ceiling");
         line(backend, family).expect("the line holds");
         return;
     }
@@ -433,13 +433,6 @@ fn ran_one(command: &mut Command) -> Result<()> {
         bail!("not one test:\n{said}");
     }
     Ok(())
-}
-
-/// As many descriptors as this process may have.
-pub fn raise_descriptors() -> Result<u64> {
-    let limit = rlimit::get(None, Resource::NOFILE)?;
-    rlimit::set(None, Resource::NOFILE, Limit { soft: limit.hard, hard: limit.hard })?;
-    Ok(limit.hard)
 }
 
 /// Makes tests of functions `fn(Backend, Family) -> anyhow::Result<()>`, for each backend named, `rbox`, `slirp4netns`,

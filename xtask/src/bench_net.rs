@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use rbox_sys::rlimit::{self, Resource};
 use rbox_tests::command::{exists, read};
 use rbox_tests::host;
 use rbox_tests::netns::{Namespace, Running};
@@ -134,7 +135,7 @@ pub(crate) fn measure(runs: usize) -> Result<()> {
 /// One sample of one of them, in namespaces that are this process's own.
 pub(crate) fn one(backend: &str, mtu: u16) -> Result<()> {
     let backend = Backend::ALL.into_iter().find(|known| known.name() == backend).context("no such program")?;
-    slirp::raise_descriptors()?;
+    rlimit::raise(Resource::NOFILE)?;
     let mut sample = Sample::start(backend, mtu)?;
     let report = |rows: &[Row], values: Vec<Option<f64>>| {
         rows.iter().zip(values).for_each(|((row, _), value)| {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rbox_tests::command::{exists, run as run_command};
+use rbox_tests::patience::ended_within;
 use rbox_tests::{alpine, debian, host, slirp};
 use serde_json::Value;
 
@@ -239,18 +240,16 @@ fn source_of_tests() -> PathBuf {
 /// Whether it ends well, and before `limit`: one that hangs is to be a failure that has a name.
 fn passes(command: &mut Command, limit: Duration) -> bool {
     let started = Instant::now();
-    let result = command.stdin(Stdio::null()).spawn().and_then(|mut child| {
-        while started.elapsed() < limit {
-            if let Some(status) = child.try_wait()? {
-                println!("({:.1} s)", started.elapsed().as_secs_f64());
-                return Ok(status.success());
-            }
-            std::thread::sleep(Duration::from_millis(10));
+    let ended = command.stdin(Stdio::null()).spawn().and_then(|mut child| ended_within(&mut child, limit));
+    let result = ended.map(|status| match status {
+        Some(status) => {
+            println!("({:.1} s)", started.elapsed().as_secs_f64());
+            status.success()
         }
-        println!("not done after {} minutes, and killed", limit.as_secs() / 60);
-        child.kill()?;
-        child.wait()?;
-        Ok(false)
+        None => {
+            println!("not done after {} minutes, and killed", limit.as_secs() / 60);
+            false
+        }
     });
     result.unwrap_or_else(|error| {
         println!("cannot run {}: {error}", rbox_tests::command::shown(command));

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rbox_sys::epoll::{Epoll, Watch};
-use rbox_tests::slirp::raise_descriptors;
+use rbox_sys::rlimit::{self, Resource};
 
 fn main() -> ExitCode {
     match run() {
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    raise_descriptors()?;
+    rlimit::raise(Resource::NOFILE)?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
