@@ -7,8 +7,8 @@
 //!     └─▶ rbox-net: confined, with the tap and sockets of the host's
 //! ```
 //!
-//! `rbox-net` is a process of each life of the workload: forked when the tap is there, beside init, and killed when the
-//! workload has ended. The tap keeps the namespace in being, so it could not see that end by itself. Where it dies first,
+//! `rbox-net` is a process of each life of the workload: forked when the tap is there, beside init, and ended when the
+//! workload has. The tap keeps the namespace in being, so it could not see that end by itself. Where it dies first,
 //! the container goes on, cut off.
 
 mod confinement;
@@ -16,22 +16,28 @@ mod ports;
 mod process;
 mod uplink;
 
+use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use rbox_net_slirp::Config;
 use rbox_net_slirp::config::{HostAddresses, Subnet};
-use rbox_net_slirp::egress::{InvalidPolicy, Policy};
+use rbox_net_slirp::egress::{InvalidPolicy, Policy, Refusals};
 use rbox_runtime::{Failure, Tap, TapAddress, TapPlan};
-use rbox_sys::tap;
+use rbox_sys::{fd, tap};
 use rbox_types::{Finding, ProbeState};
 
-use crate::settings::{Cidr, NetworkMode, Settings, Slirp};
+use serde_json::{Map, Value};
+
+use crate::settings::{Cidr, EgressLog, NetworkMode, Settings, Slirp};
 
 pub(crate) use ports::settle as settle_ports;
 pub(crate) use process::NetProcess;
 pub(crate) use uplink::Uplink;
 
+/// The file of a container's directory that has how many were refused.
+const REFUSALS: &str = "refusals.json";
 /// As the container sees its device.
 const DEVICE: &str = "tap0";
 
@@ -93,8 +99,16 @@ pub(crate) fn tap(slirp: &Slirp) -> TapPlan {
     TapPlan { name: DEVICE.into(), mtu: slirp.mtu(), mac: slirp.mac(), addresses }
 }
 
-/// Begins to serve a tap of that plan. `quiet`: nobody reads what goes to the standard error.
-pub(crate) fn serve(slirp: &Slirp, settings: &Settings, tap: Tap, quiet: bool) -> Result<NetProcess, Failure> {
+/// Begins to serve a tap of that plan, for the container of this directory. `quiet`: nobody reads what goes to the standard
+/// error.
+pub(crate) fn serve(
+    slirp: &Slirp,
+    settings: &Settings,
+    directory: &Path,
+    tap: Tap,
+    quiet: bool,
+) -> Result<NetProcess, Failure> {
+    let policy = policy(settings)?;
     let config = Config {
         mtu: slirp.mtu(),
         guest_mac: slirp.mac(),
@@ -104,7 +118,10 @@ pub(crate) fn serve(slirp: &Slirp, settings: &Settings, tap: Tap, quiet: bool) -
         resolv_conf: uplink::RESOLV_CONF.into(),
         host: host(slirp),
         published: ports::bind(&settings.ports)?,
-        egress: policy(settings)?,
+        log: egress_log(settings)?,
+        refusals: refusals(&policy, directory)?,
+        egress: policy,
+        end: None,
     };
     NetProcess::begin(tap.fd, config, quiet)
         .map_err(|error| Failure::new("start the process that serves the network", &error))
@@ -113,6 +130,36 @@ pub(crate) fn serve(slirp: &Slirp, settings: &Settings, tap: Tap, quiet: bool) -
 fn policy(settings: &Settings) -> Result<Policy, Failure> {
     let wrong = |error: InvalidPolicy| Failure::new("read the egress rules", &io::Error::other(error));
     settings.egress.policy().map_err(wrong)
+}
+
+/// Where flows are written down.
+fn egress_log(settings: &Settings) -> Result<Option<File>, Failure> {
+    Ok(match &settings.egress.log {
+        None => None,
+        Some(EgressLog::Stderr) => {
+            let log = fd::duplicate(io::stderr()).map(File::from);
+            Some(log.map_err(|error| Failure::new("keep the egress log", &error))?)
+        }
+        Some(EgressLog::File(path)) => {
+            let log = fd::open_to_append(path);
+            Some(log.map_err(|error| Failure::new(format!("open the egress log {}", path.display()), &error))?)
+        }
+    })
+}
+
+/// Where refusals are counted, from nothing in each life of the workload.
+fn refusals(policy: &Policy, directory: &Path) -> Result<Option<File>, Failure> {
+    if policy.is_open() {
+        return Ok(None);
+    }
+    let path = directory.join(REFUSALS);
+    let made = File::create(&path).and_then(|file| Refusals::default().write(&file).map(|()| file));
+    made.map(Some).map_err(|error| Failure::new(format!("write {}", path.display()), &error))
+}
+
+/// How many were refused so far, by reason.
+pub(crate) fn refused(directory: &Path) -> Option<Map<String, Value>> {
+    serde_json::from_slice(&fs::read(directory.join(REFUSALS)).ok()?).ok()
 }
 
 /// Where the guest finds the host, as /etc/hosts tells it too.

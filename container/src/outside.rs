@@ -10,7 +10,7 @@ use rbox_types::ContainerId;
 use crate::life::health;
 use crate::network;
 use crate::request::RunRequest;
-use crate::settings::{EgressRules, PortMapping, Publish, Settings};
+use crate::settings::{Egress, PortMapping, Publish, Settings};
 use crate::shared::Shared;
 use crate::{Error, Unfit};
 
@@ -44,7 +44,7 @@ pub(crate) fn recorded(request: &RunRequest, image: &Image, shared: &Shared) -> 
         if !settings.ports.is_empty() {
             return Err(Unfit::NoPorts(network).into());
         }
-        if settings.egress != EgressRules::default() {
+        if settings.egress != Egress::default() {
             return Err(Unfit::NoEgress(network).into());
         }
     }

@@ -37,7 +37,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use device::DeviceRequest;
-pub use egress::{EgressOption, EgressRules};
+pub use egress::{Egress, EgressLog, EgressOption};
 pub use health::{HealthAction, HealthCheck, HealthCommand, HealthTime};
 pub(crate) use limits::resource;
 pub use limits::{ByteSize, Limits, Sysctl, Ulimit, Umask};
@@ -65,7 +65,7 @@ pub struct Settings {
     pub publish_all: bool,
     /// Where it may go.
     #[serde(skip_serializing_if = "is_default")]
-    pub egress: EgressRules,
+    pub egress: Egress,
     /// hosts(5) and resolv.conf(5).
     #[serde(skip_serializing_if = "is_default")]
     pub resolver: Resolver,

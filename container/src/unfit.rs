@@ -28,9 +28,12 @@ pub enum Unfit {
     /// `--publish` where there is no network of the container's own.
     #[error("no ports can be published with --network {0}: there is none of the container's own to reach them by")]
     NoPorts(String),
-    /// `--egress` where nothing could hold to it.
-    #[error("no rules about where it may go can be held to with --network {0}")]
+    /// `--egress` and `--egress-log` where nothing could hold to it.
+    #[error("nothing can hold to --egress, nor keep --egress-log, with --network {0}")]
     NoEgress(String),
+    /// `--egress-log=-` for a monitor.
+    #[error("--egress-log=- is for what runs in the foreground: a monitor's standard error is read by nobody")]
+    EgressUnread,
     /// `--preserve-fds`.
     #[error("--preserve-fds: descriptor {0} is not open")]
     NotHanded(i32),
@@ -57,6 +60,7 @@ impl Unfit {
                 Some("they are the host's as they are, without --publish".into())
             }
             Self::NoPorts(_) | Self::NoEgress(_) => Some("--network slirp has one; it needs /dev/net/tun".into()),
+            Self::EgressUnread => Some("--egress-log FILE".into()),
             Self::NoDevice(_) | Self::NoDevices(_) | Self::NoZone(_) => None,
         }
     }

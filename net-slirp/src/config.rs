@@ -1,6 +1,8 @@
 //! What a network is to be like: addresses, and what may be reached.
 
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use crate::egress::Policy;
@@ -33,6 +35,12 @@ pub struct Config {
     pub published: Vec<Published>,
     /// Where the guest may go.
     pub egress: Policy,
+    /// Gets a line of JSON for each flow that the guest begins or is refused; opened for appending.
+    pub log: Option<File>,
+    /// Has how many were refused, and why, at any time ([`Refusals`](crate::egress::Refusals)).
+    pub refusals: Option<File>,
+    /// Readable when the network is to end.
+    pub end: Option<OwnedFd>,
 }
 
 /// One with both families, from which everything outside can be reached and nothing comes in.
@@ -48,6 +56,9 @@ impl Default for Config {
             host: HostAddresses::default(),
             published: Vec::new(),
             egress: Policy::default(),
+            log: None,
+            refusals: None,
+            end: None,
         }
     }
 }

@@ -116,7 +116,10 @@ impl Dns {
         let reply = match cx.egress.query(message) {
             egress::Asked::Forward => None,
             egress::Asked::Nothing => Some(egress::nothing(message)),
-            egress::Asked::Refused(_) => Some(egress::refusal(message)),
+            egress::Asked::Refused(reason) => {
+                cx.log.query_refused(guest, egress::Egress::name_asked(message), reason, cx.now);
+                Some(egress::refusal(message))
+            }
         };
         if let Some(reply) = reply {
             return reply.iter().for_each(|reply| datagram::send(cx.link, dns, guest, reply));
@@ -174,7 +177,8 @@ impl Dns {
             return self.ask(query, cx);
         }
         self.answered = Some(server);
-        if let egress::Answered::Refused(_) = cx.egress.answer(&query.message, &cx.buffer[..length], cx.now) {
+        if let egress::Answered::Refused(reason) = cx.egress.answer(&query.message, &cx.buffer[..length], cx.now) {
+            cx.log.query_refused(query.key.guest, egress::Egress::name_asked(&query.message), reason, cx.now);
             return query.refuse(cx);
         }
         message::set_id(&mut cx.buffer[..length], query.key.id);

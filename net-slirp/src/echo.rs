@@ -21,7 +21,7 @@ use smoltcp::wire::IpProtocol;
 
 use crate::checksum;
 use crate::context::Context;
-use crate::egress::{Protocol, Verdict};
+use crate::egress::Protocol;
 use crate::icmp::{self, Unreachable};
 use crate::idle::Idle;
 use crate::link::IpHeader;
@@ -76,8 +76,9 @@ impl Echo {
         if cx.config.gateway(outside) == Some(outside) || cx.config.is_dns(outside) {
             return answer(packet, cx);
         }
-        let allowed = cx.egress.may_connect(Protocol::Echo, SocketAddr::new(outside, 0), cx.now) == Verdict::Allowed;
-        let Some(target) = cx.config.reachable(outside).filter(|_| allowed) else {
+        let [from, to] = [packet.source, outside].map(|address| SocketAddr::new(address, 0));
+        let may = |cx: &mut Context<'_>| cx.may_send(Protocol::Echo, from, to, packet.payload);
+        let Some(target) = cx.config.reachable(outside).filter(|_| may(cx)) else {
             return icmp::unreachable(Unreachable::Prohibited, packet, cx);
         };
         let Some(hops) = packet.hops.checked_sub(1).filter(|hops| *hops > 0) else {
@@ -169,6 +170,8 @@ impl Pinging {
                 header[2..4].fill(0);
                 header[4..6].copy_from_slice(&self.key.id.to_be_bytes());
                 cx.link.send(self.header(self.key.outside, self.key.guest), &header, data, None);
+                let [guest, outside] = [self.key.guest, self.key.outside].map(|address| SocketAddr::new(address, 0));
+                cx.note_received(Protocol::Echo, guest, outside, length);
             }
         }
     }

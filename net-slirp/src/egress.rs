@@ -24,6 +24,7 @@ mod quic;
 mod reader;
 mod reason;
 mod rebinding;
+mod refusals;
 mod rule;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -34,6 +35,7 @@ pub use self::dns::reply::{nothing, refusal};
 pub use self::name::{InvalidName, Name};
 pub use self::policy::{InvalidPolicy, Policy};
 pub use self::reason::Reason;
+pub use self::refusals::Refusals;
 pub use self::rule::{InvalidRule, Rule};
 
 use self::dns::Query;
@@ -50,11 +52,13 @@ pub struct Egress {
     names: Names,
     /// Names that are answered here.
     ours: Vec<(Name, IpAddr)>,
-    refused: [u64; Reason::ALL.len()],
+    refusals: Refusals,
+    /// Names are of use even where no rule is about any.
+    is_logged: bool,
 }
 
 /// What a flow is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// TCP.
     Tcp,
@@ -131,7 +135,8 @@ impl Egress {
             v6: config.v6,
             names: Names::new(),
             ours: Vec::new(),
-            refused: [0; Reason::ALL.len()],
+            refusals: Refusals::default(),
+            is_logged: config.log.is_some(),
         }
     }
 
@@ -150,7 +155,7 @@ impl Egress {
     pub fn query(&mut self, query: &[u8]) -> Asked {
         let asked = self.judge_query(query);
         if let Asked::Refused(reason) = asked {
-            self.count(reason);
+            self.refusals.add(reason);
         }
         asked
     }
@@ -159,7 +164,7 @@ impl Egress {
     pub fn answer(&mut self, query: &[u8], answer: &[u8], now: Instant) -> Answered {
         match self.learn(query, answer, now) {
             Some(reason) => {
-                self.count(reason);
+                self.refusals.add(reason);
                 Answered::Refused(reason)
             }
             None => Answered::Pass,
@@ -189,14 +194,19 @@ impl Egress {
     }
 
     /// The name that a query is about, if it can be read.
-    #[cfg(test)]
     pub(crate) fn name_asked(query: &[u8]) -> Option<Name> {
         Query::parse(query).map(|query| query.question.name)
     }
 
+    /// The name that an address was answered for last.
+    pub(crate) fn name(&self, address: IpAddr, now: Instant) -> Option<Name> {
+        let mut ours = self.ours.iter().filter(|(_, own)| *own == address).map(|(name, _)| name);
+        ours.next().or_else(|| self.names.latest_of(address, now)).cloned()
+    }
+
     /// How many were refused, and why.
-    pub fn refusals(&self) -> impl Iterator<Item = (Reason, u64)> {
-        Reason::ALL.into_iter().zip(self.refused)
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     fn judge_query(&self, query: &[u8]) -> Asked {
@@ -219,6 +229,9 @@ impl Egress {
 
     /// Says why not, if so.
     fn learn(&mut self, query: &[u8], answer: &[u8], now: Instant) -> Option<Reason> {
+        if self.policy.is_open() && !self.is_logged {
+            return None;
+        }
         let has_names = self.policy.has_names();
         let read = Query::parse(query).and_then(|query| Answer::parse(answer, &query.question));
         // Without rules about names, they are of use in the log only.
@@ -304,13 +317,9 @@ impl Egress {
 
     fn counted(&mut self, verdict: Verdict) -> Verdict {
         if let Verdict::Refused(reason) = verdict {
-            self.count(reason);
+            self.refusals.add(reason);
         }
         verdict
-    }
-
-    fn count(&mut self, reason: Reason) {
-        self.refused[reason as usize] += 1;
     }
 }
 

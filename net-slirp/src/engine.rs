@@ -11,18 +11,20 @@ use rbox_sys::rlimit::{self, Resource};
 use rbox_sys::{fd, heap};
 use smoltcp::wire::IpProtocol;
 
+use crate::budget::Budget;
 use crate::config::{Config, HostAddresses, PublishedSocket};
 use crate::context::Context;
 use crate::dns::{self, Dns};
 use crate::echo::Echo;
 use crate::egress::client_hello::LONGEST;
-use crate::egress::{Egress, Look, Name, Protocol, Verdict, look};
+use crate::egress::{Egress, Look, Name, Protocol, Refusals, Verdict, look};
+use crate::flow_log::{Flow, FlowLog};
 use crate::fragments::Fragments;
 use crate::icmp::{self, Unreachable};
 use crate::link::Tap;
 use crate::neighbours;
 use crate::packet::{Frame, Packet};
-use crate::tcp::{Failed, Reach, Tcp};
+use crate::tcp::{Ends, Event, Failed, Reach, Tcp};
 use crate::token::{Owner, Token};
 use crate::udp::Udp;
 use crate::vnet;
@@ -38,7 +40,8 @@ const QUIET: Duration = Duration::from_secs(1);
 /// Descriptors that are not for connections: at most so many.
 const RESERVED: u64 = 64;
 
-/// Serves the guest at the other end of the tap until its network namespace is gone, which is when this returns.
+/// Serves the guest at the other end of the tap until its network namespace is gone, or [`Config::end`] says so, which is when
+/// this returns.
 ///
 /// Runs in the network namespace that connections are to come from, and takes as many of them as this process may have
 /// descriptors open.
@@ -46,11 +49,8 @@ pub fn run(tap: OwnedFd, config: Config) -> io::Result<()> {
     let file = File::from(tap);
     fd::set_nonblocking(&file)?;
     let mut engine = Engine::new(config, &file)?;
-    loop {
-        if !engine.step(&file)? {
-            return Ok(());
-        }
-    }
+    while engine.step(&file)? {}
+    engine.finish()
 }
 
 struct Engine {
@@ -59,7 +59,9 @@ struct Engine {
     tcp: Tcp<Epoll>,
     others: Others,
     egress: Egress,
-    errors: icmp::Budget,
+    log: FlowLog,
+    refusals: Refusals,
+    errors: Budget,
     frame: Vec<u8>,
     buffer: Vec<u8>,
     ready: Vec<Ready>,
@@ -80,6 +82,7 @@ struct Others {
 }
 
 const TAP: Token = Token { owner: Owner::Engine, place: 0, generation: 0 };
+const END: Token = Token { place: 1, ..TAP };
 
 impl Engine {
     fn new(mut config: Config, tap: &File) -> io::Result<Self> {
@@ -94,14 +97,24 @@ impl Engine {
         let files = rlimit::get(None, Resource::NOFILE)?.soft;
         let most = files.saturating_sub(RESERVED).min(1 << 20) as usize;
         let dns = Dns::new(&config.resolv_conf);
+        if let Some(end) = &config.end {
+            epoll.add(end, END.encode(), Watch::Readable)?;
+        }
         let egress = egress(&mut config);
+        let log = FlowLog::new(config.log.take());
+        let mut tcp = Tcp::new(config.mtu, most, Instant::now());
+        if log.is_on() {
+            tcp.keep_events();
+        }
         let mut engine = Self {
-            tcp: Tcp::new(config.mtu, most, Instant::now()),
+            tcp,
             config,
             epoll,
             others: Others { udp: Udp::new(), echo: Echo::new(), dns, fragments: Fragments::new() },
             egress,
-            errors: icmp::Budget::new(),
+            log,
+            refusals: Refusals::default(),
+            errors: icmp::budget(),
             frame: vec![0; LONGEST_FRAME],
             buffer: vec![0; LONGEST_FRAME],
             ready: Vec::with_capacity(AT_A_TIME),
@@ -133,6 +146,7 @@ impl Engine {
         for ready in told.drain(..) {
             let token = Token::decode(ready.token);
             match token.owner {
+                Owner::Engine if token == END => return Ok(false),
                 Owner::Engine => guest_speaks = true,
                 Owner::Tcp => {
                     let failed = self.tcp.on_ready(token, ready, now, &mut link);
@@ -154,11 +168,37 @@ impl Engine {
             self.with(now, &mut link, Others::on_time);
         }
         if !self.egress.is_open() {
-            let egress = &mut self.egress;
-            self.tcp.judge(now, &mut link, |to, bytes, ended| judge(egress, to, bytes, ended, now));
+            let Self { egress, log, .. } = self;
+            self.tcp.judge(now, &mut link, |ends, bytes, ended| judge(egress, log, ends, bytes, ended, now));
         }
         self.busy = self.tcp.go_on(now, &mut link);
+        self.note(now);
         Ok(true)
+    }
+
+    /// Writes down what others are to know of what has happened.
+    fn note(&mut self, now: Instant) {
+        for event in self.tcp.events() {
+            match event {
+                Event::Began(ends) => self.log.began(flow(&ends), self.egress.name(ends.remote.ip(), now)),
+                Event::Over(ends, [sent, received]) => self.log.over(&flow(&ends), sent, received),
+            }
+        }
+        if self.log.next_deadline().is_some_and(|at| at <= now) {
+            self.log.on_time(now);
+        }
+        if self.refusals != *self.egress.refusals() {
+            self.refusals = *self.egress.refusals();
+            // A disk that is full is no reason to let the guest go anywhere, nor to cut it off.
+            let _ = self.config.refusals.as_ref().map(|file| self.refusals.write(file));
+        }
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.tcp.end_all();
+        self.note(Instant::now());
+        self.log.finish();
+        Ok(())
     }
 
     /// How long to wait for anything at most.
@@ -166,7 +206,8 @@ impl Engine {
         if self.busy {
             return Some(Duration::ZERO);
         }
-        let deadlines = self.tcp.next_deadline().into_iter().chain(self.others.next_deadline());
+        let deadlines = [self.tcp.next_deadline(), self.others.next_deadline(), self.log.next_deadline()];
+        let deadlines = deadlines.into_iter().flatten();
         let next = deadlines.min().map(|at| at.saturating_duration_since(Instant::now()));
         next.into_iter().chain((!self.quiet).then_some(QUIET)).min()
     }
@@ -211,11 +252,12 @@ impl Engine {
         if packet.protocol != IpProtocol::Tcp {
             return self.with(now, link, |others, cx| others.on_packet(packet, cx));
         }
-        let Self { config, others, egress, .. } = self;
+        let Self { config, others, egress, log, .. } = self;
         if !config.is_guest(packet.source) {
             return;
         }
-        let reach = |to: SocketAddr| {
+        let reach = |ends: &Ends| {
+            let to = ends.remote;
             if config.is_dns(to.ip()) {
                 // Names asked for by TCP are seen by no rule.
                 let resolver = others.dns.resolver_for_tcp(now).filter(|_| to.port() == dns::PORT && egress.is_open());
@@ -226,7 +268,10 @@ impl Engine {
             match egress.may_connect(Protocol::Tcp, to, now) {
                 Verdict::Allowed => Reach::To(outside),
                 Verdict::NeedsName => Reach::Judged(outside),
-                Verdict::Refused(_) => Reach::Nowhere,
+                Verdict::Refused(reason) => {
+                    log.refused(&flow(ends), || egress.name(to.ip(), now), reason, 0, now);
+                    Reach::Nowhere
+                }
             }
         };
         let failed = self.tcp.on_packet(packet, now, link, &mut self.epoll, reach);
@@ -261,8 +306,8 @@ impl Engine {
     }
 
     fn with<R>(&mut self, now: Instant, link: &mut Tap<'_>, act: impl FnOnce(&mut Others, &mut Context<'_>) -> R) -> R {
-        let Self { config, epoll, others, egress, errors, buffer, .. } = self;
-        act(others, &mut Context { now, config, link, epoll, egress, errors, buffer })
+        let Self { config, epoll, others, egress, log, errors, buffer, .. } = self;
+        act(others, &mut Context { now, config, link, epoll, egress, log, errors, buffer })
     }
 }
 
@@ -279,14 +324,30 @@ fn egress(config: &mut Config) -> Egress {
 }
 
 /// What the first bytes of a connection have shown.
-fn judge(egress: &mut Egress, to: SocketAddr, bytes: &[u8], ended: bool, now: Instant) -> Verdict {
-    match egress.hello(to, &look(bytes), now) {
+fn judge(egress: &mut Egress, log: &mut FlowLog, ends: &Ends, bytes: &[u8], ended: bool, now: Instant) -> Verdict {
+    let seen = look(bytes);
+    let verdict = match egress.hello(ends.remote, &seen, now) {
         // Nothing at all is not TLS: who only listens may end his own side.
-        Verdict::NeedsName if ended && bytes.is_empty() => egress.hello(to, &Look::NotTls, now),
+        Verdict::NeedsName if ended && bytes.is_empty() => egress.hello(ends.remote, &Look::NotTls, now),
         // A beginning of TLS without an end is as good as no name.
-        Verdict::NeedsName if ended || bytes.len() > LONGEST => egress.hello(to, &Look::Name(None), now),
+        Verdict::NeedsName if ended || bytes.len() > LONGEST => egress.hello(ends.remote, &Look::Name(None), now),
         verdict => verdict,
+    };
+    let name = match &seen {
+        Look::Name(name) => name.as_ref().and_then(|name| name.parse().ok()),
+        Look::NeedMore | Look::NotTls => None,
+    };
+    match verdict {
+        Verdict::NeedsName => {}
+        Verdict::Allowed => log.judged(&flow(ends), name, None),
+        Verdict::Refused(reason) => log.judged(&flow(ends), name, Some(reason)),
     }
+    verdict
+}
+
+/// As the log has it.
+fn flow(ends: &Ends) -> Flow {
+    Flow { protocol: Protocol::Tcp, guest: ends.guest, outside: ends.remote }
 }
 
 impl Others {

@@ -10,11 +10,12 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rbox_sys::errqueue::Report;
 use smoltcp::wire::IpProtocol;
 
+use crate::budget::Budget;
 use crate::config::Config;
 use crate::context::Context;
 use crate::link::{self, IpHeader};
@@ -33,13 +34,6 @@ pub(crate) enum Unreachable {
     Prohibited,
 }
 
-/// Of how many errors are left, and since when so.
-#[derive(Debug)]
-pub(crate) struct Budget {
-    left: u32,
-    since: Option<Instant>,
-}
-
 /// An error's type and code, as they are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Kind {
@@ -53,6 +47,11 @@ const ONE_MORE_AFTER: Duration = Duration::from_millis(1);
 const LONGEST_V4: usize = 576 - 20 - HEADER;
 const LONGEST_V6: usize = 1280 - 40 - HEADER;
 const HEADER: usize = 8;
+
+/// How many there may be.
+pub(crate) const fn budget() -> Budget {
+    Budget::new(AT_ONCE, ONE_MORE_AFTER)
+}
 
 /// Tells the guest that a packet of its went nowhere: in the name of whom it was for where nobody listens there, else
 /// of the gateway.
@@ -125,24 +124,6 @@ impl Kind {
     /// guest's: the host cuts what it sends as its way there needs it.
     fn is_passed_on(self, is_v6: bool) -> bool {
         matches!((is_v6, self.kind, self.code), (false, 3, 0..=3 | 5..) | (false, 11, _) | (true, 1 | 3, _))
-    }
-}
-
-impl Budget {
-    pub(crate) const fn new() -> Self {
-        Self { left: AT_ONCE, since: None }
-    }
-
-    fn spend(&mut self, now: Instant) -> bool {
-        let since = *self.since.get_or_insert(now);
-        let more = now.saturating_duration_since(since).as_millis() / ONE_MORE_AFTER.as_millis();
-        if more > 0 {
-            self.left = AT_ONCE.min(self.left.saturating_add(u32::try_from(more).unwrap_or(AT_ONCE)));
-            self.since = Some(now);
-        }
-        let may = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        may
     }
 }
 

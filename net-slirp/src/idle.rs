@@ -69,6 +69,12 @@ impl<K: Hash + Eq + Clone, V> Idle<K, V> {
         })
     }
 
+    /// Forgets all of them.
+    pub(crate) fn forget_all(&mut self) -> Vec<(K, V)> {
+        self.next = None;
+        self.extract(|_| true)
+    }
+
     /// When [`forget_unused`](Self::forget_unused) is to be called next.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.next

@@ -22,6 +22,7 @@
 //! forgets what is oldest, or drops. Where the process is to be confined, its caller confines it before [`run`]: from then
 //! on it needs sockets, reads of the resolv.conf that it was told of, and nothing else.
 
+mod budget;
 mod checksum;
 pub mod config;
 mod context;
@@ -30,6 +31,7 @@ mod dns;
 mod echo;
 pub mod egress;
 mod engine;
+mod flow_log;
 mod fragments;
 #[cfg(test)]
 mod fuzz;

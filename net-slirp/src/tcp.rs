@@ -31,7 +31,8 @@ use rbox_sys::epoll::Ready;
 use smoltcp::wire::IpProtocol;
 
 use self::buffers::Buffers;
-use self::flow::{Ends, Fate, Flow, Socket, Wire, refuse};
+pub(crate) use self::flow::Ends;
+use self::flow::{Fate, Flow, Socket, Wire, refuse};
 use self::segment::Segment;
 use self::seq::Seq;
 use crate::checksum;
@@ -72,6 +73,14 @@ pub(crate) struct Failed {
     pub(crate) error: io::Error,
 }
 
+/// What a log is told of connections that the guest has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Event {
+    Began(Ends),
+    /// After so many bytes that the guest has sent, and has been sent.
+    Over(Ends, [u64; 2]),
+}
+
 /// All connections.
 pub(crate) struct Tcp<H: Host> {
     flows: Places<Flow<H::Socket>>,
@@ -87,6 +96,8 @@ pub(crate) struct Tcp<H: Host> {
     begun: Instant,
     mtu: usize,
     most: usize,
+    /// Where somebody wants to know.
+    events: Option<Vec<Event>>,
 }
 
 impl<H: Host> Tcp<H> {
@@ -103,6 +114,25 @@ impl<H: Host> Tcp<H> {
             begun: now,
             mtu: mtu.into(),
             most,
+            events: None,
+        }
+    }
+
+    /// Has [`events`](Self::events) kept from now on.
+    pub(crate) fn keep_events(&mut self) {
+        self.events = Some(Vec::new());
+    }
+
+    /// What has happened since this was last called.
+    pub(crate) fn events(&mut self) -> Vec<Event> {
+        self.events.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Gives up all connections, which the guest is not told of.
+    pub(crate) fn end_all(&mut self) {
+        let all: Vec<Token> = self.flows.iter(Owner::Tcp).map(|(token, _)| token).collect();
+        for token in all {
+            self.remove(token);
         }
     }
 
@@ -118,7 +148,7 @@ impl<H: Host> Tcp<H> {
         now: Instant,
         link: &mut dyn Link,
         host: &mut H,
-        reach: impl FnOnce(SocketAddr) -> Reach,
+        reach: impl FnOnce(&Ends) -> Reach,
     ) -> Option<Failed> {
         let (source, destination) = (packet.source, packet.destination);
         if !packet.trusted && !checksum::is_right(source, destination, IpProtocol::Tcp, packet.payload) {
@@ -135,7 +165,7 @@ impl<H: Host> Tcp<H> {
             return None;
         }
         let is_beginning = segment.flags.syn && segment.ack.is_none() && !segment.flags.rst && !segment.flags.fin;
-        let (to, judged) = match if is_beginning { reach(ends.remote) } else { Reach::Nowhere } {
+        let (to, judged) = match if is_beginning { reach(&ends) } else { Reach::Nowhere } {
             Reach::To(to) => (to, false),
             Reach::Judged(to) => (to, true),
             Reach::Nowhere => {
@@ -144,9 +174,13 @@ impl<H: Host> Tcp<H> {
             }
         };
         self.make_room()?;
+        self.note(Event::Began(ends));
         let socket = match host.connect(to) {
             Ok(socket) => socket,
-            Err(error) => return Some(Failed { began_with: packet.whole.into(), error }),
+            Err(error) => {
+                self.note(Event::Over(ends, [0; 2]));
+                return Some(Failed { began_with: packet.whole.into(), error });
+            }
         };
         let (first, mss) = (self.first(&ends, now), self.mss(&ends));
         let mut flow = Flow::outgoing(ends, socket, &segment, packet.whole, first, mss, now);
@@ -191,14 +225,14 @@ impl<H: Host> Tcp<H> {
         &mut self,
         now: Instant,
         link: &mut dyn Link,
-        mut judge: impl FnMut(SocketAddr, &[u8], bool) -> Verdict,
+        mut judge: impl FnMut(&Ends, &[u8], bool) -> Verdict,
     ) {
         for index in 0..self.due.len() {
             let token = self.due[index];
             let Some(flow) = self.flows.get_mut(token) else { continue };
-            let remote = flow.ends.remote;
+            let ends = flow.ends;
             let Some((bytes, ended)) = flow.held_back() else { continue };
-            let verdict = judge(remote, bytes, ended);
+            let verdict = judge(&ends, bytes, ended);
             let fate = match verdict {
                 Verdict::NeedsName => continue,
                 Verdict::Allowed => flow.let_go(&mut Wire { now, link, buffers: &mut self.buffers }),
@@ -288,6 +322,7 @@ impl<H: Host> Tcp<H> {
         let watched = self.flows.get_mut(token).map(|flow| host.watch(&flow.socket, token));
         if !matches!(watched, Some(Ok(()))) {
             self.flows.take(token);
+            self.note(Event::Over(ends, [0; 2]));
             return None;
         }
         self.by_ends.insert(ends, token);
@@ -298,7 +333,14 @@ impl<H: Host> Tcp<H> {
         let mut flow = self.flows.take(token)?;
         self.by_ends.remove(&flow.ends);
         flow.release(&mut self.buffers);
+        self.note(Event::Over(flow.ends, flow.moved));
         Some(flow)
+    }
+
+    fn note(&mut self, event: Event) {
+        if let Some(events) = &mut self.events {
+            events.push(event);
+        }
     }
 
     /// Sees to it that somebody looks at the flow's times.

@@ -7,14 +7,16 @@ use rbox_fuzz::Random;
 use rbox_sys::epoll::{Epoll, Ready};
 use smoltcp::wire::IpProtocol;
 
+use crate::budget::Budget;
 use crate::checksum;
 use crate::config::Config;
 use crate::context::Context;
 use crate::dns::Dns;
 use crate::echo::Echo;
 use crate::egress::{Egress, Policy};
+use crate::flow_log::FlowLog;
 use crate::fragments::{self, Fragments};
-use crate::icmp::Budget;
+use crate::icmp;
 use crate::link::{self, IpHeader, Link};
 use crate::neighbours;
 use crate::packet::{Frame, Packet};
@@ -27,6 +29,7 @@ pub(crate) struct World {
     pub(crate) config: Config,
     pub(crate) link: Recorder,
     pub(crate) egress: Egress,
+    pub(crate) log: FlowLog,
     pub(crate) errors: Budget,
     epoll: Epoll,
     buffer: Vec<u8>,
@@ -56,7 +59,8 @@ impl World {
             config: Config::default(),
             link: Recorder::default(),
             egress: Egress::new(Policy::default(), &Config::default()),
-            errors: Budget::new(),
+            log: FlowLog::new(None),
+            errors: icmp::budget(),
             epoll: Epoll::new(64).expect("epoll_create"),
             buffer: vec![0; 1 << 16],
         }
@@ -69,6 +73,7 @@ impl World {
             link: &mut self.link,
             epoll: &self.epoll,
             egress: &mut self.egress,
+            log: &mut self.log,
             errors: &mut self.errors,
             buffer: &mut self.buffer,
         }

@@ -32,7 +32,7 @@ use smoltcp::wire::IpProtocol;
 use crate::config::PublishedSocket;
 use crate::context::Context;
 use crate::datagram::{self, Datagram};
-use crate::egress::{Protocol, Verdict};
+use crate::egress::Protocol;
 use crate::icmp::{self, Unreachable};
 use crate::idle::Idle;
 use crate::link::IpHeader;
@@ -133,11 +133,9 @@ impl Udp {
         if let Some(client) = self.answers.get(&answer, KEEP, cx.now).copied() {
             return answer_client(client, packet, &datagram, cx);
         }
-        let allowed = match cx.egress.may_connect(Protocol::Udp, datagram.destination, cx.now) {
-            Verdict::NeedsName => cx.egress.datagram(datagram.payload),
-            verdict => verdict,
-        };
-        let Some(address) = cx.config.reachable(packet.destination).filter(|_| allowed == Verdict::Allowed) else {
+        let Datagram { source: guest, destination, payload } = datagram;
+        let may = |cx: &mut Context<'_>| cx.may_send(Protocol::Udp, guest, destination, payload);
+        let Some(address) = cx.config.reachable(packet.destination).filter(|_| may(cx)) else {
             return icmp::unreachable(Unreachable::Prohibited, packet, cx);
         };
         let Some(hops) = packet.hops.checked_sub(1).filter(|hops| *hops > 0) else {
@@ -311,7 +309,9 @@ impl Port {
             let flow = Flow { guest: self.guest, outside: seen };
             let keep = if from.port() == NAMES { KEEP_NAMES } else { KEEP };
             if flows.get(&flow, keep, cx.now).is_some() {
-                datagram::send(cx.link, SocketAddr::new(seen, from.port()), self.guest, &cx.buffer[..length]);
+                let seen = SocketAddr::new(seen, from.port());
+                cx.note_received(Protocol::Udp, self.guest, seen, length);
+                datagram::send(cx.link, seen, self.guest, &cx.buffer[..length]);
             }
         }
     }

@@ -1,8 +1,11 @@
 //! File descriptors as such.
 #![allow(unsafe_code)]
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 /// Lets `fd` live on over the coming execve(2).
 pub fn keep_over_exec(fd: impl AsFd) -> io::Result<()> {
@@ -34,6 +37,12 @@ pub fn was_handed(number: RawFd) -> bool {
 /// A second descriptor of the same open file, closed by execve(2).
 pub fn duplicate(fd: impl AsFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
+}
+
+/// Opens a file to write at its end, and makes it if there is none, for this user alone. Nobody is waited for: a fifo that
+/// nobody reads is an error (open(2), ENXIO).
+pub fn open_to_append(path: &Path) -> io::Result<File> {
+    File::options().append(true).create(true).mode(0o600).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 /// What cannot be read or written at once is then an error ("would block") and not waited for.

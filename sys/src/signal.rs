@@ -159,25 +159,8 @@ pub struct SignalFd {
 impl SignalFd {
     /// Blocks the signals that a supervisor hands on, and opens a descriptor that reads them.
     pub fn of_forwarded() -> io::Result<Self> {
-        let mut set = MaybeUninit::uninit();
-        let mut before = MaybeUninit::uninit();
-        // SAFETY: sigemptyset initialises the set that sigaddset fills; both pointers are valid.
-        let (fd, before) = unsafe {
-            libc::sigemptyset(set.as_mut_ptr());
-            for number in (1..=libc::SIGRTMAX()).filter(|number| is_forwarded(*number) && !is_ignored(*number)) {
-                // The two numbers that glibc keeps for itself are refused; nobody sends them.
-                libc::sigaddset(set.as_mut_ptr(), number);
-            }
-            if libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), before.as_mut_ptr()) != 0 {
-                return Err(io::Error::last_os_error());
-            }
-            (libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK), before.assume_init())
-        };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: signalfd made it just now and nobody else owns it.
-        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) }, before })
+        let (fd, before) = blocked(|number| is_forwarded(number) && !is_ignored(number))?;
+        Ok(Self { fd, before })
     }
 
     /// The next signal that waits, if any.
@@ -194,6 +177,34 @@ impl SignalFd {
             error => Err(error),
         }
     }
+}
+
+/// Blocks one signal for good, and gives a descriptor that is readable once it was sent.
+pub fn take(signal: Signal) -> io::Result<OwnedFd> {
+    Ok(blocked(|number| number == signal.0)?.0)
+}
+
+/// Blocks signals; gives a descriptor that reads them, and what was blocked before.
+fn blocked(is_one: impl Fn(i32) -> bool) -> io::Result<(OwnedFd, libc::sigset_t)> {
+    let mut set = MaybeUninit::uninit();
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set that sigaddset fills; both pointers are valid.
+    let (fd, before) = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for number in (1..=libc::SIGRTMAX()).filter(|number| is_one(*number)) {
+            // The two numbers that glibc keeps for itself are refused; nobody sends them.
+            libc::sigaddset(set.as_mut_ptr(), number);
+        }
+        if libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), before.as_mut_ptr()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        (libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK), before.assume_init())
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: signalfd made it just now and nobody else owns it.
+    Ok((unsafe { OwnedFd::from_raw_fd(fd) }, before))
 }
 
 impl Drop for SignalFd {

@@ -1,6 +1,7 @@
 //! `rbox run`
 
 use clap::Args;
+use rbox_container::settings::EgressLog;
 use rbox_container::{Engine, Error, RunRequest};
 
 use crate::commands::attaching::Attaching;
@@ -50,7 +51,8 @@ impl Run {
             return Ok(0);
         }
         // A person at a terminal can leave it, and then somebody has to be there for the container.
-        let can_be_left = request.tty && request.interactive && !explains;
+        let stays = explains || request.settings.egress.log == Some(EgressLog::Stderr);
+        let can_be_left = request.tty && request.interactive && !stays;
         let ran = if by_monitor || can_be_left {
             None
         } else {

@@ -79,14 +79,16 @@ impl Engine {
         let mut hear = |refusals| watch.begin(refusals);
         let network = shared.network.slirp();
         let (served, mut net) = (Cell::new(None), None);
+        let path = self.store.container_path(&draft.id);
         let mut serve = |tap| {
-            served.set(network.map(|slirp| network::serve(slirp, draft.settings(), tap, false)).transpose()?);
+            let served_by = |slirp| network::serve(slirp, draft.settings(), &path, tap, false);
+            served.set(network.map(served_by).transpose()?);
             Ok(())
         };
         let start = Start {
             planned: &draft.planned,
             id: &draft.id,
-            bundle: &self.store.container_path(&draft.id),
+            bundle: &path,
             preserved: request.settings.preserve_fds,
             interactive: request.interactive,
             reaper: request.init,
@@ -131,7 +133,7 @@ impl Engine {
             net = served.take();
             let settled = &mut || siblings.invite();
             let exit = supervise_with(running, &signals, terminal, request.interactive, &mut net, settled)?;
-            net.iter().for_each(NetProcess::kill);
+            net.iter().for_each(NetProcess::finish);
             trace.mark("supervise the workload to its end");
             Ok(exit)
         };

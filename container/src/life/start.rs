@@ -18,8 +18,9 @@ use crate::plan::RunPlan;
 use crate::record::{Made, Record};
 use crate::request::RunRequest;
 use crate::root::OverlayRoot;
+use crate::settings::EgressLog;
 use crate::shared::Shared;
-use crate::{Engine, Error, events, worker};
+use crate::{Engine, Error, Unfit, events, worker};
 
 /// The monitor's socket in a container's directory.
 pub(crate) const ATTACH: &str = "attach";
@@ -197,6 +198,9 @@ impl Engine {
     }
 
     fn make(&self, request: &RunRequest, output: &dyn PullOutput) -> Result<ContainerDir, Error> {
+        if request.settings.egress.log == Some(EgressLog::Stderr) {
+            return Err(Unfit::EgressUnread.into());
+        }
         let shared = self.shared_later(&request.settings.sharing)?;
         let image = self.image_for(request, output)?;
         let draft = Draft::new(self, request, image, request.tty.then_some((0, 0)), &shared)?;

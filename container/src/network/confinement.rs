@@ -1,7 +1,7 @@
 //! What the process that serves a network keeps for itself: sockets of IP, and reading how the host resolves names.
 //!
-//! It parses what a hostile guest sends. Whoever takes it over by that finds no capability, no file but those in /etc, no
-//! program to execute, no process to look at or to signal.
+//! It parses what a hostile guest sends. Whoever takes it over by that finds no capability, no file but those in /etc and the
+//! ends of its own logs, no program to execute, no process to look at or to signal.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ const ALLOWED: &str = "\
     accept4 bind brk clock_getres clock_gettime clock_gettime64 clock_nanosleep clock_nanosleep_time64 close connect \
     epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait exit exit_group fcntl fcntl64 fstat fstat64 fstatat64 \
     futex futex_time64 getpeername getpid getrandom getsockname getsockopt gettid inotify_add_watch inotify_init1 \
-    inotify_rm_watch ioctl listen lseek _llseek madvise mremap munmap nanosleep newfstatat open openat poll ppoll \
+    inotify_rm_watch ioctl listen lseek _llseek madvise mremap munmap nanosleep newfstatat open openat poll ppoll pwrite64 \
     ppoll_time64 read readv recvfrom recvmmsg recvmmsg_time64 recvmsg restart_syscall rt_sigaction rt_sigprocmask \
     rt_sigreturn sched_yield sendmmsg sendmsg sendto setsockopt shutdown sigaltstack statx tgkill timerfd_create \
     timerfd_gettime timerfd_gettime64 timerfd_settime timerfd_settime64 write writev";

@@ -152,6 +152,9 @@ impl Engine {
             document["State"]["Health"] = json!(health);
             document["State"]["Healthcheck"] = json!(health);
         }
+        if let Some(refused) = crate::network::refused(&self.store.container_path(&container.id)) {
+            document["NetworkSettings"]["EgressRefusals"] = Value::Object(refused);
+        }
         if let Some(settings) = made.map(|made| &made.settings) {
             for (place, fields) in [("Config", settings.in_config()), ("HostConfig", settings.in_host_config())] {
                 document[place].as_object_mut().into_iter().for_each(|shown| shown.extend(fields.clone()));

@@ -46,7 +46,7 @@ impl Name {
 
     /// A name as DNS has it. There a label may have any bytes: what no rule can have is escaped (RFC 4343, 2.1), so
     /// that a dot within a label is none between two.
-    pub(super) fn from_labels<'a>(labels: impl IntoIterator<Item = &'a [u8]>) -> Self {
+    pub(crate) fn from_labels<'a>(labels: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut text = String::new();
         for label in labels {
             if !text.is_empty() {

@@ -75,8 +75,16 @@ impl Names {
 
     /// The names of this address.
     pub(super) fn of(&self, address: IpAddr, now: Instant) -> impl Iterator<Item = &Name> {
-        let learnt = self.by_address.get(&address).into_iter().flatten();
-        learnt.filter(move |learnt| now < learnt.until).map(|learnt| &learnt.name)
+        self.learnt(address, now).map(|learnt| &learnt.name)
+    }
+
+    /// The one of them that was learnt last.
+    pub(super) fn latest_of(&self, address: IpAddr, now: Instant) -> Option<&Name> {
+        self.learnt(address, now).max_by_key(|learnt| learnt.age).map(|learnt| &learnt.name)
+    }
+
+    fn learnt(&self, address: IpAddr, now: Instant) -> impl Iterator<Item = &Learnt> {
+        self.by_address.get(&address).into_iter().flatten().filter(move |learnt| now < learnt.until)
     }
 
     fn forget_oldest(&mut self) {
@@ -117,9 +125,11 @@ mod tests {
         assert_eq!(of(&names, 1, after(89)), ["a.example"]);
         assert_eq!(of(&names, 1, after(90)), [""; 0]);
         assert_eq!(of(&names, 2, now), [""; 0]);
+        assert_eq!(names.latest_of(address(1), now).map(Name::as_str), Some("b.example"));
         // A later answer that runs out sooner takes nothing back; one that runs out later counts.
         names.learn(&name("a.example"), address(1), 0, after(1));
         assert_eq!(of(&names, 1, after(89)), ["a.example"]);
+        assert_eq!(names.latest_of(address(1), after(1)).map(Name::as_str), Some("a.example"));
         names.learn(&name("a.example"), address(1), 60, after(80));
         assert_eq!(of(&names, 1, after(169)), ["a.example"]);
     }

@@ -56,7 +56,7 @@ impl Bench {
     }
 
     fn refused(&self) -> Vec<(Reason, u64)> {
-        self.egress.refusals().filter(|(_, count)| *count > 0).collect()
+        self.egress.refusals().iter().filter(|(_, count)| *count > 0).collect()
     }
 }
 

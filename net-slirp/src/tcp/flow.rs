@@ -94,6 +94,8 @@ pub(crate) struct Flow<S> {
     /// The guest is to hear what has arrived.
     owes_ack: bool,
     heard: Instant,
+    /// So many bytes the guest has sent, and has been sent.
+    pub(crate) moved: [u64; 2],
     /// The earliest time at which somebody looks at this flow's times.
     pub(crate) scheduled: Option<Instant>,
     /// It is among those that have something to do.
@@ -139,6 +141,7 @@ impl<S: Socket> Flow<S> {
             has_end: false,
             owes_ack: false,
             heard: now,
+            moved: [0; 2],
             scheduled: None,
             is_due: false,
         }
@@ -303,9 +306,11 @@ impl<S: Socket> Flow<S> {
         let whole = bytes.len() <= window;
         bytes = &bytes[..bytes.len().min(window)];
         let taken = self.receiver.take(bytes, &mut self.socket, wire.buffers)?;
+        self.moved[0] += taken as u64;
         let mut came = taken;
         while let Some(next) = self.receiver.early.advance(came) {
             came = self.receiver.take(&next, &mut self.socket, wire.buffers)?;
+            self.moved[0] += came as u64;
             if came < next.len() {
                 self.receiver.early.keep(0, &next[came..]);
                 break;
@@ -380,6 +385,7 @@ impl<S: Socket> Flow<S> {
                 Ok(length) => {
                     // Of a stream, that was all there is (epoll(7), question 9).
                     self.readable = length == most || self.has_end;
+                    self.moved[1] += length as u64;
                     let kept = wire.buffers.keep(buffer, length);
                     self.push(false, false, kept, length, wire);
                 }

@@ -360,7 +360,7 @@ impl World {
             assert_eq!(trusted.len(), vnet::LENGTH);
             let frame = [&trusted, &ethernet[..], &packet].concat();
             let Some(Frame::Packet(packet)) = Frame::parse(&frame) else { panic!("the guest sent nonsense") };
-            let failed = self.tcp.on_packet(&packet, now, &mut link, &mut self.host, Reach::To);
+            let failed = self.tcp.on_packet(&packet, now, &mut link, &mut self.host, |ends| Reach::To(ends.remote));
             assert!(failed.is_none());
         }
         self.host.end.borrow_mut().room = self.scenario.host_takes;

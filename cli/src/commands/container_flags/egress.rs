@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
-use rbox_container::settings::{EgressOption, EgressRules};
+use rbox_container::settings::{Egress, EgressLog, EgressOption};
 
 use crate::failure::Failure;
 
@@ -18,18 +18,28 @@ pub(super) struct EgressFlags {
     /// The same from a file, with a rule in each line: allow NAME, deny NAME
     #[arg(long, value_name = "FILE")]
     egress_file: Vec<PathBuf>,
+
+    /// Write a line of JSON for each connection that the container makes or is refused; -: to the standard error
+    #[arg(long, value_name = "FILE|-")]
+    egress_log: Option<EgressLog>,
 }
 
 impl EgressFlags {
-    pub(super) fn take(self) -> Result<EgressRules, Failure> {
-        let mut rules = EgressRules {
+    pub(super) fn take(self) -> Result<Egress, Failure> {
+        let mut rules = Egress {
             options: self.egress.into_iter().map(|EgressOption(text)| text).collect(),
-            files: Vec::new(),
+            log: self.egress_log,
+            ..Egress::default()
         };
+        if let Some(EgressLog::File(path)) = &mut rules.log {
+            // A monitor is in another directory.
+            *path = std::path::absolute(&*path)
+                .map_err(|error| Failure::new(format!("--egress-log {}: {error}", path.display())))?;
+        }
         for path in self.egress_file {
             let text = fs::read_to_string(&path)
                 .map_err(|error| Failure::new(format!("cannot read {}: {error}", path.display())))?;
-            let alone = EgressRules { options: Vec::new(), files: vec![text] };
+            let alone = Egress { files: vec![text], ..Egress::default() };
             alone.policy().map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
             rules.files.extend(alone.files);
         }

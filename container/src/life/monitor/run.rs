@@ -75,7 +75,7 @@ impl Monitor {
             (None, None) => return Err(io_error("get", "the terminal")(std::io::ErrorKind::NotFound.into())),
         };
         self.serve(&running, &mut streams, &mut checks, &mut net).map_err(io_error("supervise", "the workload"))?;
-        net.iter().for_each(NetProcess::kill);
+        net.iter().for_each(NetProcess::finish);
         // One that still runs has nothing left to check.
         drop(checks);
         let exit = running.wait().map_err(io_error("wait for", "the workload"))?;
@@ -113,7 +113,7 @@ impl Monitor {
         let network = shared.network.slirp();
         let mut net = None;
         let mut serve = |tap| {
-            net = network.map(|slirp| network::serve(slirp, settings, tap, true)).transpose()?;
+            net = network.map(|slirp| network::serve(slirp, settings, &path, tap, true)).transpose()?;
             Ok(())
         };
         let root = startable.root.words().map_err(Error::io("describe", "the root filesystem"))?;

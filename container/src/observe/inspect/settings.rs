@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use serde_json::{Map, Value, json};
 
-use crate::settings::{Dns, Limits, Settings, Stop, Ulimit};
+use crate::settings::{Dns, EgressLog, Limits, Settings, Stop, Ulimit};
 
 impl Settings {
     /// For `Config`.
@@ -54,6 +54,8 @@ impl Settings {
             "DnsSearch": resolver.search,
             "DnsOptions": resolver.options,
             "Annotations": self.annotations,
+            "Egress": self.egress.options.iter().chain(&self.egress.files).collect::<Vec<_>>(),
+            "EgressLog": self.egress.log.as_ref().map_or_else(String::new, EgressLog::to_string),
             "ContainerIDFile": self.cid_file.as_ref().map_or_else(String::new, |path| path.display().to_string()),
         }))
     }
