@@ -1,5 +1,6 @@
 //! Running other people's programs, with errors that show what they said.
 
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -39,13 +40,19 @@ pub fn shown(command: &Command) -> String {
     words.map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a program of this name is in `$PATH`, or in the administrator's directories, which an ordinary user's
-/// `$PATH` lacks on Debian.
+/// Whether there is a program of this name ([`found`]).
 pub fn exists(program: &str) -> bool {
+    found(program).is_some()
+}
+
+/// The program of this name in `$PATH`, or in the administrator's directories, which an ordinary user's `$PATH` lacks
+/// on Debian.
+pub fn found(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(Into::into))
-        .any(|dir| dir.join(program).is_file())
+        .map(|dir| dir.join(program))
+        .find(|path| path.is_file())
 }
 
 fn quoted(word: &str) -> String {

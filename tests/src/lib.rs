@@ -30,6 +30,7 @@ pub mod processes;
 pub mod rbox;
 pub mod registry;
 pub mod running;
+pub mod servers;
 pub mod slirp;
 pub mod subids;
 pub mod systemd;

@@ -3,13 +3,14 @@
 //!
 //! apt checks what it downloads against the archive's signatures, and takes the newest that it knows of.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::command::{read, run};
+use crate::command::{found, read, run};
 use crate::fixture;
 
 /// The files of the package `name`, in a directory of their own.
@@ -34,7 +35,27 @@ pub fn unpacked_with_dependencies(name: &str) -> Result<PathBuf> {
 
 /// A program of the package, in whichever of the directories for such it is.
 pub fn program(package: &str, name: &str) -> Result<PathBuf> {
-    let files = unpacked(package)?;
+    program_in(&unpacked(package)?, package, name)
+}
+
+/// What starts a program of the package: the machine's own, or one that is unpacked with the libraries that it needs.
+pub fn command(package: &str, name: &str) -> Result<Command> {
+    if let Some(path) = found(name) {
+        return Ok(Command::new(path));
+    }
+    let files = unpacked_with_dependencies(package)?;
+    let mut command = Command::new(program_in(&files, package, name)?);
+    command.env("LD_LIBRARY_PATH", libraries(&files)?);
+    Ok(command)
+}
+
+/// Where the loader (ld.so(8)) is to look for libraries that were unpacked.
+pub fn libraries(files: &Path) -> Result<OsString> {
+    let dirs = ["lib", "usr/lib"].map(|dir| files.join(dir).join(format!("{}-linux-gnu", std::env::consts::ARCH)));
+    Ok(std::env::join_paths(dirs)?)
+}
+
+fn program_in(files: &Path, package: &str, name: &str) -> Result<PathBuf> {
     let mut paths = ["bin", "sbin", "usr/bin", "usr/sbin"].into_iter().map(|dir| files.join(dir).join(name));
     paths.find(|path| path.is_file()).with_context(|| format!("the package {package} has no program {name}"))
 }

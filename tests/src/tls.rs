@@ -11,7 +11,7 @@ use crate::command::read;
 pub struct Certificates {
     /// What clients are to trust, for instance by `SSL_CERT_FILE`.
     pub authority: PathBuf,
-    /// The server's certificate, for `localhost`, `registry.test` and 127.0.0.1.
+    /// The server's certificate; without other names for `localhost`, `registry.test` and 127.0.0.1.
     pub certificate: PathBuf,
     /// The server's key.
     pub key: PathBuf,
@@ -19,6 +19,11 @@ pub struct Certificates {
 
 /// Makes an authority and a certificate in `dir` with openssl(1).
 pub fn certificates(dir: &Path) -> Result<Certificates> {
+    certificates_for(dir, &["DNS:localhost", "DNS:registry.test", "IP:127.0.0.1"])
+}
+
+/// As [`certificates`], for these names, as openssl has them (x509v3_config(5), "Subject Alternative Name").
+pub fn certificates_for(dir: &Path, names: &[&str]) -> Result<Certificates> {
     let [authority, certificate, key, authority_key] =
         ["ca.pem", "server.pem", "server.key", "ca.key"].map(|name| dir.join(name));
     let new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
@@ -28,12 +33,8 @@ pub fn certificates(dir: &Path) -> Result<Certificates> {
 
     let mut server = Command::new("openssl");
     server.args(["req", "-x509"]).args(new_key).args(["-subj", "/CN=localhost"]);
-    server.args([
-        "-addext",
-        "subjectAltName=DNS:localhost,DNS:registry.test,IP:127.0.0.1",
-        "-addext",
-        "basicConstraints=critical,CA:false",
-    ]);
+    server.arg("-addext").arg(format!("subjectAltName={}", names.join(",")));
+    server.args(["-addext", "basicConstraints=critical,CA:false"]);
     server.arg("-CA").arg(&authority).arg("-CAkey").arg(&authority_key);
     read(server.arg("-keyout").arg(&key).arg("-out").arg(&certificate))?;
     Ok(Certificates { authority, certificate, key })

@@ -92,6 +92,16 @@ impl Namespace {
     }
 }
 
+/// Whether somebody listens at this port, in the network namespace of the thread that asks.
+pub fn is_listened_at(port: u16) -> bool {
+    // proc_pid_net(5): the local address is the second field of a socket, its state the fourth; 0A is TCP_LISTEN.
+    let of = |name| std::fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
+    (of("tcp") + &of("tcp6"))
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .any(|socket| matches!(socket[..], [_, local, _, "0A", ..] if local.ends_with(&format!(":{port:04X}"))))
+}
+
 /// The stream, with whose reads and writes nobody hangs.
 pub fn patient(stream: TcpStream) -> io::Result<TcpStream> {
     stream.set_read_timeout(Some(LIMIT))?;

@@ -259,8 +259,7 @@ fn add_emulator(command: &mut Command) -> Result<()> {
     for firmware in ["qemu", "seabios"] {
         command.arg("-L").arg(files.join("usr/share").join(firmware));
     }
-    let libraries = ["lib", "usr/lib"].map(|dir| files.join(dir).join(format!("{}-linux-gnu", std::env::consts::ARCH)));
-    command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries)?);
+    command.env("LD_LIBRARY_PATH", packages::libraries(&files)?);
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use rbox_tests::command::{exists, read};
 use rbox_tests::host;
 use rbox_tests::netns::{Namespace, Running};
 use rbox_tests::slirp::{self, Backend, DRIVER, Family, LARGE, Lab, Options, Published};
+use rbox_tests::traffic::is_listened_at;
 use serde_json::Value;
 
 use crate::bench::on_stage;
@@ -181,13 +182,7 @@ impl Sample {
         let servers =
             [iperf(&lab.far)?, iperf(&lab.guest)?, lab.far.start(Command::new(load()).args(["serve", &echo]))?];
         for (namespace, port) in [(&lab.far, IPERF), (&lab.guest, IPERF), (&lab.far, ECHO)] {
-            let listens = || {
-                namespace.run(|| {
-                    let of = |name| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
-                    (of("tcp") + &of("tcp6")).contains(&format!(":{port:04X} "))
-                })
-            };
-            rbox_tests::patience::until(listens, |listens| *listens);
+            rbox_tests::patience::until(|| namespace.run(|| is_listened_at(port)), |listens| *listens);
         }
         Ok(Self { lab, backend, ready, _servers: servers })
     }

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use rbox_tests::command::{self, output, run};
-use rbox_tests::{containerd, registry, vm};
+use rbox_tests::{containerd, registry, servers, vm};
 
 use crate::admin::Admin;
 
@@ -37,12 +37,16 @@ const FOR_TESTS: &[Need] = &[
     ("bwrap", "bubblewrap"),
     ("cc", "gcc"),
     ("curl", "curl"),
+    ("dig", "bind9-dnsutils"),
+    ("git", "git"),
     ("ip", "iproute2"),
+    ("iperf3", "iperf3"),
     ("mmdebstrap", "mmdebstrap"),
     ("openssl", "openssl"),
     ("ping", "iputils-ping"),
     ("readelf", "binutils"),
     ("skopeo", "skopeo"),
+    ("ssh", "openssh-client"),
     ("umoci", "umoci"),
     ("zstd", "zstd"),
     // For tests alone, which compare filters with libseccomp's.
@@ -74,6 +78,7 @@ const FOR_LONG_TESTS: &[Need] = &[
 pub(crate) fn all() -> Result<()> {
     install(&[TO_RUN, FOR_ALPINE, FOR_TESTS, FOR_BENCHMARKS].concat())?;
     unpack(registry::program)?;
+    unpack(servers::set_up)?;
     open_devices()
 }
 
