@@ -1,6 +1,6 @@
-//! What a binary needs of the machine it runs on, as readelf(1) (binutils) tells it.
+//! What a binary needs of the machine it runs on, as readelf(1) (binutils) and ldd(1) tell it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
@@ -33,4 +33,14 @@ impl Elf {
         let symbols = symbols.map(|name| name.split('@').next().unwrap_or(name).to_owned());
         Ok(Self { interpreter, needed: needed.collect(), symbols: symbols.collect() })
     }
+}
+
+/// The files of the loader and of all libraries that the program of this command is run with.
+pub fn libraries(command: &Command) -> Result<Vec<PathBuf>> {
+    let mut ldd = Command::new("ldd");
+    ldd.arg(command.get_program()).envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    // `name => path (address)`, or the loader's path alone.
+    let listed = read(&mut ldd)?;
+    let paths = listed.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
+    Ok(paths.map(PathBuf::from).collect())
 }

@@ -1,8 +1,11 @@
 //! Where things are on this machine, and who is running.
 
 use std::env;
+use std::net::{IpAddr, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
 
 /// The root of the source tree. `RBOX_SOURCE` names it where it is not the place this was compiled in.
 pub fn source_root() -> PathBuf {
@@ -25,6 +28,13 @@ pub fn rbox_binary() -> PathBuf {
 /// Where tests make their temporary directories: `RBOX_TEST_TMP`, or the system's.
 pub fn scratch_base() -> PathBuf {
     env::var_os("RBOX_TEST_TMP").map_or_else(env::temp_dir, PathBuf::from)
+}
+
+/// The address that this host sends from.
+pub fn address() -> Result<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.connect("198.51.100.1:9").context("this host has no way out by IPv4")?;
+    Ok(socket.local_addr()?.ip())
 }
 
 /// This process's effective user id.

@@ -32,62 +32,85 @@ pub fn program(name: &str) -> Result<Command> {
     packages::command(package, name)
 }
 
-/// A port at which nobody listened a moment ago.
-pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+/// A port of this address of the machine's at which nobody listened a moment ago.
+pub fn free_port(address: IpAddr) -> Result<u16> {
+    Ok(TcpListener::bind((address, 0))?.local_addr()?.port())
 }
 
-/// nginx. What is in its files can be got, and put; what is in its repositories can be cloned below `/git/`, and pushed to.
+/// nginx. Its files can be got and put; its repositories can be cloned and pushed to, below `/git/`.
 pub struct Web {
     dir: TempDir,
-    _processes: [Running; 2],
+    ports: Vec<u16>,
+    processes: Vec<Running>,
 }
 
 impl Web {
-    /// Serves at these URLs of addresses and ports, where a namespace is given in that. `names` are those by which clients
-    /// come besides, of the kinds that [`tls::certificates_for`] has.
+    /// Serves at these URLs of addresses and ports, where a namespace is given in that. `names` are those by which
+    /// clients come besides, of the kinds that [`tls::certificates_for`] has.
     pub fn start(namespace: Option<&Namespace>, urls: &[&str], names: &[&str]) -> Result<Self> {
+        let mut web = Self::new(urls, names)?;
+        let (mut git, socket) = (program("fcgiwrap")?, web.path("fcgi"));
+        git.arg("-s").arg(format!("unix:{}", socket.display()));
+        web.processes.push(started_until(|| socket.exists(), namespace, &mut git, &web.path("git.log"))?);
+        let mut nginx = program("nginx")?;
+        nginx.arg("-c").arg(web.configuration());
+        web.processes.push(started(namespace, &mut nginx, &web.path("log"), &web.ports)?);
+        Ok(web)
+    }
+
+    /// As [`start`](Self::start), for an nginx without Git that somebody else starts with [`Self::configuration`].
+    pub fn new(urls: &[&str], names: &[&str]) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("web.").tempdir_in(host::scratch_base())?;
         for name in ["files", "git"] {
             fs::create_dir(dir.path().join(name))?;
         }
-        let (mut listens, mut own_names, mut first) = (String::new(), vec!["DNS:localhost".to_owned()], None);
+        let (mut listens, mut own_names, mut ports) = (String::new(), vec!["DNS:localhost".to_owned()], Vec::new());
         for url in urls {
             let (scheme, address) = url.split_once("://").context("a URL has a scheme")?;
             let at: SocketAddr = address.parse()?;
             listens += &format!("listen {at}{};\n", if scheme == "https" { " ssl http2" } else { "" });
             own_names.push(format!("IP:{}", at.ip()));
-            first.get_or_insert(at.port());
+            ports.push(at.port());
         }
         let names: Vec<&str> = own_names.iter().map(String::as_str).chain(names.iter().copied()).collect();
         tls::certificates_for(dir.path(), &names)?;
         fs::write(dir.path().join("nginx.conf"), configuration(dir.path(), &listens)?)?;
+        Ok(Self { dir, ports, processes: Vec::new() })
+    }
 
-        let (mut git, socket) = (program("fcgiwrap")?, dir.path().join("fcgi"));
-        git.arg("-s").arg(format!("unix:{}", socket.display()));
-        let git = started_until(|| socket.exists(), namespace, &mut git, &dir.path().join("git.log"))?;
-        let mut nginx = program("nginx")?;
-        nginx.arg("-c").arg(dir.path().join("nginx.conf"));
-        let nginx = started(namespace, &mut nginx, &dir.path().join("log"), first.context("one URL at least")?)?;
-        Ok(Self { dir, _processes: [git, nginx] })
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     /// The directory of what is at `/`.
     pub fn files(&self) -> PathBuf {
-        self.dir.path().join("files")
+        self.path("files")
     }
 
     /// The certificate of whom clients must trust.
     pub fn authority(&self) -> PathBuf {
-        self.dir.path().join("ca.pem")
+        self.path("ca.pem")
+    }
+
+    /// nginx's configuration. All that it names is in the same directory.
+    pub fn configuration(&self) -> PathBuf {
+        self.path("nginx.conf")
     }
 
     /// Makes an empty repository, `/git/<name>`, that can be pushed to.
-    pub fn add_repository(&self, name: &str) -> Result<()> {
-        let path = self.dir.path().join("git").join(name);
+    pub fn add_repository(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path("git").join(name);
         read(Command::new("git").args(["init", "--quiet", "--bare", "--initial-branch=main"]).arg(&path))?;
         // Else only by whom the server has asked who he is (git-http-backend(1)).
-        read(Command::new("git").arg("-C").arg(&path).args(["config", "http.receivepack", "true"])).map(drop)
+        read(Command::new("git").arg("-C").arg(&path).args(["config", "http.receivepack", "true"]))?;
+        Ok(path)
+    }
+}
+
+impl Drop for Web {
+    fn drop(&mut self) {
+        // Nothing is written there any more when it is removed.
+        self.processes.clear();
     }
 }
 
@@ -178,7 +201,7 @@ impl Ssh {
         command.args(["--mount", "sh", "-c", SSHD, "sh"]).arg(inside("passwd")).arg(parts);
         command.arg(program).args(["-D", "-e", "-f"]).arg(inside("sshd_config"));
         command.envs(sshd.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let process = started(Some(namespace), &mut command, &inside("log"), port)?;
+        let process = started(Some(namespace), &mut command, &inside("log"), &[port])?;
         Ok(Self { dir, _process: process })
     }
 
@@ -212,14 +235,14 @@ impl Dns {
         command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file="]);
         command.args(["--log-facility=-", "--bind-interfaces", "--edns-packet-max=4096"]);
         command.arg(format!("--listen-address={at}")).args(records);
-        let process = started(Some(namespace), &mut command, &dir.path().join("log"), 53)?;
+        let process = started(Some(namespace), &mut command, &dir.path().join("log"), &[53])?;
         Ok(Self { _dir: dir, _process: process })
     }
 }
 
-/// Starts a server, and waits until it listens at this port.
-fn started(namespace: Option<&Namespace>, command: &mut Command, log: &Path, port: u16) -> Result<Running> {
-    let listens = || is_listened_at(port);
+/// Starts a server, and waits until it listens at these ports.
+fn started(namespace: Option<&Namespace>, command: &mut Command, log: &Path, ports: &[u16]) -> Result<Running> {
+    let listens = || ports.iter().all(|port| is_listened_at(*port));
     started_until(|| namespace.map_or_else(listens, |namespace| namespace.run(listens)), namespace, command, log)
 }
 

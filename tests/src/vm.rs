@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::command::{exists, read};
 use crate::cpio::Archive;
 use crate::running::Running;
-use crate::{alpine, host, packages};
+use crate::{alpine, elf, host, packages};
 
 /// The packages that tests' machines are made of, which are unpacked once.
 const PACKAGES: [&str; 4] = ["apparmor", "busybox-static", "libsepol2", "secilc"];
@@ -182,11 +182,8 @@ impl Machine {
         let name = path.file_name().context("a program has a name")?.to_string_lossy();
         let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         self.archive.file(on_disk(&format!("/bin/{name}")), mode, bytes);
-        // `name => path (address)`, or the loader's path alone.
-        for line in read(Command::new("ldd").arg(path))?.lines() {
-            if let Some(library) = line.split_whitespace().find(|word| word.starts_with('/')) {
-                self.archive.file(on_disk(library), 0o755, fs::read(library)?);
-            }
+        for library in elf::libraries(&Command::new(path))? {
+            self.archive.file(on_disk(&library.to_string_lossy()), 0o755, fs::read(&library)?);
         }
         Ok(())
     }

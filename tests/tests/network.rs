@@ -6,6 +6,7 @@ use std::net::{IpAddr, UdpSocket};
 use anyhow::{Context, Result};
 use rbox_tests::alpine;
 use rbox_tests::detached::Detached;
+use rbox_tests::host;
 use rbox_tests::patience::until;
 use rbox_tests::processes;
 use rbox_tests::rbox::{Rbox, finish};
@@ -41,13 +42,6 @@ fn v6(number: u16) -> String {
     let taken =
         source.is_ok_and(|source| matches!(source.ip(), IpAddr::V6(ip) if ip.segments()[..4] == [0xfd00, 0, 0, 0]));
     format!("fd00:{}:{number:x}", if taken { "0:0:102:" } else { "" })
-}
-
-/// The address that this host sends from.
-fn host_address() -> Result<String> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.connect("198.51.100.1:9").context("this host has no way out by IPv4")?;
-    Ok(socket.local_addr()?.ip().to_string())
 }
 
 fn of_host(kind: &str) -> Result<String> {
@@ -180,7 +174,7 @@ fn that_of_another_container() -> Result<()> {
 #[test]
 fn names() -> Result<()> {
     let (rbox, image) = Rbox::with_small_image()?;
-    let host = host_address()?;
+    let host = host::address()?;
     let of = |flags: &[&str], path: &str| {
         rbox.sh(&image, &[&["--hostname=box", "--name=name"], flags].concat(), &format!("cat {path}"))
     };
