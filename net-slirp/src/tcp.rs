@@ -332,6 +332,9 @@ impl<H: Host> Tcp<H> {
     fn remove(&mut self, token: Token) -> Option<Flow<H::Socket>> {
         let mut flow = self.flows.take(token)?;
         self.by_ends.remove(&flow.ends);
+        if let Some(at) = flow.scheduled {
+            self.timers.remove(at, token);
+        }
         flow.release(&mut self.buffers);
         self.note(Event::Over(flow.ends, flow.moved));
         Some(flow)
@@ -348,7 +351,9 @@ impl<H: Host> Tcp<H> {
         let Some(flow) = self.flows.get_mut(token) else { return };
         let deadline = flow.deadline();
         if flow.scheduled.is_none_or(|scheduled| deadline < scheduled) {
-            flow.scheduled = Some(deadline);
+            if let Some(later) = flow.scheduled.replace(deadline) {
+                self.timers.remove(later, token);
+            }
             self.timers.add(deadline, token);
         }
     }
