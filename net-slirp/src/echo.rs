@@ -289,6 +289,44 @@ mod tests {
         assert_eq!((echo.places.len(), echo.next_deadline()), (0, None));
     }
 
+    /// Who pings every 50 seconds has the same socket all day; who has pinged once, a minute (RFC 5508, REQ-1).
+    #[test]
+    fn a_day() {
+        if !is_allowed() {
+            return;
+        }
+        let (mut world, mut echo) = (World::new(), Echo::new());
+        let (begin, mut woken) = (world.now, 0);
+        for number in 0..24 * 72 {
+            let now = begin + number * Duration::from_secs(50);
+            while let Some(at) = echo.next_deadline().filter(|at| *at <= now) {
+                world.now = at;
+                echo.on_time(&mut world.cx());
+                assert!(echo.next_deadline().is_none_or(|next| next > at), "nobody would ever sleep");
+                woken += 1;
+            }
+            world.now = now;
+            ping(&mut echo, &mut world, "192.0.2.1", "127.0.0.1", 1, b"");
+            turn(&mut echo, &mut world);
+            world.only();
+            match number % 72 {
+                0 => {
+                    ping(&mut echo, &mut world, "192.0.2.1", "127.0.0.1", 2, b"");
+                    turn(&mut echo, &mut world);
+                    world.only();
+                }
+                1 => assert_eq!(echo.places.len(), 2),
+                _ => assert_eq!(echo.places.len(), 1),
+            }
+        }
+        let first = Token { owner: Owner::Echo, place: 0, generation: 0 };
+        assert!(echo.places.get_mut(first).is_some_and(|pinging| pinging.key.id == 1), "it is another socket");
+        assert!(woken < 2 * 24 * 72, "woken {woken} times");
+        world.now += KEEP;
+        echo.on_time(&mut world.cx());
+        assert_eq!((echo.places.len(), echo.next_deadline()), (0, None));
+    }
+
     #[test]
     fn we_answer_for_ourselves() {
         let (mut world, mut echo) = (World::new(), Echo::new());

@@ -125,6 +125,36 @@ mod tests {
         assert_eq!((idle.len(), idle.next_deadline()), (0, None));
     }
 
+    /// One is used every 50 seconds, and another one comes every ten seconds and is left alone.
+    #[test]
+    fn a_day() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let (start, mut idle, mut woken) = (Instant::now(), Idle::new(99), 0);
+        let mut sleep = |idle: &mut Idle<u32, ()>, until: Instant| {
+            let mut forgotten = Vec::new();
+            while let Some(at) = idle.next_deadline().filter(|at| *at <= until) {
+                forgotten.extend(idle.forget_unused(at).into_iter().map(|(key, ())| key));
+                assert!(idle.next_deadline().is_none_or(|next| next > at), "nobody would ever sleep");
+                woken += 1;
+            }
+            forgotten
+        };
+        idle.put(0, (), MINUTE, start);
+        for number in 1..24 * 360 {
+            let now = start + number * 10 * SECOND;
+            let gone = sleep(&mut idle, now);
+            assert_eq!(gone, if number > 6 { vec![number - 6] } else { vec![] });
+            idle.put(number, (), MINUTE, now);
+            if number % 5 == 0 {
+                assert!(idle.get(&0, MINUTE, now).is_some());
+            }
+            assert_eq!(idle.len() as u32, number.min(6) + 1);
+        }
+        assert_eq!(sleep(&mut idle, start + 25 * 60 * MINUTE).len(), 7);
+        assert_eq!((idle.len(), idle.next_deadline()), (0, None));
+        assert!(woken <= 2 * 24 * 360, "woken {woken} times");
+    }
+
     #[test]
     fn the_oldest_make_room() {
         let (start, mut idle) = (Instant::now(), Idle::new(16));

@@ -196,6 +196,57 @@ fn what_is_not_used_is_forgotten() {
     assert_eq!((udp.places.len(), udp.ports.len(), udp.flows.len(), udp.next_deadline()), (0, 0, 0, None));
 }
 
+/// Lets time go on until then; gives how often anybody was woken for that.
+fn sleep(udp: &mut Udp, world: &mut World, until: Instant) -> usize {
+    let mut woken = 0;
+    while let Some(at) = udp.next_deadline().filter(|at| *at <= until) {
+        world.now = at;
+        udp.on_time(&mut world.cx());
+        assert!(udp.next_deadline().is_none_or(|next| next > at), "nobody would ever sleep");
+        woken += 1;
+    }
+    world.now = until;
+    woken
+}
+
+/// Who speaks every four minutes and who only listens are kept for all of it (RFC 4787, REQ-6), by the same port; who
+/// has spoken once, five minutes.
+#[test]
+fn a_day_of_flows() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let (mut world, mut udp) = reaching_the_host();
+    let (begin, open) = (world.now, listen("127.0.0.1:0"));
+    let (speaks, listens, once) = (GUEST, "10.0.2.100:6000", "10.0.2.100:7000");
+    let ports = [speaks, listens].map(|guest| {
+        send(&mut udp, &mut world, guest, &by_gateway(&open), b"x");
+        receive(&open).1
+    });
+    let mut woken = 0;
+    for minute in 0..24 * 60 {
+        woken += sleep(&mut udp, &mut world, begin + minute * MINUTE);
+        if minute % 4 == 0 {
+            send(&mut udp, &mut world, speaks, &by_gateway(&open), b"x");
+            assert_eq!(receive(&open).1, ports[0]);
+            open.send_to(b"y", ports[1]).expect("send");
+            turn(&mut udp, &mut world);
+            assert_eq!(sent(&mut world).1, listens);
+        }
+        match minute % 60 {
+            0 => {
+                send(&mut udp, &mut world, once, &by_gateway(&open), b"x");
+                receive(&open);
+            }
+            1..5 => assert_eq!((udp.places.len(), udp.flows.len()), (3, 3)),
+            5 => {}
+            _ => assert_eq!((udp.places.len(), udp.flows.len(), udp.ports.len()), (2, 2, 2)),
+        }
+    }
+    assert!(woken < 24 * 60, "woken {woken} times");
+    let end = world.now + KEEP + MINUTE;
+    sleep(&mut udp, &mut world, end);
+    assert_eq!((udp.places.len(), udp.ports.len(), udp.flows.len(), udp.next_deadline()), (0, 0, 0, None));
+}
+
 #[test]
 fn no_more_than_so_many() {
     let (mut world, mut udp) = reaching_the_host();
