@@ -110,7 +110,7 @@ pub fn patient(stream: TcpStream) -> io::Result<TcpStream> {
 }
 
 /// What comes within a time.
-pub fn within<T>(socket: &UdpSocket, time: Duration, receive: impl Fn(&UdpSocket) -> io::Result<T>) -> Option<T> {
+pub fn within<T>(socket: &UdpSocket, time: Duration, receive: impl FnOnce(&UdpSocket) -> io::Result<T>) -> Option<T> {
     socket.set_read_timeout(Some(time)).ok()?;
     let received = receive(socket);
     socket.set_read_timeout(Some(LIMIT)).ok()?;
@@ -127,5 +127,10 @@ pub fn reset(stream: TcpStream, mut other_end: &TcpStream) -> Result<()> {
 
 /// Whether this is how a connection ends that was reset.
 pub fn is_reset(result: &io::Result<usize>) -> bool {
-    result.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe))
+    result.as_ref().is_err_and(tells_reset)
+}
+
+/// Whether this is what is told of that.
+pub fn tells_reset(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
