@@ -85,7 +85,7 @@ pub(crate) fn with_stage<T>(
     println!("as an unprivileged user, on {disk}");
     let result = run(stage.command(&program, Runner::User(&user))?.args([verb, &runs.to_string()]));
     // Podman leaves a process that keeps its user namespace.
-    users.end_processes();
+    users.end_processes(&[&user]);
     result
 }
 

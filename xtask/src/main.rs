@@ -7,6 +7,7 @@ mod bench_net;
 mod bench_oci;
 mod bench_pull;
 mod bench_start;
+mod beside;
 mod build;
 mod filter;
 mod order;

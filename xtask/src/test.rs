@@ -6,22 +6,24 @@
 //! runs what fits them, and the rest is named; under `CI=true` that is a failure.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rbox_tests::command::{exists, run as run_command};
+use rbox_tests::command::{exists, run as run_command, shown};
 use rbox_tests::patience::ended_within;
 use rbox_tests::{alpine, debian, host, slirp};
 use serde_json::Value;
 
 use crate::admin::Admin;
+use crate::beside::Beside;
 use crate::build::{self, cargo};
 use crate::filter;
 use crate::setup;
 use crate::stage::{Runner, Stage, cgroup_is_plain};
-use crate::users::Users;
+use crate::users::{User, Users};
 
 /// Who runs a test program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +50,9 @@ impl Who {
     }
 }
 
+/// This takes an hour with `--long`, of which it leaves most to others: it runs beside them, as a user of its own.
+const BESIDE: &str = "slirp_soak";
+
 /// The verb, with its arguments.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let given = |flag: &str| arguments.contains(&flag);
@@ -71,7 +76,7 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     step("Release binary");
     build::release()?;
     build::static_binary("rbox-net-slirp", slirp::DRIVER, slirp::DRIVER)?;
-    let programs = test_programs()?;
+    let mut programs = test_programs()?;
     if let Some(filter) = filter {
         filter::check(filter, long, &mut listings(filter, only_end_to_end, &programs))?;
     }
@@ -85,12 +90,13 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
             }
         }
     }
-    let limit = Duration::from_secs(60 * if long { 60 } else { 10 });
+    let limit = Duration::from_secs(60 * if long { 90 } else { 10 });
     let options = [long.then_some("--include-ignored"), filter];
     let options: Vec<&str> = options.into_iter().flatten().collect();
+    let beside = long.then(|| programs.remove(BESIDE)).flatten();
     match Admin::find() {
-        Admin::No => failed.extend(as_caller(&programs, &options, limit)?),
-        admin => failed.extend(as_users(admin, &programs, &options, limit)?),
+        Admin::No => failed.extend(as_caller(&programs, beside.as_deref(), &options, limit)?),
+        admin => failed.extend(as_users(admin, &programs, beside.as_deref(), &options, limit)?),
     }
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
@@ -174,6 +180,7 @@ fn test_programs() -> Result<BTreeMap<String, PathBuf>> {
 fn as_users(
     admin: Admin,
     programs: &BTreeMap<String, PathBuf>,
+    beside: Option<&Path>,
     options: &[&str],
     limit: Duration,
 ) -> Result<Vec<String>> {
@@ -182,6 +189,14 @@ fn as_users(
     let mut users = Users::lock(admin)?;
     let ordinary = users.add("rbox-test", &stage.home("rbox-test"))?;
     let without_ranges = users.add_without_ranges("rbox-nosub", &stage.home("rbox-nosub"))?;
+    let beside = match beside {
+        Some(program) => {
+            let apart = users.add("rbox-soak", &stage.home("rbox-soak"))?;
+            step(&format!("End to end: {BESIDE}, as {}, beside all others", apart.name));
+            Some((Beside::start(stage.command(program, Runner::User(&apart))?.args(options))?, apart))
+        }
+        None => None,
+    };
     let mut failed = Vec::new();
     for (name, program) in programs {
         let runner = match Who::of(name) {
@@ -194,32 +209,57 @@ fn as_users(
         if !passes(stage.command(program, runner)?.args(options), limit) {
             failed.push(name.clone());
         }
-        let left = users.end_processes();
-        if !left.is_empty() {
-            println!("processes left behind:\n  {}", left.join("\n  "));
-            failed.push(format!("{name} (left processes behind)"));
-        }
+        failed.extend(leaves_processes(name, &users, &[&ordinary, &without_ranges]));
+    }
+    if let Some((beside, apart)) = beside {
+        failed.extend(fails(beside, limit));
+        failed.extend(leaves_processes(BESIDE, &users, &[&apart]));
     }
     Ok(failed)
 }
 
+fn leaves_processes(name: &str, all: &Users, users: &[&User]) -> Option<String> {
+    let left = all.end_processes(users);
+    if left.is_empty() {
+        return None;
+    }
+    println!("processes left behind:\n  {}", left.join("\n  "));
+    Some(format!("{name} (left processes behind)"))
+}
+
+/// Waits for what runs beside the others.
+fn fails(beside: Beside, limit: Duration) -> Option<String> {
+    step(&format!("End to end: {BESIDE}"));
+    (!beside.passes(limit)).then(|| BESIDE.to_owned())
+}
+
 /// Runs those programs that are for the likes of the caller; gives the names of those that failed.
-fn as_caller(programs: &BTreeMap<String, PathBuf>, options: &[&str], limit: Duration) -> Result<Vec<String>> {
+fn as_caller(
+    programs: &BTreeMap<String, PathBuf>,
+    beside: Option<&Path>,
+    options: &[&str],
+    limit: Duration,
+) -> Result<Vec<String>> {
+    let command = |program: &Path| {
+        let mut command = Command::new("env");
+        command.arg("--default-signal").arg(program).args(options).current_dir(source_of_tests());
+        command
+    };
     let who = if host::has_subordinate_ids() { Who::Ordinary } else { Who::WithoutRanges };
     let mut failed = Vec::new();
-    let mut not_run = Vec::new();
+    let mut not_run: Vec<&str> = beside.filter(|_| Who::of(BESIDE) != who).map(|_| BESIDE).into_iter().collect();
+    let beside = beside.filter(|_| not_run.is_empty()).map(|program| Beside::start(&command(program))).transpose()?;
     for (name, program) in programs {
         if Who::of(name) != who {
             not_run.push(name.as_str());
             continue;
         }
         step(&format!("End to end: {name}"));
-        let mut command = Command::new("env");
-        command.arg("--default-signal").arg(program).args(options).current_dir(source_of_tests());
-        if !passes(&mut command, limit) {
+        if !passes(&mut command(program), limit) {
             failed.push(name.clone());
         }
     }
+    failed.extend(beside.and_then(|beside| fails(beside, limit)));
     let in_ci = std::env::var("CI").is_ok_and(|value| value == "true" || value == "1");
     if !cgroup_is_plain()? {
         println!("note: /sys/fs/cgroup is not a plain cgroup2 here, and only root can give the tests one");
@@ -241,20 +281,26 @@ fn source_of_tests() -> PathBuf {
 fn passes(command: &mut Command, limit: Duration) -> bool {
     let started = Instant::now();
     let ended = command.stdin(Stdio::null()).spawn().and_then(|mut child| ended_within(&mut child, limit));
-    let result = ended.map(|status| match status {
-        Some(status) => {
-            println!("({:.1} s)", started.elapsed().as_secs_f64());
+    ended_well(&shown(command), started, ended)
+}
+
+/// Tells how a program has ended; whether that was well.
+pub(crate) fn ended_well(program: &str, started: Instant, ended: io::Result<Option<ExitStatus>>) -> bool {
+    let seconds = started.elapsed().as_secs_f64();
+    match ended {
+        Ok(Some(status)) => {
+            println!("({seconds:.1} s)");
             status.success()
         }
-        None => {
-            println!("not done after {} minutes, and killed", limit.as_secs() / 60);
+        Ok(None) => {
+            println!("not done after {:.0} minutes, and killed", seconds / 60.0);
             false
         }
-    });
-    result.unwrap_or_else(|error| {
-        println!("cannot run {}: {error}", rbox_tests::command::shown(command));
-        false
-    })
+        Err(error) => {
+            println!("cannot run {program}: {error}");
+            false
+        }
+    }
 }
 
 fn step(name: &str) {

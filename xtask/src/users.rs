@@ -60,12 +60,12 @@ impl Users {
         Ok(user)
     }
 
-    /// Ends all processes of these users, and of their subordinate ids; gives the command lines of those found.
-    pub(crate) fn end_processes(&self) -> Vec<String> {
+    /// Ends all processes of those users, and of their subordinate ids; gives the command lines of those found.
+    pub(crate) fn end_processes(&self, users: &[&User]) -> Vec<String> {
         let mut found = Vec::new();
         let started = Instant::now();
         while started.elapsed() < ENDS_BY_ITSELF * 2 {
-            let running = self.processes();
+            let running = processes(users);
             if running.is_empty() {
                 break;
             }
@@ -83,34 +83,32 @@ impl Users {
         found.dedup();
         found
     }
-
-    fn processes(&self) -> Vec<(String, String)> {
-        let ours = |uid: u32| {
-            self.users.iter().any(|user| user.uid == uid || ranges(&user.name).any(|range| range.contains(&uid)))
-        };
-        let mut found = Vec::new();
-        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let path = entry.path();
-            let status = fs::read_to_string(path.join("status")).unwrap_or_default();
-            let uid =
-                status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
-            let zombie = status.contains("State:\tZ");
-            if uid.is_some_and(ours) && !zombie {
-                let line = fs::read_to_string(path.join("cmdline")).unwrap_or_default().replace('\0', " ");
-                found.push((entry.file_name().to_string_lossy().into_owned(), line.trim_end().to_owned()));
-            }
-        }
-        found
-    }
 }
 
 impl Drop for Users {
     fn drop(&mut self) {
-        self.end_processes();
+        self.end_processes(&self.users.iter().collect::<Vec<_>>());
         for user in &self.users {
             remove(self.admin, &user.name);
         }
     }
+}
+
+fn processes(users: &[&User]) -> Vec<(String, String)> {
+    let theirs =
+        |uid: u32| users.iter().any(|user| user.uid == uid || ranges(&user.name).any(|range| range.contains(&uid)));
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let path = entry.path();
+        let status = fs::read_to_string(path.join("status")).unwrap_or_default();
+        let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
+        let zombie = status.contains("State:\tZ");
+        if uid.is_some_and(theirs) && !zombie {
+            let line = fs::read_to_string(path.join("cmdline")).unwrap_or_default().replace('\0', " ");
+            found.push((entry.file_name().to_string_lossy().into_owned(), line.trim_end().to_owned()));
+        }
+    }
+    found
 }
 
 /// The user of this name; made if it is not there, with subordinate ids, and kept.
