@@ -37,7 +37,8 @@ pub(crate) fn change(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     input
 }
 
-fn once(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
+/// One change.
+pub(crate) fn once(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
     let piece = piece(input.len(), random);
     match random.below(8) {
         0 if !input.is_empty() => {

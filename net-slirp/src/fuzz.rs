@@ -20,7 +20,7 @@ fn egress() -> Egress {
 
 // A query of a guest's. What is refused is refused in a way that is no query; what goes on has a name that is allowed.
 rbox_fuzz::target!(
-    dns_query,
+    ten_minutes dns_query,
     Shape::Bytes,
     [query(NAME, A), query_with_edns(NAME, A), query("x.b.example", 65), query("secret.example", 16)],
     |input: &[u8]| {
@@ -38,7 +38,7 @@ rbox_fuzz::target!(
 
 // An answer from somebody's server. Nobody is reached but whom it has an address for; nothing of this host's.
 rbox_fuzz::target!(
-    dns_answer,
+    ten_minutes dns_answer,
     Shape::Bytes,
     [
         answer(NAME, A, &[record(&[0xc0, 12], A, 60, &[192, 0, 2, 1]), record(&wire("x"), A, 60, &[192, 0, 2, 2])]),
@@ -58,7 +58,7 @@ rbox_fuzz::target!(
 
 // The first bytes of a connection: what is made out stays so, however much more comes.
 rbox_fuzz::target!(
-    client_hello,
+    ten_minutes client_hello,
     Shape::Bytes,
     [hello(NAME), hello(""), [&[21, 3, 1, 0, 2, 1, 90][..], &hello(NAME)].concat(), b"\x80\x2e\x01\x03\x03".to_vec()],
     |input: &[u8]| {
