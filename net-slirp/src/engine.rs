@@ -29,6 +29,9 @@ use crate::token::{Owner, Token};
 use crate::udp::Udp;
 use crate::vnet;
 
+#[cfg(test)]
+mod fuzz;
+
 /// The longest frame there is: a header of each kind before 64 KiB.
 const LONGEST_FRAME: usize = vnet::LENGTH + 18 + 65535;
 /// So many frames are read before sockets have their turn.
@@ -136,7 +139,12 @@ impl Engine {
         let limit = self.limit();
         let mut told = std::mem::take(&mut self.ready);
         told.extend(self.epoll.wait(limit)?);
-        let (now, mut link) = (Instant::now(), self.link(tap));
+        Ok(self.deal_with(told, Instant::now(), tap))
+    }
+
+    /// Deals with what was told, and with what is due.
+    fn deal_with(&mut self, mut told: Vec<Ready>, now: Instant, tap: &File) -> bool {
+        let mut link = self.link(tap);
         if told.is_empty() && !self.busy && !self.quiet {
             self.tcp.shrink();
             heap::give_back();
@@ -146,7 +154,7 @@ impl Engine {
         for ready in told.drain(..) {
             let token = Token::decode(ready.token);
             match token.owner {
-                Owner::Engine if token == END => return Ok(false),
+                Owner::Engine if token == END => return false,
                 Owner::Engine => guest_speaks = true,
                 Owner::Tcp => {
                     let failed = self.tcp.on_ready(token, ready, now, &mut link);
@@ -160,7 +168,7 @@ impl Engine {
         }
         self.ready = told;
         if guest_speaks && !self.read_frames(tap, now, &mut link) {
-            return Ok(false);
+            return false;
         }
         self.guest_spoke = guest_speaks;
         self.tcp.on_time(now, &mut link);
@@ -173,7 +181,7 @@ impl Engine {
         }
         self.busy = self.tcp.go_on(now, &mut link);
         self.note(now);
-        Ok(true)
+        true
     }
 
     /// Writes down what others are to know of what has happened.
