@@ -177,7 +177,8 @@ impl Engine {
         }
         if !self.egress.is_open() {
             let Self { egress, log, .. } = self;
-            self.tcp.judge(now, &mut link, |ends, bytes, ended| judge(egress, log, ends, bytes, ended, now));
+            // As of when it began: who was let in by a name may take his time to say which.
+            self.tcp.judge(now, &mut link, |ends, begun, bytes, ended| judge(egress, log, ends, bytes, ended, begun));
         }
         self.busy = self.tcp.go_on(now, &mut link);
         self.note(now);

@@ -219,20 +219,20 @@ impl<H: Host> Tcp<H> {
         self.with(token, now, link, |flow, wire| flow.on_ready(ready, wire))
     }
 
-    /// Judges the first bytes of those connections that have sent some and are held back: by where they go, those bytes,
-    /// and whether no more will come.
+    /// Judges the first bytes of those connections that have sent some and are held back: by where they go, since when,
+    /// those bytes, and whether no more will come.
     pub(crate) fn judge(
         &mut self,
         now: Instant,
         link: &mut dyn Link,
-        mut judge: impl FnMut(&Ends, &[u8], bool) -> Verdict,
+        mut judge: impl FnMut(&Ends, Instant, &[u8], bool) -> Verdict,
     ) {
         for index in 0..self.due.len() {
             let token = self.due[index];
             let Some(flow) = self.flows.get_mut(token) else { continue };
-            let ends = flow.ends;
+            let (ends, begun) = (flow.ends, flow.begun);
             let Some((bytes, ended)) = flow.held_back() else { continue };
-            let verdict = judge(&ends, bytes, ended);
+            let verdict = judge(&ends, begun, bytes, ended);
             let fate = match verdict {
                 Verdict::NeedsName => continue,
                 Verdict::Allowed => flow.let_go(&mut Wire { now, link, buffers: &mut self.buffers }),

@@ -93,6 +93,7 @@ pub(crate) struct Flow<S> {
     has_end: bool,
     /// The guest is to hear what has arrived.
     owes_ack: bool,
+    pub(crate) begun: Instant,
     heard: Instant,
     /// So many bytes the guest has sent, and has been sent.
     pub(crate) moved: [u64; 2],
@@ -140,6 +141,7 @@ impl<S: Socket> Flow<S> {
             readable: false,
             has_end: false,
             owes_ack: false,
+            begun: now,
             heard: now,
             moved: [0; 2],
             scheduled: None,
