@@ -42,6 +42,8 @@ struct Zone {
     names: HashMap<String, Vec<IpAddr>>,
     /// All others have this one, or it and those that follow it.
     otherwise: Option<Ipv4Addr>,
+    /// For how many seconds answers may be cached.
+    time_to_live: u8,
     /// What it was asked for, in order.
     asked_for: Vec<String>,
 }
@@ -61,7 +63,8 @@ impl Server {
         let datagrams = namespace.run(|| std::net::UdpSocket::bind((at, PORT)))?;
         let listener = namespace.run(|| std::net::TcpListener::bind((at, PORT)))?;
         let asked = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
-        let zone = Arc::new(Mutex::new(Zone { names: HashMap::new(), otherwise, asked_for: Vec::new() }));
+        let zone = Zone { names: HashMap::new(), otherwise, time_to_live: 60, asked_for: Vec::new() };
+        let zone = Arc::new(Mutex::new(zone));
         let (by_udp, by_tcp) = ((asked.clone(), zone.clone()), (asked.clone(), zone.clone()));
         thread::spawn(move || -> io::Result<()> {
             let mut query = [0; 4096];
@@ -90,6 +93,11 @@ impl Server {
     /// From now on the name has these addresses.
     pub fn set(&self, name: &str, addresses: &[IpAddr]) {
         lock(&self.zone).names.insert(name.to_owned(), addresses.to_vec());
+    }
+
+    /// From now on answers may be cached for so many seconds; a minute at first.
+    pub fn set_time_to_live(&self, seconds: u8) {
+        lock(&self.zone).time_to_live = seconds;
     }
 
     /// All names that it was asked for, in order.
@@ -125,8 +133,11 @@ fn answered(query: &[u8], zone: &Mutex<Zone>, is_datagram: bool) -> Vec<u8> {
     let question = question_end(query);
     response.truncate(question);
     let kind = u16::from_be_bytes([query[question - 4], query[question - 3]]);
-    let addresses = lock(zone).ask(name_in(&query[HEADER..]));
-    let mut records: Vec<Vec<u8>> = addresses.into_iter().filter_map(|address| record(address, kind)).collect();
+    let (addresses, ttl) = {
+        let mut zone = lock(zone);
+        (zone.ask(name_in(&query[HEADER..])), zone.time_to_live)
+    };
+    let mut records: Vec<Vec<u8>> = addresses.into_iter().filter_map(|address| record(address, kind, ttl)).collect();
     let truncated = is_datagram && question + records.concat().len() > DATAGRAM;
     if truncated {
         records.clear();
@@ -141,13 +152,13 @@ fn answered(query: &[u8], zone: &Mutex<Zone>, is_datagram: bool) -> Vec<u8> {
     response
 }
 
-/// The address as a record of this kind, if it is of it: a pointer to the question's name, IN, a minute.
-fn record(address: IpAddr, kind: u16) -> Option<Vec<u8>> {
+/// The address as a record of this kind, if it is of it: a pointer to the question's name, IN, a time.
+fn record(address: IpAddr, kind: u16, ttl: u8) -> Option<Vec<u8>> {
     let (own, bytes) = match address {
         IpAddr::V4(address) => (A, address.octets().to_vec()),
         IpAddr::V6(address) => (AAAA, address.octets().to_vec()),
     };
-    let head = [0xc0, HEADER as u8, 0, own as u8, 0, 1, 0, 0, 0, 60, 0, bytes.len() as u8];
+    let head = [0xc0, HEADER as u8, 0, own as u8, 0, 1, 0, 0, 0, ttl, 0, bytes.len() as u8];
     (own == kind).then(|| [&head[..], &bytes].concat())
 }
 

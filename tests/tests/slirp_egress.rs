@@ -18,6 +18,7 @@ lines! {
     an_address_that_no_name_led_to_is_refused: rbox;
     other_names_are_not_passed_on: rbox;
     a_name_is_followed_where_it_moves: rbox;
+    where_a_name_was_is_refused_once_its_time_is_over: long;
     an_address_of_another_name_has_that_ones_ports: rbox;
     tls_for_another_server_is_reset: rbox;
     tls_for_the_right_server_arrives_whole: rbox;
@@ -181,6 +182,19 @@ impl World {
         ensure!(heard == bytes, "other bytes arrive");
         Ok(true)
     }
+
+    /// A question arrives there, and its answer comes from there.
+    fn answers(&self, from: SocketAddr) -> Result<()> {
+        let server = self.lab.far.datagrams(from.ip(), from.port())?;
+        let client = self.lab.guest.datagrams(self.family.any(), 0)?;
+        client.send_to(b"question", from)?;
+        let (_, who) = server.recv_from(&mut [0; 8])?;
+        server.send_to(b"answer", who)?;
+        let mut heard = [0; 8];
+        let (length, by) = client.recv_from(&mut heard)?;
+        ensure!(&heard[..length] == b"answer" && by == from, "{:?} by {by}", &heard[..length]);
+        Ok(())
+    }
 }
 
 fn resolver(family: Family) -> IpAddr {
@@ -251,6 +265,41 @@ fn a_name_is_followed_where_it_moves(_: Backend, family: Family) -> Result<()> {
     ensure!(!world.reaches(elsewhere(family), HTTPS)?);
     world.learn("a.test", elsewhere(family))?;
     ensure!(world.reaches(elsewhere(family), HTTPS)?);
+    // Whoever was told of the earlier one has it for as long as the answer said.
+    ensure!(world.reaches(family.far(), HTTPS)?);
+    ensure!(world.passes(family.far(), &hello(Some("a.test")))?);
+    ensure!(world.arrives((family.far(), HTTPS).into(), b"datagram")?);
+    Ok(())
+}
+
+fn where_a_name_was_is_refused_once_its_time_is_over(_: Backend, family: Family) -> Result<()> {
+    // docs/egress.md.
+    const GRACE: Duration = Duration::from_secs(30);
+    let world = World::new(family, &["allow=a.test:443"])?;
+    world.server.set_time_to_live(1);
+    let told = Instant::now();
+    world.learn("a.test", family.far())?;
+    world.server.set_time_to_live(60);
+    world.learn("a.test", elsewhere(family))?;
+    let quiet = world.connected(family.far(), HTTPS)?;
+    let (mut near, mut far) = world.connected(family.far(), HTTPS)?;
+    near.write_all(b"hello")?;
+    far.read_exact(&mut [0; 5])?;
+    let mut in_time = Instant::now();
+    while world.reaches(family.far(), HTTPS)? {
+        in_time = Instant::now();
+        ensure!(told.elapsed() < 3 * GRACE, "it is still reached");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    ensure!(told.elapsed() > GRACE, "it is refused after {:?}", told.elapsed());
+    ensure!(in_time - told < GRACE + AT_ONCE, "it was reached after {:?}", in_time - told);
+    ensure!(!world.arrives((family.far(), HTTPS).into(), b"datagram")?);
+    ensure!(world.reaches(elsewhere(family), HTTPS)?);
+    // Connections that were made in time last, whether anything was said there or not.
+    for (mut near, mut far) in [(near, far), quiet] {
+        near.write_all(b"again")?;
+        far.read_exact(&mut [0; 5])?;
+    }
     Ok(())
 }
 
@@ -283,6 +332,9 @@ fn hello(name: Option<&str>) -> Vec<u8> {
     [&[22, 3, 1], &with_length(&message)[..]].concat()
 }
 
+/// How many bytes of a beginning come at a time.
+const PIECES: [usize; 3] = [1, 5, 40];
+
 fn tls_for_another_server_is_reset(_: Backend, family: Family) -> Result<()> {
     let mut world = World::new(family, &["allow=a.test:443,b.test:443,c.test:8443"])?;
     world.learn("a.test", family.far())?;
@@ -294,6 +346,20 @@ fn tls_for_another_server_is_reset(_: Backend, family: Family) -> Result<()> {
         ensure!(!world.passes(family.far(), bytes)?, "{name:?} passes");
     }
     ensure!(world.passes(family.far(), &hello(Some("a.test")))?);
+    for (name, bytes) in &others {
+        for size in PIECES {
+            let (mut near, mut far) = world.connected(family.far(), HTTPS)?;
+            let written = bytes.chunks(size).try_for_each(|piece| {
+                std::thread::sleep(Duration::from_millis(1));
+                near.write_all(piece)
+            });
+            // Whoever writes on is told so by that.
+            let told = written.and_then(|()| near.read(&mut [0]));
+            ensure!(is_reset(&told), "{name:?} in pieces of {size}: {told:?}");
+            let heard = far.read(&mut [0]);
+            ensure!(matches!(heard, Ok(0)) || is_reset(&heard), "{name:?} in pieces of {size} arrives: {heard:?}");
+        }
+    }
     // It ends before a name has come.
     let (mut near, mut far) = world.connected(family.far(), HTTPS)?;
     near.write_all(&hello(Some("a.test"))[..60])?;
@@ -315,7 +381,7 @@ fn tls_for_the_right_server_arrives_whole(_: Backend, family: Family) -> Result<
     ensure!(world.passes(family.far(), &hello)?);
     ensure!(world.passes(family.far(), &[hello.clone(), Pattern::bytes(1, 200_000)].concat())?);
     // In pieces, of which the server has none before the name has been seen.
-    for size in [1, 5, 40] {
+    for size in PIECES {
         let (mut near, mut far) = world.connected(family.far(), HTTPS)?;
         let mut pieces = hello.chunks(size).peekable();
         while let Some(piece) = pieces.next() {
@@ -439,6 +505,13 @@ fn echoes_have_no_port(_: Backend, family: Family) -> Result<()> {
     world.learn("a.test", family.far())?;
     let (said, all) = world.lab.ping(family.far(), 56)?;
     ensure!(all, "{said}");
+    // Nor has a name with a port any other: neither where that is allowed, nor where it is denied.
+    for rules in ["allow=a.test:443,*.test:1-65535", "deny=a.test:443,*.test:1-65535"] {
+        world.rule(&[rules])?;
+        world.learn("a.test", family.far())?;
+        let (said, all) = world.lab.ping(family.far(), 56)?;
+        ensure!(all == rules.starts_with("deny"), "{rules}: {said}");
+    }
     Ok(())
 }
 
@@ -455,6 +528,7 @@ fn datagrams_by_name(_: Backend, family: Family) -> Result<()> {
     ensure!(!world.arrives(to, b"datagram")?, "it arrives without having been asked for");
     world.learn("a.test", family.far())?;
     ensure!(world.arrives(to, b"datagram")?);
+    world.answers(to)?;
     ensure!(!world.arrives(other, b"datagram")?, "another port is reached");
     ensure!(!world.arrives(to, &quic())?, "QUIC passes");
     world.rule(&[])?;
