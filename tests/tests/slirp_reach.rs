@@ -1,6 +1,6 @@
 //! What of the host and of the rest of the world a guest can reach, and echoes of it.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, TcpListener};
 use std::time::Duration;
 
@@ -9,14 +9,15 @@ use rbox_tests::lines;
 use rbox_tests::slirp::{Backend, DEVICE, Family, Lab, Options};
 use rbox_tests::traffic::within;
 
-// Of both peers the host's loopback is reached by who sends them packets for 127.0.0.1. libslirp passes on no echoes of
-// IPv6; the pasta of Debian 12 has no gateway that answers, says nothing of who cannot be reached, and lets answers of the
-// loopback come from a link-local address.
+// Of both peers the host's loopback is reached by who sends them packets for 127.0.0.1, and the host by itself. libslirp
+// passes on no echoes of IPv6; the pasta of Debian 12 has no gateway that answers, says nothing of who cannot be reached,
+// and lets answers of the loopback come from a link-local address.
 lines! {
     echoes_from_afar: rbox routed slirp4netns_v4 pasta;
     echoes_of_the_gateway: rbox routed slirp4netns;
     echoes_of_nobody: rbox routed slirp4netns_v4;
     the_hosts_own_address: rbox routed slirp4netns pasta;
+    the_host_is_not_connected_to_itself: rbox routed;
     the_hosts_loopback_is_out_of_reach: rbox slirp4netns pasta;
     the_hosts_loopback_is_out_of_reach_by_its_own_name: rbox_v4 routed_v4;
     the_hosts_loopback_where_it_is_allowed: rbox slirp4netns pasta_v4;
@@ -70,6 +71,16 @@ fn is_served(lab: &Lab, listener: &TcpListener, at: IpAddr) -> Result<bool> {
 fn the_hosts_own_address(backend: Backend, family: Family) -> Result<()> {
     let lab = Lab::new(backend, &Options::default())?;
     ensure!(is_served(&lab, &lab.host.listen(family.host())?, family.host())?);
+    Ok(())
+}
+
+/// Where nobody listens nobody is reached, though that may be the very port which the host connects from.
+fn the_host_is_not_connected_to_itself(backend: Backend, family: Family) -> Result<()> {
+    const PORT: u16 = 40_000;
+    let lab = Lab::new(backend, &Options::default())?;
+    lab.host.set("ipv4/ip_local_port_range", &format!("{PORT} {PORT}"))?;
+    let error = lab.guest.connect((family.host(), PORT).into()).err().context("nobody is there, and yet connected")?;
+    ensure!(error.kind() == ErrorKind::ConnectionRefused, "{error}");
     Ok(())
 }
 

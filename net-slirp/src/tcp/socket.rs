@@ -14,6 +14,7 @@ impl Socket for TcpStream {
     fn outcome(&mut self) -> io::Result<()> {
         match self.take_error()? {
             Some(error) => Err(error),
+            None if is_its_own_other_end(self) => Err(io::ErrorKind::ConnectionRefused.into()),
             None => Ok(()),
         }
     }
@@ -34,6 +35,12 @@ impl Socket for TcpStream {
         // One that cannot be reset ends in the ordinary way.
         let _ = tcp::reset_when_closed(self);
     }
+}
+
+/// Where nobody listens at a port of the host's own, the kernel may choose that one to connect from: both ends then begin
+/// at once (RFC 9293, 3.5), and are one.
+fn is_its_own_other_end(stream: &TcpStream) -> bool {
+    matches!((stream.local_addr(), stream.peer_addr()), (Ok(own), Ok(other)) if own == other)
 }
 
 impl Host for Epoll {
