@@ -13,6 +13,8 @@
 mod assembler;
 mod buffers;
 mod flow;
+#[cfg(test)]
+mod limits;
 mod receiver;
 mod segment;
 mod sender;

@@ -8,6 +8,8 @@ use super::seq::Seq;
 /// What one connection keeps at most. Between a guest and us hardly anything is lost, so this is hardly ever needed; what
 /// does not fit is sent again.
 const MOST: usize = 256 << 10;
+/// What a piece costs besides its bytes; more than it does.
+const PIECE: usize = 96;
 
 /// Pieces that have arrived before what precedes them.
 #[derive(Debug, Default)]
@@ -22,10 +24,20 @@ impl Assembler {
         self.pieces.is_empty()
     }
 
+    /// What they take.
+    pub(crate) fn cost(&self) -> usize {
+        self.held + self.pieces.len() * PIECE
+    }
+
+    /// How much more that may be with these.
+    pub(crate) fn most(bytes: &[u8]) -> usize {
+        bytes.len() + PIECE
+    }
+
     /// Keeps `bytes`, which belong `distance` bytes behind the next expected one.
     pub(crate) fn keep(&mut self, distance: u32, bytes: &[u8]) {
         let end = distance.saturating_add(bytes.len() as u32);
-        if bytes.is_empty() || self.held + bytes.len() > MOST {
+        if bytes.is_empty() || self.cost() + Self::most(bytes) > MOST {
             return;
         }
         // Of what overlaps, what came first stays; what touches becomes one.
@@ -130,6 +142,6 @@ mod tests {
         for number in 0..1000 {
             assembler.keep(1 + number * 2000, &[0; 1000]);
         }
-        assert!(assembler.held <= MOST && assembler.pieces.values().map(Vec::len).sum::<usize>() == assembler.held);
+        assert!(assembler.cost() <= MOST && assembler.pieces.values().map(Vec::len).sum::<usize>() == assembler.held);
     }
 }

@@ -6,6 +6,8 @@ pub(crate) const CHUNK: usize = 65536;
 const SMALL: usize = CHUNK / 4;
 /// All connections together: what was sent and is not acknowledged, and what the host has not taken yet.
 const MOST: usize = 64 << 20;
+/// What each that is in use costs besides its bytes; more than it does.
+const EACH: usize = 128;
 /// Whole chunks that are kept for the next ones.
 const SPARE: usize = 8;
 
@@ -32,18 +34,18 @@ impl Buffers {
     /// Keeps the first `length` bytes.
     pub(crate) fn keep(&mut self, buffer: Vec<u8>, length: usize) -> Vec<u8> {
         if length >= SMALL {
-            self.in_use += buffer.len();
+            self.in_use += cost(&buffer);
             return buffer;
         }
         let small = buffer[..length].to_vec();
         self.put_back(buffer);
-        self.in_use += small.len();
+        self.in_use += cost(&small);
         small
     }
 
     /// Gives up what [`keep`](Self::keep) gave.
     pub(crate) fn release(&mut self, buffer: Vec<u8>) {
-        self.in_use -= buffer.len();
+        self.in_use -= cost(&buffer);
         self.put_back(buffer);
     }
 
@@ -69,4 +71,9 @@ impl Buffers {
     pub(crate) fn in_use(&self) -> usize {
         self.in_use
     }
+}
+
+/// Of one that is empty, as beginnings and ends have it, nothing counts.
+fn cost(buffer: &[u8]) -> usize {
+    if buffer.is_empty() { 0 } else { buffer.len() + EACH }
 }

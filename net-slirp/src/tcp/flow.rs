@@ -296,7 +296,7 @@ impl<S: Socket> Flow<S> {
             let distance = distance as usize;
             if distance < window {
                 bytes = &bytes[..bytes.len().min(window - distance)];
-                self.receiver.early.keep(distance as u32, bytes);
+                self.receiver.keep_early(distance as u32, bytes, wire.buffers);
             }
             return Ok(());
         }
@@ -310,11 +310,11 @@ impl<S: Socket> Flow<S> {
         let taken = self.receiver.take(bytes, &mut self.socket, wire.buffers)?;
         self.moved[0] += taken as u64;
         let mut came = taken;
-        while let Some(next) = self.receiver.early.advance(came) {
+        while let Some(next) = self.receiver.advance(came, wire.buffers) {
             came = self.receiver.take(&next, &mut self.socket, wire.buffers)?;
             self.moved[0] += came as u64;
             if came < next.len() {
-                self.receiver.early.keep(0, &next[came..]);
+                self.receiver.keep_early(0, &next[came..], wire.buffers);
                 break;
             }
         }

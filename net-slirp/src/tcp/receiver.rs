@@ -70,6 +70,23 @@ impl Receiver {
         Ok(taken)
     }
 
+    /// Keeps what comes later, as far as there is room.
+    pub(crate) fn keep_early(&mut self, distance: u32, bytes: &[u8], buffers: &mut Buffers) {
+        let (before, most) = (self.early.cost(), Assembler::most(bytes));
+        if buffers.reserve(most) {
+            self.early.keep(distance, bytes);
+            buffers.free(before + most - self.early.cost());
+        }
+    }
+
+    /// So many bytes more have been taken. Gives what follows them, if that was kept.
+    pub(crate) fn advance(&mut self, bytes: usize, buffers: &mut Buffers) -> Option<Vec<u8>> {
+        let before = self.early.cost();
+        let next = self.early.advance(bytes);
+        buffers.free(before - self.early.cost());
+        next
+    }
+
     /// The host's socket has room again.
     pub(crate) fn flush(&mut self, socket: &mut impl Socket, buffers: &mut Buffers) -> io::Result<()> {
         if self.held_back {
@@ -103,8 +120,9 @@ impl Receiver {
 
     /// Gives back what is held.
     pub(crate) fn release(&mut self, buffers: &mut Buffers) {
-        buffers.free(self.held.len());
+        buffers.free(self.held.len() + self.early.cost());
         self.held.clear();
+        self.early = Assembler::default();
     }
 }
 

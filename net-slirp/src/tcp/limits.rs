@@ -1,0 +1,165 @@
+//! What is kept for guests that take all they can get.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use rbox_sys::epoll::Ready;
+use smoltcp::wire::{IpProtocol, TcpPacket};
+
+use super::flow::Socket;
+use super::{Host, Reach, Tcp};
+use crate::testing::{Bytes, Recorder};
+use crate::token::{Owner, Token};
+
+/// One that is connected as soon as it is asked, takes everything, and has so many bytes to give, one at a time.
+#[derive(Debug)]
+struct Quiet {
+    left: usize,
+    ends: bool,
+}
+
+impl Socket for Quiet {
+    fn outcome(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match (self.left.checked_sub(1), self.ends) {
+            (Some(left), _) => self.left = left,
+            (None, true) => return Ok(0),
+            (None, false) => return Err(io::ErrorKind::WouldBlock.into()),
+        }
+        buffer[0] = 7;
+        Ok(1)
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn reset(&mut self) {}
+}
+
+/// Whom it is told when there is something to read.
+#[derive(Default)]
+struct QuietHost {
+    last: Option<Token>,
+    has: usize,
+    /// And then it has the other side's end.
+    ends: bool,
+}
+
+impl Host for QuietHost {
+    type Socket = Quiet;
+
+    fn connect(&mut self, _: SocketAddr) -> io::Result<Quiet> {
+        Ok(Quiet { left: self.has, ends: self.ends })
+    }
+
+    fn watch(&mut self, _: &Quiet, token: Token) -> io::Result<()> {
+        self.last = Some(token);
+        Ok(())
+    }
+}
+
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
+
+struct World {
+    tcp: Tcp<QuietHost>,
+    host: QuietHost,
+    link: Recorder,
+    now: Instant,
+    /// What follows the last that the guest was sent.
+    next: u32,
+}
+
+impl World {
+    fn new(most: usize) -> Self {
+        let now = Instant::now();
+        let tcp = Tcp::new(65520, most, now);
+        Self { tcp, host: QuietHost::default(), link: Recorder::default(), now, next: 0 }
+    }
+
+    /// The guest sends a segment from this port; all that it was sent it has.
+    fn send(&mut self, port: u16, flags: u8, seq: u32, data: &[u8]) {
+        let ack = if flags & ACK != 0 { self.next } else { 0 };
+        // A window that is shifted by seven.
+        let options: &[u8] = if flags & SYN != 0 { &[2, 4, 5, 180, 3, 3, 7, 0] } else { &[] };
+        let mut segment = [port.to_be_bytes(), 80_u16.to_be_bytes()].concat();
+        segment.extend([seq.to_be_bytes(), ack.to_be_bytes()].concat());
+        segment.extend([5 * 16 + options.len() as u8 * 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
+        segment.extend([options, data].concat());
+        let bytes = Bytes::new("10.0.2.100", "192.0.2.1", IpProtocol::Tcp, &segment);
+        let failed = self.tcp.on_packet(&bytes.packet(), self.now, &mut self.link, &mut self.host, Reach::To);
+        assert!(failed.is_none());
+        self.go_on();
+    }
+
+    fn go_on(&mut self) {
+        while self.tcp.go_on(self.now, &mut self.link) {}
+        for sent in self.link.packets.drain(..) {
+            let segment = TcpPacket::new_checked(&sent.bytes[..]).expect("a segment");
+            self.next = segment.seq_number().0 as u32 + segment.segment_len() as u32;
+        }
+    }
+
+    fn ready(&mut self) {
+        let token = self.host.last.expect("a connection").encode();
+        let ready = Ready { token, readable: true, writable: true, ended: false };
+        assert!(self.tcp.on_ready(Token::decode(token), ready, self.now, &mut self.link).is_none());
+        self.go_on();
+    }
+
+    /// A connection that is open: the guest's next byte is the first one.
+    fn open(&mut self, port: u16) {
+        self.send(port, SYN, 0, b"");
+        self.ready();
+        self.send(port, ACK, 1, b"");
+    }
+}
+
+/// What comes too early is all guests' together, and what it costs to keep it counts.
+#[test]
+fn what_comes_too_early_has_a_limit() {
+    let mut world = World::new(4096);
+    for port in 1..=300 {
+        world.open(port);
+        for number in 0..8 {
+            world.send(port, ACK, 2 + 50_000 * number, &[7; 40_000]);
+        }
+    }
+    let held = world.tcp.buffers.in_use();
+    assert!((60 << 20..=64 << 20).contains(&held), "{held} bytes");
+    // Of many small ones there are fewer.
+    let mut world = World::new(4096);
+    world.open(1);
+    for number in 0..20_000 {
+        world.send(1, ACK, 2 + 2 * number, b"x");
+    }
+    let held = world.tcp.buffers.in_use();
+    assert!((200 << 10..=256 << 10).contains(&held), "{held} bytes");
+    assert!(world.tcp.describe().len() < 1000);
+    world.send(1, ACK, 1, b"x");
+    world.send(1, RST | ACK, 3, b"");
+    assert_eq!((world.tcp.len(), world.tcp.buffers.in_use()), (0, 0));
+}
+
+/// Each piece costs more than its bytes.
+#[test]
+fn what_the_guest_does_not_acknowledge_has_a_limit() {
+    let mut world = World::new(64);
+    world.host.has = 30_000;
+    world.open(1);
+    for _ in 0..30_000 {
+        world.ready();
+    }
+    let pieces: usize = world.tcp.flows.iter(Owner::Tcp).map(|(_, flow)| 30_000 - flow.socket.left).sum();
+    assert!(pieces > 10_000 && world.tcp.buffers.in_use() > 100 * pieces, "{pieces} pieces");
+}
