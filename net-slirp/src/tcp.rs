@@ -46,6 +46,8 @@ use crate::token::{Owner, Places, Token};
 
 /// Of those that the host has not answered yet.
 const MOST_CONNECTING: usize = 4096;
+/// So many times may be out of date: more of them are not waited for.
+const MOST_OUT_OF_DATE: usize = 4096;
 
 /// Where connections go on.
 pub(crate) trait Host {
@@ -85,7 +87,8 @@ pub(crate) enum Event {
 
 /// All connections.
 pub(crate) struct Tcp<H: Host> {
-    flows: Places<Flow<H::Socket>>,
+    /// Each where it takes no room once it is over.
+    flows: Places<Box<Flow<H::Socket>>>,
     by_ends: HashMap<Ends, Token>,
     /// Those that have something to do before anything is waited for.
     due: Vec<Token>,
@@ -280,6 +283,8 @@ impl<H: Host> Tcp<H> {
     /// Lets go of memory that nobody uses.
     pub(crate) fn shrink(&mut self) {
         self.buffers.shrink();
+        self.by_ends.shrink_to_fit();
+        self.drop_out_of_date();
     }
 
     /// For who looks for a fault.
@@ -320,7 +325,7 @@ impl<H: Host> Tcp<H> {
 
     fn insert(&mut self, flow: Flow<H::Socket>, host: &mut H) -> Option<Token> {
         let ends = flow.ends;
-        let token = self.flows.put(Owner::Tcp, flow);
+        let token = self.flows.put(Owner::Tcp, Box::new(flow));
         let watched = self.flows.get_mut(token).map(|flow| host.watch(&flow.socket, token));
         if !matches!(watched, Some(Ok(()))) {
             self.flows.take(token);
@@ -331,7 +336,7 @@ impl<H: Host> Tcp<H> {
         Some(token)
     }
 
-    fn remove(&mut self, token: Token) -> Option<Flow<H::Socket>> {
+    fn remove(&mut self, token: Token) -> Option<Box<Flow<H::Socket>>> {
         let mut flow = self.flows.take(token)?;
         self.by_ends.remove(&flow.ends);
         if let Some(at) = flow.scheduled {
@@ -357,7 +362,16 @@ impl<H: Host> Tcp<H> {
                 self.timers.remove(later, token);
             }
             self.timers.add(deadline, token);
+            if self.timers.len() > self.flows.len() + MOST_OUT_OF_DATE {
+                self.drop_out_of_date();
+            }
         }
+    }
+
+    /// Forgets times of those that are over, or are looked at earlier.
+    fn drop_out_of_date(&mut self) {
+        let Self { timers, flows, .. } = self;
+        timers.keep(|at, token| flows.get_mut(token).is_some_and(|flow| flow.scheduled == Some(at)));
     }
 
     /// None where there can be no more connections.

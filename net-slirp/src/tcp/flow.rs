@@ -27,6 +27,8 @@ use crate::link::{IpHeader, Link};
 /// RFC 5382, REQ-5: two hours and four minutes for what is open, four minutes for what begins or ends.
 const IDLE: Duration = Duration::from_secs(2 * 3600 + 240);
 const IDLE_AT_THE_ENDS: Duration = Duration::from_secs(240);
+/// A longer packet is not kept for an error to quote: it has data in it, as no beginning need have.
+const LONGEST_BEGINNING: usize = 1280;
 /// How many reads one connection has before others have their turn.
 const TURN: usize = 4;
 
@@ -86,7 +88,7 @@ pub(crate) struct Flow<S> {
     sender: Sender,
     /// The most data that the guest may put into a segment.
     own_mss: usize,
-    /// The packet that the guest began with, for an error about it to quote.
+    /// The packet that the guest began with, for an error about it to quote, unless that is a long one.
     began_with: Box<[u8]>,
     /// The host's socket may have something to read; and, whatever it has, its end.
     readable: bool,
@@ -116,7 +118,9 @@ impl<S: Socket> Flow<S> {
         now: Instant,
     ) -> Self {
         let mut flow = Self::new(ends, socket, State::Connecting, first, mss, now);
-        flow.began_with = packet.into();
+        if packet.len() <= LONGEST_BEGINNING {
+            flow.began_with = packet.into();
+        }
         flow.take_beginning(segment);
         flow
     }

@@ -125,6 +125,36 @@ impl World {
     }
 }
 
+#[test]
+fn beginnings_leave_nothing_behind() {
+    let mut world = World::new(64);
+    for number in 0..30_000_u32 {
+        world.send(number as u16, SYN, number, b"");
+    }
+    assert_eq!(world.tcp.len(), 64);
+    assert!(world.tcp.timers.len() < 5000, "{} times are looked at", world.tcp.timers.len());
+}
+
+#[test]
+fn connections_that_are_over_leave_nothing_behind() {
+    let mut world = World::new(64);
+    for number in 0..10_000_u32 {
+        world.open(1 + number as u16);
+        world.send(1 + number as u16, RST | ACK, 1, b"");
+    }
+    assert_eq!(world.tcp.len(), 0);
+    assert!(world.tcp.timers.len() < 5000, "{} times are looked at", world.tcp.timers.len());
+}
+
+#[test]
+fn a_beginning_is_kept_only_if_it_is_short() {
+    let mut world = World::new(64);
+    world.send(1, SYN, 0, b"data");
+    world.send(2, SYN, 0, &[7; 60_000]);
+    let kept: Vec<usize> = world.tcp.flows.iter(Owner::Tcp).map(|(_, flow)| flow.began_with().len()).collect();
+    assert_eq!(kept, [20 + 28 + 4, 0]);
+}
+
 /// What comes too early is all guests' together, and what it costs to keep it counts.
 #[test]
 fn what_comes_too_early_has_a_limit() {
