@@ -283,8 +283,11 @@ mod tests {
                 assert!(reply.bytes[8..] == *data);
             }
         }
+        // RFC 5508, REQ-1: not less than a minute.
+        world.now += Duration::from_secs(59);
+        echo.on_time(&mut world.cx());
         assert_eq!(echo.places.len(), 4);
-        world.now += KEEP;
+        world.now += Duration::from_secs(1);
         echo.on_time(&mut world.cx());
         assert_eq!((echo.places.len(), echo.next_deadline()), (0, None));
     }

@@ -1,8 +1,8 @@
-//! What is kept for guests that take all they can get.
+//! What is kept for guests that take all they can get, and for how long for those that say nothing.
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rbox_sys::epoll::Ready;
 use smoltcp::wire::{IpProtocol, TcpPacket};
@@ -67,6 +67,7 @@ impl Host for QuietHost {
     }
 }
 
+const FIN: u8 = 1;
 const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
@@ -123,6 +124,18 @@ impl World {
         self.ready();
         self.send(port, ACK, 1, b"");
     }
+
+    /// For how long nothing must happen until the connection is forgotten.
+    fn lives(&mut self) -> Duration {
+        let begun = self.now;
+        while self.tcp.len() > 0 {
+            let next = self.tcp.next_deadline().expect("somebody looks at it again");
+            self.now = self.now.max(next);
+            self.tcp.on_time(self.now, &mut self.link);
+            self.go_on();
+        }
+        self.now - begun
+    }
 }
 
 #[test]
@@ -153,6 +166,48 @@ fn a_beginning_is_kept_only_if_it_is_short() {
     world.send(2, SYN, 0, &[7; 60_000]);
     let kept: Vec<usize> = world.tcp.flows.iter(Owner::Tcp).map(|(_, flow)| flow.began_with().len()).collect();
     assert_eq!(kept, [20 + 28 + 4, 0]);
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// RFC 5382, REQ-5: not less than that.
+#[test]
+fn an_open_connection_may_say_nothing_for_two_hours_and_four_minutes() {
+    let mut world = World::new(64);
+    world.open(1);
+    assert_eq!(world.lives(), 124 * MINUTE);
+    // It is heard, and the time begins anew.
+    world.open(1);
+    world.now += 120 * MINUTE;
+    world.send(1, ACK, 1, b"x");
+    assert_eq!(world.lives(), 124 * MINUTE);
+    // One that is closed one way is as good as open, which is more than it need be.
+    world.open(1);
+    world.send(1, ACK | FIN, 1, b"");
+    assert_eq!(world.lives(), 124 * MINUTE);
+}
+
+/// RFC 5382, REQ-5: not less than that.
+#[test]
+fn what_begins_or_ends_may_take_four_minutes() {
+    let mut world = World::new(64);
+    world.send(1, SYN, 0, b"");
+    assert_eq!(world.lives(), 4 * MINUTE, "the host has not answered");
+    world.send(1, SYN, 0, b"");
+    world.ready();
+    assert_eq!(world.lives(), 4 * MINUTE, "the guest has not answered");
+    let (ends, link) = (Quiet { left: 0, ends: false }, &mut world.link);
+    let [outside, guest] = ["192.0.2.1:80", "10.0.2.100:80"].map(|ends| ends.parse().expect("an address"));
+    world.tcp.on_incoming(ends, outside, guest, world.now, link, &mut world.host);
+    assert_eq!(world.lives(), 4 * MINUTE, "the guest has not answered who comes in");
+    world.host.ends = true;
+    world.open(1);
+    world.send(1, ACK | FIN, 1, b"");
+    assert_eq!(world.tcp.len(), 0, "it had the other side's end, and all is acknowledged");
+    world.open(1);
+    world.next -= 1;
+    world.send(1, ACK | FIN, 1, b"");
+    assert_eq!(world.lives(), 4 * MINUTE, "the guest has not acknowledged the other side's end");
 }
 
 /// What comes too early is all guests' together, and what it costs to keep it counts.

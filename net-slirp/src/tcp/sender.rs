@@ -16,8 +16,8 @@ const TIME_OUT: Duration = Duration::from_millis(300);
 /// Of a beginning (RFC 6298, 2.1).
 const SYN_TIME_OUT: Duration = Duration::from_secs(1);
 const LONGEST_TIME_OUT: Duration = Duration::from_secs(60);
-/// A guest that has not answered this often is gone: after four minutes for a beginning, and a quarter of an hour for
-/// data (RFC 1122, 4.2.3.5; RFC 5382, REQ-5).
+/// A guest that has not answered this often is gone: after four minutes for a beginning (RFC 5382, REQ-5), and a
+/// quarter of an hour for data (RFC 1122, 4.2.3.5).
 const SYN_TRIES: u32 = 9;
 const TRIES: u32 = 20;
 /// So many acknowledgements of the same byte mean that what follows it is lost.
