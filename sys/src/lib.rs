@@ -34,6 +34,7 @@ pub mod mempolicy;
 pub mod mount;
 pub mod node;
 pub mod notify;
+pub mod packet;
 pub mod personality;
 pub mod ping;
 pub mod poll;
