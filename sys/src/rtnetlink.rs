@@ -4,7 +4,7 @@
 //! one, so that all takes two or three system calls.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -19,12 +19,53 @@ const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 /// Of struct nlmsghdr; what an error is told in begins with its number, and the header that it is about follows.
 const HEADER: usize = 16;
+/// Of struct rtmsg: family, lengths of both prefixes, TOS, table, protocol, scope, type, flags.
+const RTMSG: usize = 12;
+/// The kernel says no more than that at once (netlink_recvmsg()).
+const LONGEST_DUMP: usize = 32 << 10;
 
 /// Brings up `lo` in the network namespace of this thread.
 pub fn loopback_up() -> io::Result<()> {
     let mut changes = Changes::new()?;
     changes.link(LOOPBACK, Link::default());
     changes.make()?.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+}
+
+/// Where a route leads: to the addresses that have this one's first `prefix` bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Destination {
+    /// The first of them.
+    pub address: IpAddr,
+    /// How many bits those are.
+    pub prefix: u8,
+}
+
+/// Where the routes of the main table lead that the network namespace of this thread has, of one family; but for the
+/// default ones, which lead everywhere.
+pub fn destinations(v6: bool) -> io::Result<Vec<Destination>> {
+    let socket = socket()?;
+    let mut request = [0; HEADER + RTMSG];
+    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
+    request[..4].copy_from_slice(&((HEADER + RTMSG) as u32).to_ne_bytes());
+    request[4..6].copy_from_slice(&libc::RTM_GETROUTE.to_ne_bytes());
+    request[6..8].copy_from_slice(&flags.to_ne_bytes());
+    request[HEADER] = if v6 { libc::AF_INET6 } else { libc::AF_INET } as u8;
+    rustix::net::send(&socket, &request, SendFlags::empty())?;
+    let (mut found, mut buffer) = (Vec::new(), vec![0; LONGEST_DUMP]);
+    loop {
+        let (length, _) = rustix::net::recv(&socket, &mut buffer, RecvFlags::empty())?;
+        let mut rest = &buffer[..length];
+        while let Some((kind, body, following)) = message(rest) {
+            match i32::from(kind) {
+                libc::NLMSG_DONE => return Ok(found),
+                libc::NLMSG_ERROR if body.len() >= 4 => {
+                    return Err(io::Error::from_raw_os_error(-(word(body, 0) as i32)));
+                }
+                _ => found.extend(destination(body)),
+            }
+            rest = following;
+        }
+    }
 }
 
 /// What a device is brought up with.
@@ -53,9 +94,7 @@ pub struct Changes {
 impl Changes {
     /// None yet, in the network namespace of the calling thread.
     pub fn new() -> io::Result<Self> {
-        // NETLINK_ROUTE is protocol 0.
-        let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-        Ok(Self { socket, bytes: Vec::new(), steps: 0, last: 0 })
+        Ok(Self { socket: socket()?, bytes: Vec::new(), steps: 0, last: 0 })
     }
 
     /// The number of the device of this name.
@@ -162,6 +201,39 @@ pub fn lacks_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EACCES | libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::ENODEV))
 }
 
+fn socket() -> io::Result<OwnedFd> {
+    // NETLINK_ROUTE is protocol 0.
+    Ok(rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?)
+}
+
+/// The first message: its type, what follows its header, and what follows it.
+fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let header = bytes.get(..HEADER)?;
+    let length = word(header, 0) as usize;
+    let kind = u16::from_ne_bytes([header[4], header[5]]);
+    Some((kind, bytes.get(HEADER..length)?, bytes.get(padded(length)..).unwrap_or_default()))
+}
+
+/// Where the route of this struct rtmsg leads, if it is one of those that are looked for.
+fn destination(body: &[u8]) -> Option<Destination> {
+    let (header, mut attributes) = body.split_at_checked(RTMSG)?;
+    let (prefix, mut table, mut address) = (header[1], u32::from(header[4]), None);
+    while let Some([a, b, c, d]) = attributes.first_chunk() {
+        let (length, kind) = (usize::from(u16::from_ne_bytes([*a, *b])), u16::from_ne_bytes([*c, *d]));
+        let value = attributes.get(4..length)?;
+        match (kind, value.len()) {
+            (libc::RTA_TABLE, 4) => table = word(value, 0),
+            (libc::RTA_DST, 4) => address = value.first_chunk().map(|bytes| Ipv4Addr::from(*bytes).into()),
+            (libc::RTA_DST, 16) => address = value.first_chunk().map(|bytes| Ipv6Addr::from(*bytes).into()),
+            _ => {}
+        }
+        attributes = attributes.get(padded(length)..).unwrap_or_default();
+    }
+    // Those of a cache are no routes.
+    let is_one = table == u32::from(libc::RT_TABLE_MAIN) && word(header, 8) & libc::RTM_F_CLONED == 0 && prefix > 0;
+    address.filter(|_| is_one).map(|address| Destination { address, prefix })
+}
+
 /// The number and the error, or none, of the message that an answer is about.
 fn answer(bytes: &[u8]) -> Option<(u32, i32)> {
     (bytes.len() >= HEADER + 4 + HEADER).then(|| (word(bytes, HEADER + 4 + 8), word(bytes, HEADER) as i32))
@@ -245,6 +317,38 @@ pub(crate) mod tests {
         loopback_up().expect("it can be brought up");
         connect().expect("it is up");
         TcpListener::bind("[::1]:0").expect("the same of IPv6");
+    }
+
+    #[test]
+    fn routes_but_for_default_ones() -> io::Result<()> {
+        if !in_network_namespace("rtnetlink::tests::routes_but_for_default_ones") {
+            return Ok(());
+        }
+        assert_eq!([destinations(false)?, destinations(true)?], [vec![], vec![]]);
+        let ip = |words: &str| {
+            let status = Command::new("ip").args(words.split(' ')).status().expect("ip(8) starts");
+            assert!(status.success(), "ip {words}");
+        };
+        ip("link set lo up");
+        // More of them than one message takes.
+        for number in 0..=255 {
+            ip(&format!("route add 10.9.{number}.0/24 dev lo"));
+        }
+        for route in ["default dev lo", "blackhole 10.0.2.64/26", "10.7.0.0/16 dev lo table 7"] {
+            ip(&format!("route add {route}"));
+        }
+        for route in ["default dev lo", "fd00::/64 dev lo"] {
+            ip(&format!("-6 route add {route}"));
+        }
+        let mut found = destinations(false)?;
+        let one = Destination { address: [10, 0, 2, 64].into(), prefix: 26 };
+        assert_eq!(found.iter().position(|found| *found == one).map(|at| found.remove(at)), Some(one));
+        assert_eq!(found.len(), 256);
+        assert!(found.iter().all(|found| found.prefix == 24), "{found:?}");
+        let found = destinations(true)?;
+        let one = Destination { address: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0).into(), prefix: 64 };
+        assert!(found.contains(&one) && !found.iter().any(|found| found.prefix == 0), "{found:?}");
+        Ok(())
     }
 
     #[test]
