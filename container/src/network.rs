@@ -18,16 +18,16 @@ mod uplink;
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use rbox_net_slirp::Config;
-use rbox_net_slirp::config::{HostAddresses, Subnet};
+use rbox_net_slirp::config::HostAddresses;
 use rbox_net_slirp::egress::{InvalidPolicy, Policy, Refusals};
 use rbox_runtime::{Failure, Tap, TapAddress, TapPlan};
+use rbox_sys::rtnetlink::Destination;
 use rbox_sys::{fd, tap};
 use rbox_types::{Finding, ProbeState};
-
 use serde_json::{Map, Value};
 
 use crate::settings::{Cidr, EgressLog, NetworkMode, Settings, Slirp};
@@ -70,23 +70,41 @@ fn settle_slirp(asked: &Slirp) -> Slirp {
         slirp.enable_ipv6 = Some(slirp.ip6.is_some() || (host.is_some() && slirp.v6().is_some()));
     }
     if unplaced {
-        slirp.clear_of_host6 = Some(host.is_some_and(is_default6));
+        let destinations = if slirp.v6().is_some() { uplink::destinations(true) } else { Vec::new() };
+        slirp.clear_of_host6 = Some(is_taken6(host, &destinations));
     }
     if slirp.cidr.is_none() {
-        let host = if slirp.ip.is_none() { uplink::source_v4() } else { None };
-        slirp.cidr = Some(clear_of(host));
+        let is_open = slirp.ip.is_none();
+        slirp.cidr =
+            Some(if is_open { clear_of(uplink::source_v4(), &uplink::destinations(false)) } else { Cidr::DEFAULT });
     }
     slirp
 }
 
-fn is_default6(host: Ipv6Addr) -> bool {
-    host.segments()[..4] == Subnet::<Ipv6Addr>::DEFAULT.gateway.segments()[..4]
+/// The first network that the host is not in itself, as virtual machines are at times, and has no way to: what is there
+/// would be out of the container's reach. The default one where there is none such.
+fn clear_of(host: Option<Ipv4Addr>, destinations: &[Destination]) -> Cidr {
+    let is_clear = |cidr: &Cidr| {
+        let leads_there = |to: &Destination| matches!(to.address, IpAddr::V4(to4) if cidr.overlaps(to4, to.prefix));
+        !host.is_some_and(|host| cidr.contains(host)) && !destinations.iter().any(leads_there)
+    };
+    Cidr::DEFAULTS.into_iter().find(is_clear).unwrap_or(Cidr::DEFAULT)
 }
 
-/// The default network; another one where the host is in that itself, as virtual machines are at times.
-fn clear_of(host: Option<Ipv4Addr>) -> Cidr {
-    let is_in = |cidr: Cidr| host.is_some_and(|host| cidr.contains(host));
-    if is_in(Cidr::DEFAULT) { Cidr::OTHER } else { Cidr::DEFAULT }
+/// Whether the network of IPv6 is one that the host is in, or has a way to. A way that leads to the other one as well, as
+/// to all private addresses, is no reason to take that.
+fn is_taken6(host: Option<Ipv6Addr>, destinations: &[Destination]) -> bool {
+    let network = |slirp: Slirp| slirp.v6().map_or(0, |v6| v6.gateway.to_bits() >> 64);
+    let (default, other) =
+        (network(Slirp::default()), network(Slirp { clear_of_host6: Some(true), ..Slirp::default() }));
+    let leads_to = |network: u128| {
+        destinations.iter().any(|to| {
+            let IpAddr::V6(address) = to.address else { return false };
+            let unshared = 64 - u32::from(to.prefix.clamp(1, 64));
+            (address.to_bits() >> 64 ^ network) >> unshared == 0
+        })
+    };
+    host.is_some_and(|host| host.to_bits() >> 64 == default) || leads_to(default) && !leads_to(other)
 }
 
 /// The tap that init is to make.
@@ -174,12 +192,42 @@ fn host(slirp: &Slirp) -> HostAddresses {
 mod tests {
     use super::*;
 
+    fn to(network: &str) -> Destination {
+        let (address, prefix) = network.split_once('/').expect("a prefix");
+        Destination { address: address.parse().expect("an address"), prefix: prefix.parse().expect("a number") }
+    }
+
     #[test]
     fn no_network_of_the_hosts_is_taken() {
-        assert_eq!(clear_of(None).to_string(), "10.0.2.0/24");
-        assert_eq!(clear_of(Some([192, 168, 1, 7].into())).to_string(), "10.0.2.0/24");
-        assert_eq!(clear_of(Some([10, 0, 2, 15].into())).to_string(), "10.0.102.0/24");
-        assert!(is_default6("fd00::5".parse().expect("valid")) && !is_default6("fd00:1::5".parse().expect("valid")));
+        let clear_of = |host: Option<[u8; 4]>, destinations: &[&str]| {
+            let destinations: Vec<Destination> = destinations.iter().map(|network| to(network)).collect();
+            clear_of(host.map(Ipv4Addr::from), &destinations).to_string()
+        };
+        assert_eq!(clear_of(None, &[]), "10.0.2.0/24");
+        assert_eq!(clear_of(Some([192, 168, 1, 7]), &["192.168.1.0/24", "10.0.3.0/24"]), "10.0.2.0/24");
+        assert_eq!(clear_of(Some([10, 0, 2, 15]), &[]), "10.0.102.0/24");
+        for overlaps in ["10.0.2.0/24", "10.0.2.128/25", "10.0.2.7/32", "10.0.2.0/23"] {
+            assert_eq!(clear_of(None, &["10.1.0.0/16", overlaps]), "10.0.102.0/24", "{overlaps}");
+        }
+        assert_eq!(clear_of(None, &["10.0.0.0/8"]), "172.30.102.0/24");
+        assert_eq!(clear_of(None, &["10.0.0.0/8", "172.16.0.0/12"]), "192.168.102.0/24");
+        assert_eq!(clear_of(None, &["0.0.0.0/1"]), "172.30.102.0/24");
+        assert_eq!(clear_of(None, &["0.0.0.0/1", "128.0.0.0/1"]), "10.0.2.0/24", "there is none");
+    }
+
+    #[test]
+    fn nor_is_one_of_ipv6() {
+        let is_taken = |host: Option<&str>, destinations: &[&str]| {
+            let destinations: Vec<Destination> = destinations.iter().map(|network| to(network)).collect();
+            is_taken6(host.map(|host| host.parse().expect("an address")), &destinations)
+        };
+        assert!(is_taken(Some("fd00::5"), &[]));
+        for clear in ["fd00:1::/64", "fd00:0:0:1::/64", "fe80::/64", "fc00::/7", "fd00::/8", "::/1"] {
+            assert!(!is_taken(Some("fd00:1::5"), &[clear]), "{clear}");
+        }
+        for overlaps in ["fd00::/64", "fd00::/56", "fd00::7/128", "fd00::1:0:0:0/80"] {
+            assert!(is_taken(None, &[overlaps]), "{overlaps}");
+        }
         let v6 = Slirp { clear_of_host6: Some(true), ..Slirp::default() }.v6().expect("it is on");
         assert_eq!([v6.guest, v6.dns].map(|a| a.to_string()), ["fd00:0:0:102::100", "fd00:0:0:102::3"]);
     }

@@ -30,17 +30,6 @@ impl Timers {
         self.0.first().map(|(at, _)| *at)
     }
 
-    /// How many there are, those that are out of date included.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Drops those that are out of date: all but these.
-    pub(crate) fn keep(&mut self, mut is_one: impl FnMut(Instant, Token) -> bool) {
-        self.0.retain(|Reverse((at, bits))| is_one(*at, Token::decode(*bits)));
-        self.0.shrink_to_fit();
-    }
-
     /// Takes out one that is not later than `now`.
     pub(crate) fn take(&mut self, now: Instant) -> Option<Token> {
         self.next().filter(|at| *at <= now)?;

@@ -280,6 +280,36 @@ fn a_container_outlives_who_serves_its_network() -> Result<()> {
 }
 
 #[test]
+fn a_network_that_the_host_has_a_way_to_is_left_alone() -> Result<()> {
+    let (registry, rbox) = (Registry::offering(&alpine::small()?, "latest", "t/small:1")?, Rbox::new());
+    let image = registry.reference("t/small:1");
+    // Where routes are ours to make: in a network namespace, which the registry is out of reach from. It takes a user
+    // namespace of one id to make that.
+    let own = ["unshare", "--user", "--map-root-user"];
+    finish(&mut rbox.command_under(&own, ["pull", &image])).success();
+    let addresses = |routes: &str, network: &str| {
+        let script = format!("ip link set lo up && {routes} && exec \"$@\"");
+        let under = [&own[..], &["--net", "sh", "-c", &script, "sh"]].concat();
+        let look = ["run", "--rm", network, &image, "ip", "-o", "addr", "show", "dev", "tap0"];
+        finish(&mut rbox.command_under(&under, look)).success()
+    };
+    let slirp = "--network=slirp:enable_ipv6=true";
+    for (routes, v4, v6) in [
+        ("ip route add 10.0.3.0/24 dev lo", "10.0.2.100/24", "fd00::100/64"),
+        ("ip route add 10.0.2.0/24 dev lo", "10.0.102.100/24", "fd00::100/64"),
+        ("ip route add unreachable 10.0.0.0/8", "172.30.102.100/24", "fd00::100/64"),
+        ("ip -6 route add fd00::/64 dev lo", "10.0.2.100/24", "fd00:0:0:102::100/64"),
+    ] {
+        let seen = addresses(routes, slirp);
+        assert!([v4, v6].iter().all(|address| seen.contains(&format!(" {address} "))), "{routes}:\n{seen}");
+    }
+    // What is asked for is had.
+    let seen = addresses("ip route add 10.0.2.0/24 dev lo", "--network=slirp:cidr=10.0.2.0/24");
+    assert!(seen.contains(" 10.0.2.100/24 "), "{seen}");
+    Ok(())
+}
+
+#[test]
 fn without_taps() -> Result<()> {
     let (registry, rbox) = (Registry::offering(&alpine::small()?, "latest", "t/small:1")?, Rbox::new());
     let image = registry.reference("t/small:1");

@@ -3,6 +3,8 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use rbox_sys::rtnetlink::{self, Destination};
+
 use crate::settings::NetworkMode;
 
 pub(super) const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -51,6 +53,11 @@ pub(super) fn source_v6() -> Option<Ipv6Addr> {
         IpAddr::V6(address) => Some(address),
         IpAddr::V4(_) => None,
     }
+}
+
+/// Where the host has ways to besides the one that leads everywhere. One that does not say has none.
+pub(super) fn destinations(v6: bool) -> Vec<Destination> {
+    rtnetlink::destinations(v6).unwrap_or_default()
 }
 
 fn source(from: IpAddr, to: IpAddr) -> Option<IpAddr> {

@@ -52,7 +52,7 @@ pub struct Slirp {
     /// The same of IPv6.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ip6: Option<Ipv6Addr>,
-    /// Whether the host itself is in the network of IPv6 that containers have, and this one has another.
+    /// Whether the network of IPv6 that containers have is the host's, and this one has another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) clear_of_host6: Option<bool>,
 }
@@ -236,8 +236,13 @@ fn other6(address: Ipv6Addr) -> Ipv6Addr {
 
 impl Cidr {
     pub(crate) const DEFAULT: Self = Self { address: Ipv4Addr::new(10, 0, 2, 0), prefix: 24 };
-    /// Where the host is in that one.
-    pub(crate) const OTHER: Self = Self { address: Ipv4Addr::new(10, 0, 102, 0), prefix: 24 };
+    /// It, and those that take its place where it is the host's, in this order: one of each of RFC 1918's.
+    pub(crate) const DEFAULTS: [Self; 4] = [
+        Self::DEFAULT,
+        Self { address: Ipv4Addr::new(10, 0, 102, 0), prefix: 24 },
+        Self { address: Ipv4Addr::new(172, 30, 102, 0), prefix: 24 },
+        Self { address: Ipv4Addr::new(192, 168, 102, 0), prefix: 24 },
+    ];
 
     fn of(subnet: Subnet<Ipv4Addr>) -> Self {
         let mask = u32::MAX << (32 - subnet.prefix);
@@ -255,6 +260,12 @@ impl Cidr {
 
     pub(crate) fn contains(self, address: Ipv4Addr) -> bool {
         (self.address..=self.last()).contains(&address)
+    }
+
+    /// Whether any address is in this one and in that network too.
+    pub(crate) fn overlaps(self, address: Ipv4Addr, prefix: u8) -> bool {
+        let unshared = 32 - self.prefix.min(prefix.max(1));
+        (self.address.to_bits() ^ address.to_bits()) >> unshared == 0
     }
 }
 

@@ -98,7 +98,9 @@ impl World {
         segment.extend([5 * 16 + options.len() as u8 * 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
         segment.extend([options, data].concat());
         let bytes = Bytes::new("10.0.2.100", "192.0.2.1", IpProtocol::Tcp, &segment);
-        let failed = self.tcp.on_packet(&bytes.packet(), self.now, &mut self.link, &mut self.host, Reach::To);
+        let failed = self
+            .tcp
+            .on_packet(&bytes.packet(), self.now, &mut self.link, &mut self.host, |ends| Reach::To(ends.remote));
         assert!(failed.is_none());
         self.go_on();
     }
