@@ -259,7 +259,8 @@ impl<H: Host> Tcp<H> {
             let _ = self.settle(token, fate, link);
             self.schedule(token);
         }
-        !self.due.is_empty()
+        // Those that want room wait for what makes some: a word of the guest's, or a time.
+        !self.due.is_empty() && self.buffers.has_room()
     }
 
     /// When to call [`on_time`](Self::on_time).

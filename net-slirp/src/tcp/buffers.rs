@@ -21,7 +21,12 @@ pub(crate) struct Buffers {
 impl Buffers {
     /// Room for a read, unless too much is in use already.
     pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
-        (self.in_use < MOST).then(|| self.spare.pop().unwrap_or_else(|| vec![0; CHUNK]))
+        self.has_room().then(|| self.spare.pop().unwrap_or_else(|| vec![0; CHUNK]))
+    }
+
+    /// Whether there is room for a read.
+    pub(crate) fn has_room(&self) -> bool {
+        self.in_use < MOST
     }
 
     /// Not needed after all.

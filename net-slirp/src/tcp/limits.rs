@@ -12,10 +12,11 @@ use super::{Host, Reach, Tcp};
 use crate::testing::{Bytes, Recorder};
 use crate::token::{Owner, Token};
 
-/// One that is connected as soon as it is asked, takes everything, and has so many bytes to give, one at a time.
+/// One that is connected as soon as it is asked, takes everything, and gives so many pieces of so many bytes.
 #[derive(Debug)]
 struct Quiet {
     left: usize,
+    piece: usize,
     ends: bool,
 }
 
@@ -34,8 +35,9 @@ impl Socket for Quiet {
             (None, true) => return Ok(0),
             (None, false) => return Err(io::ErrorKind::WouldBlock.into()),
         }
-        buffer[0] = 7;
-        Ok(1)
+        let length = self.piece.min(buffer.len());
+        buffer[..length].fill(7);
+        Ok(length)
     }
 
     fn end(&mut self) -> io::Result<()> {
@@ -50,6 +52,7 @@ impl Socket for Quiet {
 struct QuietHost {
     last: Option<Token>,
     has: usize,
+    piece: usize,
     /// And then it has the other side's end.
     ends: bool,
 }
@@ -58,7 +61,7 @@ impl Host for QuietHost {
     type Socket = Quiet;
 
     fn connect(&mut self, _: SocketAddr) -> io::Result<Quiet> {
-        Ok(Quiet { left: self.has, ends: self.ends })
+        Ok(Quiet { left: self.has, piece: self.piece, ends: self.ends })
     }
 
     fn watch(&mut self, _: &Quiet, token: Token) -> io::Result<()> {
@@ -85,7 +88,7 @@ impl World {
     fn new(most: usize) -> Self {
         let now = Instant::now();
         let tcp = Tcp::new(65520, most, now);
-        Self { tcp, host: QuietHost::default(), link: Recorder::default(), now, next: 0 }
+        Self { tcp, host: QuietHost { piece: 1, ..QuietHost::default() }, link: Recorder::default(), now, next: 0 }
     }
 
     /// The guest sends a segment from this port; all that it was sent it has.
@@ -106,7 +109,8 @@ impl World {
     }
 
     fn go_on(&mut self) {
-        while self.tcp.go_on(self.now, &mut self.link) {}
+        let turns = (0..10_000).find(|_| !self.tcp.go_on(self.now, &mut self.link));
+        assert!(turns.is_some(), "there is always more to do");
         for sent in self.link.packets.drain(..) {
             let segment = TcpPacket::new_checked(&sent.bytes[..]).expect("a segment");
             self.next = segment.seq_number().0 as u32 + segment.segment_len() as u32;
@@ -198,7 +202,7 @@ fn what_begins_or_ends_may_take_four_minutes() {
     world.send(1, SYN, 0, b"");
     world.ready();
     assert_eq!(world.lives(), 4 * MINUTE, "the guest has not answered");
-    let (ends, link) = (Quiet { left: 0, ends: false }, &mut world.link);
+    let (ends, link) = (Quiet { left: 0, piece: 0, ends: false }, &mut world.link);
     let [outside, guest] = ["192.0.2.1:80", "10.0.2.100:80"].map(|ends| ends.parse().expect("an address"));
     world.tcp.on_incoming(ends, outside, guest, world.now, link, &mut world.host);
     assert_eq!(world.lives(), 4 * MINUTE, "the guest has not answered who comes in");
@@ -249,4 +253,21 @@ fn what_the_guest_does_not_acknowledge_has_a_limit() {
     }
     let pieces: usize = world.tcp.flows.iter(Owner::Tcp).map(|(_, flow)| 30_000 - flow.socket.left).sum();
     assert!(pieces > 10_000 && world.tcp.buffers.in_use() > 100 * pieces, "{pieces} pieces");
+}
+
+/// Where there is no more room, somebody must do something first.
+#[test]
+fn nobody_spins_where_there_is_no_room() {
+    let mut world = World::new(64);
+    (world.host.has, world.host.piece) = (1000, 1 << 16);
+    for port in 1..=20 {
+        world.open(port);
+    }
+    let held = world.tcp.buffers.in_use();
+    assert!((64 << 20..65 << 20).contains(&held), "{held} bytes");
+    // As soon as there is, all goes on.
+    world.send(1, RST | ACK, 1, b"");
+    let after = world.tcp.buffers.in_use();
+    assert!((64 << 20..65 << 20).contains(&after), "{after} bytes");
+    assert_eq!(world.tcp.len(), 19);
 }
