@@ -145,11 +145,13 @@ impl Engine {
     /// Deals with what was told, and with what is due.
     fn deal_with(&mut self, mut told: Vec<Ready>, now: Instant, tap: &File) -> bool {
         let mut link = self.link(tap);
-        if told.is_empty() && !self.busy && !self.quiet {
+        let is_late = self.next_deadline().is_some_and(|at| at <= now);
+        let nothing = told.is_empty() && !self.busy && !is_late;
+        if nothing && !self.quiet {
             self.tcp.shrink();
             heap::give_back();
         }
-        self.quiet = told.is_empty() && !self.busy;
+        self.quiet = nothing;
         let mut guest_speaks = false;
         for ready in told.drain(..) {
             let token = Token::decode(ready.token);
@@ -215,10 +217,13 @@ impl Engine {
         if self.busy {
             return Some(Duration::ZERO);
         }
-        let deadlines = [self.tcp.next_deadline(), self.others.next_deadline(), self.log.next_deadline()];
-        let deadlines = deadlines.into_iter().flatten();
-        let next = deadlines.min().map(|at| at.saturating_duration_since(Instant::now()));
+        let next = self.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
         next.into_iter().chain((!self.quiet).then_some(QUIET)).min()
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let all = [self.tcp.next_deadline(), self.others.next_deadline(), self.log.next_deadline()];
+        all.into_iter().flatten().min()
     }
 
     /// Reads what the guest has sent; false when it is gone.

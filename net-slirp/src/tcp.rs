@@ -46,8 +46,6 @@ use crate::token::{Owner, Places, Token};
 
 /// Of those that the host has not answered yet.
 const MOST_CONNECTING: usize = 4096;
-/// So many times may be out of date: more of them are not waited for.
-const MOST_OUT_OF_DATE: usize = 4096;
 
 /// Where connections go on.
 pub(crate) trait Host {
@@ -285,7 +283,6 @@ impl<H: Host> Tcp<H> {
     pub(crate) fn shrink(&mut self) {
         self.buffers.shrink();
         self.by_ends.shrink_to_fit();
-        self.drop_out_of_date();
     }
 
     /// For who looks for a fault.
@@ -363,16 +360,7 @@ impl<H: Host> Tcp<H> {
                 self.timers.remove(later, token);
             }
             self.timers.add(deadline, token);
-            if self.timers.len() > self.flows.len() + MOST_OUT_OF_DATE {
-                self.drop_out_of_date();
-            }
         }
-    }
-
-    /// Forgets times of those that are over, or are looked at earlier.
-    fn drop_out_of_date(&mut self) {
-        let Self { timers, flows, .. } = self;
-        timers.keep(|at, token| flows.get_mut(token).is_some_and(|flow| flow.scheduled == Some(at)));
     }
 
     /// None where there can be no more connections.

@@ -295,16 +295,12 @@ impl World {
 
     /// Whatever has begun ends, when nobody says anything more.
     fn is_left_alone(&mut self, servers: &Servers) {
-        while let Some(next) = self.next_deadline() {
+        while let Some(next) = self.engine.next_deadline() {
             self.now = self.now.max(next);
             self.go_on(servers);
         }
         servers.hang_up();
         assert_eq!((self.engine.tcp.len(), open_descriptors()), (0, self.open), "connections and descriptors");
-    }
-
-    fn next_deadline(&self) -> Option<Instant> {
-        self.engine.tcp.next_deadline().into_iter().chain(self.engine.others.next_deadline()).min()
     }
 
     /// Until nothing happens.
