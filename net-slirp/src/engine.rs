@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rbox_sys::epoll::{Epoll, Ready, Watch};
 use rbox_sys::rlimit::{self, Resource};
-use rbox_sys::{fd, heap};
+use rbox_sys::{fd, heap, text};
 use smoltcp::wire::IpProtocol;
 
 use crate::budget::Budget;
@@ -36,6 +36,8 @@ mod fuzz;
 const LONGEST_FRAME: usize = vnet::LENGTH + 18 + 65535;
 /// So many frames are read before sockets have their turn.
 const TURN: usize = 32;
+/// So many bytes are many to be sent to the guest at once.
+const MUCH: u64 = 1 << 14;
 /// So many descriptors are told of at once.
 const AT_A_TIME: usize = 256;
 /// After so long without anything to do, memory is given back.
@@ -150,6 +152,8 @@ impl Engine {
         if nothing && !self.quiet {
             self.tcp.shrink();
             heap::give_back();
+            // That it counts as in use is no reason to stop.
+            let _ = text::forget();
         }
         self.quiet = nothing;
         let mut guest_speaks = false;
@@ -177,13 +181,26 @@ impl Engine {
         if self.others.next_deadline().is_some_and(|at| at <= now) {
             self.with(now, &mut link, Others::on_time);
         }
-        if !self.egress.is_open() {
-            let Self { egress, log, .. } = self;
-            // As of when it began: who was let in by a name may take his time to say which.
-            self.tcp.judge(now, &mut link, |ends, begun, bytes, ended| judge(egress, log, ends, bytes, ended, begun));
-        }
-        self.busy = self.tcp.go_on(now, &mut link);
+        let is_there = self.go_on(tap, now, &mut link);
         self.note(now);
+        is_there
+    }
+
+    /// Has connections do what is due, in turn; false when the guest is gone.
+    fn go_on(&mut self, tap: &File, now: Instant, link: &mut Tap<'_>) -> bool {
+        for _ in 0..self.tcp.due().max(TURN) {
+            let Self { tcp, egress, log, .. } = self;
+            // As of when it began: who was let in by a name may take his time to say which.
+            let judge = |ends: &Ends, begun, bytes: &[u8], ended| judge(egress, log, ends, bytes, ended, begun);
+            match tcp.go_on(now, link, judge) {
+                None => break,
+                // The guest answers before the write to it returns. Heard at once, it needs few buffers, and those are in
+                // the processor's caches.
+                Some(sent) if sent >= MUCH && !self.read_frames(tap, now, link) => return false,
+                Some(_) => {}
+            }
+        }
+        self.busy = self.tcp.is_busy();
         true
     }
 

@@ -44,8 +44,9 @@ use crate::packet::Packet;
 use crate::timers::Timers;
 use crate::token::{Owner, Places, Token};
 
-/// Of those that the host has not answered yet.
+/// Of those that the host has not answered yet; and how many of them are left where that is too many.
 const MOST_CONNECTING: usize = 4096;
+const LEFT_CONNECTING: usize = MOST_CONNECTING / 8 * 7;
 
 /// Where connections go on.
 pub(crate) trait Host {
@@ -89,7 +90,7 @@ pub(crate) struct Tcp<H: Host> {
     flows: Places<Box<Flow<H::Socket>>>,
     by_ends: HashMap<Ends, Token>,
     /// Those that have something to do before anything is waited for.
-    due: Vec<Token>,
+    due: VecDeque<Token>,
     /// Those that the host has not answered, oldest first; and others that were among them.
     connecting: VecDeque<Token>,
     timers: Timers,
@@ -109,7 +110,7 @@ impl<H: Host> Tcp<H> {
         Self {
             flows: Places::new(),
             by_ends: HashMap::new(),
-            due: Vec::new(),
+            due: VecDeque::new(),
             connecting: VecDeque::new(),
             timers: Timers::default(),
             buffers: Buffers::default(),
@@ -222,41 +223,55 @@ impl<H: Host> Tcp<H> {
         self.with(token, now, link, |flow, wire| flow.on_ready(ready, wire))
     }
 
-    /// Judges the first bytes of those connections that have sent some and are held back: by where they go, since when,
-    /// those bytes, and whether no more will come.
-    pub(crate) fn judge(
+    /// Has one connection do what is due. Says how many bytes the guest was sent by that; nothing where none has anything to
+    /// do. `judge` is asked about the first bytes of one that is held back: by its ends, since when it is there, those bytes,
+    /// and whether no more will come.
+    pub(crate) fn go_on(
         &mut self,
         now: Instant,
         link: &mut dyn Link,
-        mut judge: impl FnMut(&Ends, Instant, &[u8], bool) -> Verdict,
-    ) {
-        for index in 0..self.due.len() {
-            let token = self.due[index];
-            let Some(flow) = self.flows.get_mut(token) else { continue };
-            let (ends, begun) = (flow.ends, flow.begun);
-            let Some((bytes, ended)) = flow.held_back() else { continue };
-            let verdict = judge(&ends, begun, bytes, ended);
-            let fate = match verdict {
-                Verdict::NeedsName => continue,
-                Verdict::Allowed => flow.let_go(&mut Wire { now, link, buffers: &mut self.buffers }),
-                Verdict::Refused(_) => flow.reset(&mut Wire { now, link, buffers: &mut self.buffers }),
-            };
-            let _ = self.settle(token, fate, link);
+        judge: impl FnOnce(&Ends, Instant, &[u8], bool) -> Verdict,
+    ) -> Option<u64> {
+        let token = self.due.pop_front()?;
+        let Some(flow) = self.flows.get_mut(token) else { return Some(0) };
+        let (ends, begun, before) = (flow.ends, flow.begun, flow.moved[1]);
+        let mut wire = Wire { now, link, buffers: &mut self.buffers };
+        let verdict = flow.held_back().map_or(Verdict::NeedsName, |(bytes, ended)| judge(&ends, begun, bytes, ended));
+        let judged = match verdict {
+            Verdict::NeedsName => Fate::Lives,
+            Verdict::Allowed => flow.let_go(&mut wire),
+            Verdict::Refused(_) => flow.reset(&mut wire),
+        };
+        let (fate, more) = match judged {
+            Fate::Lives => flow.go_on(&mut wire),
+            fate => (fate, false),
+        };
+        let sent = flow.moved[1] - before;
+        if more {
+            flow.is_due = true;
+            self.due.push_back(token);
         }
+        let _ = self.settle(token, fate, link);
+        self.schedule(token);
+        Some(sent)
     }
 
-    /// Does what is due. Says whether there is more to do at once.
-    pub(crate) fn go_on(&mut self, now: Instant, link: &mut dyn Link) -> bool {
-        for token in std::mem::take(&mut self.due) {
-            let Some(flow) = self.flows.get_mut(token) else { continue };
-            let (fate, more) = flow.go_on(&mut Wire { now, link, buffers: &mut self.buffers });
-            if more {
-                flow.is_due = true;
-                self.due.push(token);
-            }
-            let _ = self.settle(token, fate, link);
-            self.schedule(token);
+    /// Has each do what is due, where nobody is judged. Says whether there is more to do at once.
+    #[cfg(test)]
+    fn all_go_on(&mut self, now: Instant, link: &mut dyn Link) -> bool {
+        for _ in 0..self.due() {
+            let _ = self.go_on(now, link, |_, _, _, _| Verdict::Allowed);
         }
+        self.is_busy()
+    }
+
+    /// How many have something to do.
+    pub(crate) fn due(&self) -> usize {
+        self.due.len()
+    }
+
+    /// Whether any of them can do it at once.
+    pub(crate) fn is_busy(&self) -> bool {
         // Those that want room wait for what makes some: a word of the guest's, or a time.
         !self.due.is_empty() && self.buffers.has_room()
     }
@@ -301,7 +316,7 @@ impl<H: Host> Tcp<H> {
         let flow = self.flows.get_mut(token)?;
         let fate = act(flow, &mut Wire { now, link, buffers: &mut self.buffers });
         if !std::mem::replace(&mut flow.is_due, true) {
-            self.due.push(token);
+            self.due.push_back(token);
         }
         self.settle(token, fate, link)
     }
@@ -365,11 +380,25 @@ impl<H: Host> Tcp<H> {
 
     /// None where there can be no more connections.
     fn make_room(&mut self) -> Option<()> {
-        while self.connecting.len() >= MOST_CONNECTING || self.flows.len() >= self.most {
-            let oldest = self.connecting.pop_front()?;
-            if self.flows.get_mut(oldest).is_some_and(|flow| flow.is_connecting()) {
-                self.remove(oldest);
+        if self.connecting.len() >= MOST_CONNECTING {
+            let Self { connecting, flows, .. } = self;
+            connecting.retain(|token| flows.get_mut(*token).is_some_and(|flow| flow.is_connecting()));
+            // Many at once, so that it costs little to look for them.
+            while self.connecting.len() > LEFT_CONNECTING {
+                self.give_up_oldest()?;
             }
+        }
+        while self.flows.len() >= self.most {
+            self.give_up_oldest()?;
+        }
+        Some(())
+    }
+
+    /// The oldest of those that the host has not answered, if there is any.
+    fn give_up_oldest(&mut self) -> Option<()> {
+        let oldest = self.connecting.pop_front()?;
+        if self.flows.get_mut(oldest).is_some_and(|flow| flow.is_connecting()) {
+            self.remove(oldest);
         }
         Some(())
     }

@@ -52,6 +52,7 @@ pub mod start;
 pub mod syncfs;
 pub mod tap;
 pub mod tcp;
+pub mod text;
 pub mod tty;
 pub mod usage;
 pub mod xattr;

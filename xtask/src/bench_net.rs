@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rbox_sys::rlimit::{self, Resource};
@@ -34,6 +34,9 @@ const ECHO: u16 = 7000;
 
 /// How long each row of a sample takes.
 const SECONDS: &str = "2";
+
+/// After so long nothing happens any more.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// As many as RFC 6335 leaves to one address, less those that are still being forgotten.
 const FLOWS: usize = 10_000;
@@ -145,6 +148,8 @@ pub(crate) fn one(backend: &str, mtu: u16) -> Result<()> {
             }
         });
     };
+    // What it began with it may have given back by then.
+    std::thread::sleep(SETTLED);
     let idle = sample.memory();
     let rates = sample.streams()?;
     report(STREAMS, rates);

@@ -9,7 +9,7 @@ const MOST: usize = 64 << 20;
 /// What each that is in use costs besides its bytes; more than it does.
 const EACH: usize = 128;
 /// Whole chunks that are kept for the next ones.
-const SPARE: usize = 8;
+const SPARE: usize = 64;
 
 /// What there is, and how much of it is in use.
 #[derive(Debug, Default)]

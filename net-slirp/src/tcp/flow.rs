@@ -29,8 +29,6 @@ const IDLE: Duration = Duration::from_secs(2 * 3600 + 240);
 const IDLE_AT_THE_ENDS: Duration = Duration::from_secs(240);
 /// A longer packet is not kept for an error to quote: it has data in it, as no beginning need have.
 const LONGEST_BEGINNING: usize = 1280;
-/// How many reads one connection has before others have their turn.
-const TURN: usize = 4;
 
 /// The host's half.
 pub(crate) trait Socket {
@@ -367,42 +365,40 @@ impl<S: Socket> Flow<S> {
         (self.fate(), more)
     }
 
-    /// Sends what the host's socket has, as far as the guest has room. Says whether that was not all.
+    /// Sends what the host's socket has, as far as the guest has room and as fits into one packet. Says whether that was not
+    /// all.
     fn pull(&mut self, wire: &mut Wire<'_>) -> io::Result<bool> {
-        for _ in 0..TURN {
-            if !self.readable || self.sender.ended {
-                return Ok(false);
+        if !self.readable || self.sender.ended {
+            return Ok(false);
+        }
+        let room = self.sender.room();
+        if room == 0 {
+            if self.sender.is_shut() {
+                self.sender.wait_for_room(wire.now);
             }
-            let room = self.sender.room();
-            if room == 0 {
-                if self.sender.is_shut() {
-                    self.sender.wait_for_room(wire.now);
-                }
-                return Ok(false);
+            return Ok(false);
+        }
+        self.sender.has_room();
+        let Some(mut buffer) = wire.buffers.take() else { return Ok(true) };
+        let most = self.largest().min(room);
+        match self.socket.receive(&mut buffer[..most]) {
+            Ok(0) => {
+                wire.buffers.put_back(buffer);
+                self.push(false, true, Vec::new(), 0, wire);
             }
-            self.sender.has_room();
-            let Some(mut buffer) = wire.buffers.take() else { return Ok(true) };
-            let most = self.largest().min(room);
-            match self.socket.receive(&mut buffer[..most]) {
-                Ok(0) => {
-                    wire.buffers.put_back(buffer);
-                    self.push(false, true, Vec::new(), 0, wire);
+            Ok(length) => {
+                // Of a stream, that was all there is (epoll(7), question 9).
+                self.readable = length == most || self.has_end;
+                self.moved[1] += length as u64;
+                let kept = wire.buffers.keep(buffer, length);
+                self.push(false, false, kept, length, wire);
+            }
+            Err(error) => {
+                wire.buffers.put_back(buffer);
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    return Err(error);
                 }
-                Ok(length) => {
-                    // Of a stream, that was all there is (epoll(7), question 9).
-                    self.readable = length == most || self.has_end;
-                    self.moved[1] += length as u64;
-                    let kept = wire.buffers.keep(buffer, length);
-                    self.push(false, false, kept, length, wire);
-                }
-                Err(error) => {
-                    wire.buffers.put_back(buffer);
-                    if error.kind() != io::ErrorKind::WouldBlock {
-                        return Err(error);
-                    }
-                    self.readable = false;
-                    return Ok(false);
-                }
+                self.readable = false;
             }
         }
         Ok(self.readable && !self.sender.ended && self.sender.room() > 0)

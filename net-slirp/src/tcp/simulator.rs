@@ -386,7 +386,7 @@ impl World {
             assert!(self.tcp.on_ready(token, ready, now, &mut link).is_none());
         }
         self.tcp.on_time(now, &mut link);
-        while self.tcp.go_on(now, &mut link) {}
+        while self.tcp.all_go_on(now, &mut link) {}
     }
 
     fn is_done(&self) -> bool {

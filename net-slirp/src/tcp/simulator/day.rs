@@ -270,7 +270,7 @@ fn a_day_of_connections_that_nobody_answers() {
         while let Some(at) = tcp.next_deadline().filter(|at| *at <= until) {
             woken += 1;
             tcp.on_time(at, &mut link);
-            while tcp.go_on(at, &mut link) {}
+            while tcp.all_go_on(at, &mut link) {}
         }
     };
     for number in 0..24 * 60 * 10_u16 {
