@@ -24,6 +24,7 @@ use crate::icmp::{self, Unreachable};
 use crate::link::Tap;
 use crate::neighbours;
 use crate::packet::{Frame, Packet};
+use crate::patience::Patience;
 use crate::tcp::{Ends, Event, Failed, Reach, Tcp};
 use crate::token::{Owner, Token};
 use crate::udp::Udp;
@@ -64,6 +65,7 @@ struct Engine {
     tcp: Tcp<Epoll>,
     others: Others,
     egress: Egress,
+    patience: Patience,
     log: FlowLog,
     refusals: Refusals,
     errors: Budget,
@@ -74,6 +76,8 @@ struct Engine {
     guest_spoke: bool,
     /// There is more to do, without waiting.
     busy: bool,
+    /// Much was moved the last time: then there will be more at once the longer it is not looked for.
+    much: bool,
     /// Nothing has happened for a while, and what memory could be given back has been.
     quiet: bool,
 }
@@ -117,6 +121,7 @@ impl Engine {
             epoll,
             others: Others { udp: Udp::new(), echo: Echo::new(), dns, fragments: Fragments::new() },
             egress,
+            patience: Patience::default(),
             log,
             refusals: Refusals::default(),
             errors: icmp::budget(),
@@ -125,6 +130,7 @@ impl Engine {
             ready: Vec::with_capacity(AT_A_TIME),
             guest_spoke: false,
             busy: false,
+            much: false,
             quiet: false,
         };
         let (now, mut link) = (Instant::now(), engine.link(tap));
@@ -140,13 +146,18 @@ impl Engine {
     fn step(&mut self, tap: &File) -> io::Result<bool> {
         let limit = self.limit();
         let mut told = std::mem::take(&mut self.ready);
-        told.extend(self.epoll.wait(limit)?);
+        if limit == Some(Duration::ZERO) || self.much {
+            told.extend(self.epoll.wait(limit)?);
+        } else {
+            self.patience.wait(&mut self.epoll, limit, &mut told)?;
+        }
         Ok(self.deal_with(told, Instant::now(), tap))
     }
 
     /// Deals with what was told, and with what is due.
     fn deal_with(&mut self, mut told: Vec<Ready>, now: Instant, tap: &File) -> bool {
         let mut link = self.link(tap);
+        self.much = false;
         let is_late = self.next_deadline().is_some_and(|at| at <= now);
         let nothing = told.is_empty() && !self.busy && !is_late;
         if nothing && !self.quiet {
@@ -196,7 +207,12 @@ impl Engine {
                 None => break,
                 // The guest answers before the write to it returns. Heard at once, it needs few buffers, and those are in
                 // the processor's caches.
-                Some(sent) if sent >= MUCH && !self.read_frames(tap, now, link) => return false,
+                Some(sent) if sent >= MUCH => {
+                    self.much = true;
+                    if !self.read_frames(tap, now, link) {
+                        return false;
+                    }
+                }
                 Some(_) => {}
             }
         }
@@ -250,7 +266,10 @@ impl Engine {
         // Whether there is another one, who waits is told anyway: only where the guest goes on speaking it is asked here.
         for _ in 0..if self.guest_spoke { TURN } else { 1 } {
             match tap.read(&mut frame) {
-                Ok(length) => self.on_frame(&frame[..length], now, link),
+                Ok(length) => {
+                    self.much |= length >= MUCH as usize;
+                    self.on_frame(&frame[..length], now, link);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // EBADFD: the device is gone, and with it the namespace.

@@ -40,6 +40,7 @@ mod idle;
 mod link;
 mod neighbours;
 mod packet;
+mod patience;
 mod reports;
 mod resolv_conf;
 mod tcp;
