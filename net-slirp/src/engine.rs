@@ -78,7 +78,9 @@ struct Engine {
     busy: bool,
     /// Much was moved the last time: then there will be more at once the longer it is not looked for.
     much: bool,
-    /// Nothing has happened for a while, and what memory could be given back has been.
+    /// When something has happened last, other than that time has passed; and whether what memory could be given back
+    /// since then has been.
+    active: Instant,
     quiet: bool,
 }
 
@@ -131,6 +133,7 @@ impl Engine {
             guest_spoke: false,
             busy: false,
             much: false,
+            active: Instant::now(),
             quiet: false,
         };
         let (now, mut link) = (Instant::now(), engine.link(tap));
@@ -159,14 +162,17 @@ impl Engine {
         let mut link = self.link(tap);
         self.much = false;
         let is_late = self.next_deadline().is_some_and(|at| at <= now);
-        let nothing = told.is_empty() && !self.busy && !is_late;
-        if nothing && !self.quiet {
+        if !told.is_empty() || self.busy {
+            (self.active, self.quiet) = (now, false);
+        } else if !self.quiet && now >= self.active + QUIET {
             self.tcp.shrink();
             heap::give_back();
             // That it counts as in use is no reason to stop.
             let _ = text::forget();
+            self.quiet = true;
         }
-        self.quiet = nothing;
+        // What is over by time leaves memory, too.
+        self.quiet &= !is_late;
         let mut guest_speaks = false;
         for ready in told.drain(..) {
             let token = Token::decode(ready.token);
@@ -250,8 +256,9 @@ impl Engine {
         if self.busy {
             return Some(Duration::ZERO);
         }
-        let next = self.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
-        next.into_iter().chain((!self.quiet).then_some(QUIET)).min()
+        let quiet = (!self.quiet).then(|| self.active + QUIET);
+        let next = self.next_deadline().into_iter().chain(quiet).min();
+        next.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
     fn next_deadline(&self) -> Option<Instant> {
