@@ -190,7 +190,9 @@ impl Engine {
             }
         }
         self.ready = told;
-        if guest_speaks && !self.read_frames(tap, now, &mut link) {
+        // Whether there is another one, who waits is told anyway: only where the guest goes on speaking it is asked.
+        let turns = if self.guest_spoke { TURN } else { 1 };
+        if guest_speaks && !self.read_frames(tap, turns, now, &mut link) {
             return false;
         }
         self.guest_spoke = guest_speaks;
@@ -215,7 +217,7 @@ impl Engine {
                 // the processor's caches.
                 Some(sent) if sent >= MUCH => {
                     self.much = true;
-                    if !self.read_frames(tap, now, link) {
+                    if !self.read_frames(tap, TURN, now, link) {
                         return false;
                     }
                 }
@@ -266,12 +268,11 @@ impl Engine {
         all.into_iter().flatten().min()
     }
 
-    /// Reads what the guest has sent; false when it is gone.
-    fn read_frames(&mut self, mut tap: &File, now: Instant, link: &mut Tap<'_>) -> bool {
+    /// Reads at most so many frames of what the guest has sent; false when it is gone.
+    fn read_frames(&mut self, mut tap: &File, most: usize, now: Instant, link: &mut Tap<'_>) -> bool {
         let mut frame = std::mem::take(&mut self.frame);
         let mut there = true;
-        // Whether there is another one, who waits is told anyway: only where the guest goes on speaking it is asked here.
-        for _ in 0..if self.guest_spoke { TURN } else { 1 } {
+        for _ in 0..most {
             match tap.read(&mut frame) {
                 Ok(length) => {
                     self.much |= length >= MUCH as usize;

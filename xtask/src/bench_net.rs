@@ -35,8 +35,8 @@ const ECHO: u16 = 7000;
 /// How long each row of a sample takes.
 const SECONDS: &str = "2";
 
-/// After so long nothing happens any more.
-const SETTLED: Duration = Duration::from_secs(2);
+/// After so long nothing happens any more: a guest's kernel looks for routers and tells of its groups for some seconds.
+const SETTLED: Duration = Duration::from_secs(6);
 
 /// As many as RFC 6335 leaves to one address, less those that are still being forgotten.
 const FLOWS: usize = 10_000;

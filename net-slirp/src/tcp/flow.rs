@@ -10,7 +10,7 @@
 //! beginning is what the host saw. From there on each direction ends for itself: an end of the guest's is shutdown(2) of
 //! the host's socket, the socket's end is our FIN, and an error of either is a reset of the other.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,10 @@ const IDLE_AT_THE_ENDS: Duration = Duration::from_secs(240);
 /// A longer packet is not kept for an error to quote: it has data in it, as no beginning need have.
 const LONGEST_BEGINNING: usize = 1280;
 
+/// So many packets one read is for, where there is much to read: each read costs an acknowledgement to the other end, which
+/// goes on sending because of it.
+const PACKETS: usize = 8;
+
 /// The host's half.
 pub(crate) trait Socket {
     /// How connecting has come out, once it has.
@@ -37,7 +41,7 @@ pub(crate) trait Socket {
     /// Sends what there is room for; `WouldBlock` where that is nothing.
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize>;
     /// Reads what is there; 0 at the end, `WouldBlock` where there is nothing yet.
-    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+    fn receive(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize>;
     /// Nothing more will be sent.
     fn end(&mut self) -> io::Result<()>;
     /// Has the other end see a reset when this is dropped.
@@ -91,6 +95,8 @@ pub(crate) struct Flow<S> {
     /// The host's socket may have something to read; and, whatever it has, its end.
     readable: bool,
     has_end: bool,
+    /// The last read gave all that it had room for.
+    has_much: bool,
     /// The guest is to hear what has arrived.
     owes_ack: bool,
     pub(crate) begun: Instant,
@@ -142,6 +148,7 @@ impl<S: Socket> Flow<S> {
             began_with: Box::default(),
             readable: false,
             has_end: false,
+            has_much: false,
             owes_ack: false,
             begun: now,
             heard: now,
@@ -365,8 +372,7 @@ impl<S: Socket> Flow<S> {
         (self.fate(), more)
     }
 
-    /// Sends what the host's socket has, as far as the guest has room and as fits into one packet. Says whether that was not
-    /// all.
+    /// Sends what the host's socket has, as far as the guest has room and as one read gives. Says whether that was not all.
     fn pull(&mut self, wire: &mut Wire<'_>) -> io::Result<bool> {
         if !self.readable || self.sender.ended {
             return Ok(false);
@@ -379,27 +385,33 @@ impl<S: Socket> Flow<S> {
             return Ok(false);
         }
         self.sender.has_room();
-        let Some(mut buffer) = wire.buffers.take() else { return Ok(true) };
-        let most = self.largest().min(room);
-        match self.socket.receive(&mut buffer[..most]) {
-            Ok(0) => {
-                wire.buffers.put_back(buffer);
-                self.push(false, true, Vec::new(), 0, wire);
-            }
-            Ok(length) => {
-                // Of a stream, that was all there is (epoll(7), question 9).
-                self.readable = length == most || self.has_end;
-                self.moved[1] += length as u64;
-                let kept = wire.buffers.keep(buffer, length);
-                self.push(false, false, kept, length, wire);
-            }
-            Err(error) => {
-                wire.buffers.put_back(buffer);
-                if error.kind() != io::ErrorKind::WouldBlock {
-                    return Err(error);
-                }
-                self.readable = false;
-            }
+        let (largest, packets) = (self.largest(), if self.has_much { PACKETS } else { 1 });
+        let mut most = room.min(packets * largest);
+        let mut buffers: Vec<Vec<u8>> = (0..most.div_ceil(largest)).map_while(|_| wire.buffers.take()).collect();
+        if buffers.is_empty() {
+            return Ok(true);
+        }
+        most = most.min(buffers.len() * largest);
+        let sizes = (0..most).step_by(largest).map(|from| largest.min(most - from));
+        let slices = buffers.iter_mut().zip(sizes).map(|(buffer, size)| IoSliceMut::new(&mut buffer[..size]));
+        let received = self.socket.receive(&mut slices.collect::<Vec<_>>());
+        let length = *received.as_ref().unwrap_or(&0);
+        let sizes = (0..length).step_by(largest).map(|from| largest.min(length - from));
+        // Of a stream, less than was asked for is all there was (epoll(7), question 9).
+        self.has_much = length == most;
+        self.readable = self.has_much || self.has_end;
+        self.moved[1] += length as u64;
+        let unused = buffers.split_off(sizes.len());
+        for (buffer, size) in buffers.into_iter().zip(sizes) {
+            let kept = wire.buffers.keep(buffer, size);
+            self.push(false, false, kept, size, wire);
+        }
+        unused.into_iter().for_each(|buffer| wire.buffers.put_back(buffer));
+        match received {
+            Ok(0) => self.push(false, true, Vec::new(), 0, wire),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
+            Err(error) => return Err(error),
         }
         Ok(self.readable && !self.sender.ended && self.sender.room() > 0)
     }

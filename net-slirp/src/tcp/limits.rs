@@ -1,6 +1,6 @@
 //! What is kept for guests that take all they can get, and for how long for those that say nothing.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -29,14 +29,20 @@ impl Socket for Quiet {
         Ok(bytes.len())
     }
 
-    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match (self.left.checked_sub(1), self.ends) {
-            (Some(left), _) => self.left = left,
-            (None, true) => return Ok(0),
-            (None, false) => return Err(io::ErrorKind::WouldBlock.into()),
+    fn receive(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        if self.left == 0 {
+            return if self.ends { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
         }
-        let length = self.piece.min(buffer.len());
-        buffer[..length].fill(7);
+        let mut length = 0;
+        for buffer in buffers.iter_mut().take(self.left) {
+            self.left -= 1;
+            let piece = self.piece.min(buffer.len());
+            buffer[..piece].fill(7);
+            length += piece;
+            if piece < buffer.len() {
+                break;
+            }
+        }
         Ok(length)
     }
 

@@ -8,7 +8,7 @@ mod day;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -224,14 +224,16 @@ impl Socket for HostSocket {
         Ok(length)
     }
 
-    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn receive(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let mut end = self.0.borrow_mut();
         if end.left.is_empty() && end.stays {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let length = buffer.len().min(end.left.len());
-        for (to, from) in buffer.iter_mut().zip(end.left.drain(..length)) {
-            *to = from;
+        let places = buffers.iter_mut().flat_map(|buffer| buffer.iter_mut());
+        let (left, mut length) = (&mut end.left, 0);
+        for (place, byte) in places.zip(std::iter::from_fn(|| left.pop_front())) {
+            *place = byte;
+            length += 1;
         }
         Ok(length)
     }

@@ -1,6 +1,6 @@
 //! The host's half of a connection: a socket of the kernel's.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use rbox_sys::epoll::{Epoll, Watch};
@@ -23,8 +23,11 @@ impl Socket for TcpStream {
         self.write(bytes)
     }
 
-    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.read(buffer)
+    fn receive(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        match buffers {
+            [buffer] => self.read(buffer),
+            buffers => self.read_vectored(buffers),
+        }
     }
 
     fn end(&mut self) -> io::Result<()> {
