@@ -35,6 +35,8 @@ mod fuzz;
 
 /// The longest frame there is: a header of each kind before 64 KiB.
 const LONGEST_FRAME: usize = vnet::LENGTH + 18 + 65535;
+/// The most connections there are. Each is a socket of the host's, whose kernel is not to be filled by one guest.
+const MOST: u64 = 1 << 17;
 /// So many frames are read before sockets have their turn.
 const TURN: usize = 32;
 /// So many bytes are many to be sent to the guest at once.
@@ -106,7 +108,7 @@ impl Engine {
             }
         }
         let files = rlimit::get(None, Resource::NOFILE)?.soft;
-        let most = files.saturating_sub(RESERVED).min(1 << 20) as usize;
+        let most = files.saturating_sub(RESERVED).min(MOST) as usize;
         let dns = Dns::new(&config.resolv_conf);
         if let Some(end) = &config.end {
             epoll.add(end, END.encode(), Watch::Readable)?;

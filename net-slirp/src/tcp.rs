@@ -7,8 +7,8 @@
 //!
 //! - [`flow`]: one connection; no kernel, no clock. [`socket`]: the host's half as it is in earnest.
 //! - [`segment`], [`seq`], [`assembler`]: the formats, and streams put in order.
-//! - Here: which connections there are, whose turn it is, and what is too much. A guest may begin as many connections as
-//!   this process may have descriptors; of those that nobody answers, the oldest makes room for the newest.
+//! - Here: which connections there are, whose turn it is, and what is too much. A guest may have as many connections as
+//!   this process may have descriptors, up to 131 072; of those that one side does not answer, the oldest make room.
 
 mod assembler;
 mod buffers;
@@ -44,9 +44,10 @@ use crate::packet::Packet;
 use crate::timers::Timers;
 use crate::token::{Owner, Places, Token};
 
-/// Of those that the host has not answered yet; and how many of them are left where that is too many.
-const MOST_CONNECTING: usize = 4096;
-const LEFT_CONNECTING: usize = MOST_CONNECTING / 8 * 7;
+/// Of those that the guest has begun and the host, or then the guest, has not answered yet; and how many of them are left
+/// where that is too many.
+const MOST_BEGINNING: usize = 4096;
+const LEFT_BEGINNING: usize = MOST_BEGINNING / 8 * 7;
 
 /// Where connections go on.
 pub(crate) trait Host {
@@ -91,8 +92,8 @@ pub(crate) struct Tcp<H: Host> {
     by_ends: HashMap<Ends, Token>,
     /// Those that have something to do before anything is waited for.
     due: VecDeque<Token>,
-    /// Those that the host has not answered, oldest first; and others that were among them.
-    connecting: VecDeque<Token>,
+    /// Those that the guest has begun and one side has not answered, oldest first; and others that were among them.
+    beginning: VecDeque<Token>,
     timers: Timers,
     buffers: Buffers,
     /// For the numbers that streams begin with (RFC 6528).
@@ -111,7 +112,7 @@ impl<H: Host> Tcp<H> {
             flows: Places::new(),
             by_ends: HashMap::new(),
             due: VecDeque::new(),
-            connecting: VecDeque::new(),
+            beginning: VecDeque::new(),
             timers: Timers::default(),
             buffers: Buffers::default(),
             secret: RandomState::new(),
@@ -192,7 +193,7 @@ impl<H: Host> Tcp<H> {
             flow.hold_back();
         }
         let token = self.insert(flow, host)?;
-        self.connecting.push_back(token);
+        self.beginning.push_back(token);
         self.schedule(token);
         None
     }
@@ -380,11 +381,11 @@ impl<H: Host> Tcp<H> {
 
     /// None where there can be no more connections.
     fn make_room(&mut self) -> Option<()> {
-        if self.connecting.len() >= MOST_CONNECTING {
-            let Self { connecting, flows, .. } = self;
-            connecting.retain(|token| flows.get_mut(*token).is_some_and(|flow| flow.is_connecting()));
+        if self.beginning.len() >= MOST_BEGINNING {
+            let Self { beginning, flows, .. } = self;
+            beginning.retain(|token| flows.get_mut(*token).is_some_and(|flow| flow.is_beginning()));
             // Many at once, so that it costs little to look for them.
-            while self.connecting.len() > LEFT_CONNECTING {
+            while self.beginning.len() > LEFT_BEGINNING {
                 self.give_up_oldest()?;
             }
         }
@@ -394,10 +395,10 @@ impl<H: Host> Tcp<H> {
         Some(())
     }
 
-    /// The oldest of those that the host has not answered, if there is any.
+    /// Gives up the oldest of those that one side has not answered, if there is any.
     fn give_up_oldest(&mut self) -> Option<()> {
-        let oldest = self.connecting.pop_front()?;
-        if self.flows.get_mut(oldest).is_some_and(|flow| flow.is_connecting()) {
+        let oldest = self.beginning.pop_front()?;
+        if self.flows.get_mut(oldest).is_some_and(|flow| flow.is_beginning()) {
             self.remove(oldest);
         }
         Some(())

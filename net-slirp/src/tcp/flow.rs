@@ -185,9 +185,9 @@ impl<S: Socket> Flow<S> {
         self.sender.begin_with(segment);
     }
 
-    /// Whether the host has not yet answered.
-    pub(crate) fn is_connecting(&self) -> bool {
-        self.state == State::Connecting
+    /// Whether the guest has begun it, and not both sides have answered.
+    pub(crate) fn is_beginning(&self) -> bool {
+        matches!(self.state, State::Connecting | State::SynReceived)
     }
 
     /// Tells the guest that the host was refused.

@@ -8,7 +8,7 @@ use rbox_sys::epoll::Ready;
 use smoltcp::wire::{IpProtocol, TcpPacket};
 
 use super::flow::Socket;
-use super::{Host, Reach, Tcp};
+use super::{Host, LEFT_BEGINNING, MOST_BEGINNING, Reach, Tcp};
 use crate::testing::{Bytes, Recorder};
 use crate::token::{Owner, Token};
 
@@ -169,6 +169,17 @@ fn connections_that_are_over_leave_nothing_behind() {
     }
     assert_eq!(world.tcp.len(), 0);
     assert_eq!(world.tcp.timers.len(), 0, "times are looked at");
+}
+
+#[test]
+fn beginnings_that_the_guest_does_not_go_on_with_have_a_limit() {
+    let mut world = World::new(1 << 16);
+    for port in 1..=20_000 {
+        world.send(port, SYN, 0, b"");
+        world.ready();
+        assert!(world.tcp.len() <= MOST_BEGINNING);
+    }
+    assert!(world.tcp.len() >= LEFT_BEGINNING);
 }
 
 #[test]
