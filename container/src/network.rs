@@ -26,7 +26,7 @@ use rbox_net_slirp::config::HostAddresses;
 use rbox_net_slirp::egress::{InvalidPolicy, Policy, Refusals};
 use rbox_runtime::{Failure, Tap, TapAddress, TapPlan};
 use rbox_sys::rtnetlink::Destination;
-use rbox_sys::{fd, tap};
+use rbox_sys::{Errno, fd, tap};
 use rbox_types::{Finding, ProbeState};
 use serde_json::{Map, Value};
 
@@ -159,8 +159,14 @@ fn egress_log(settings: &Settings) -> Result<Option<File>, Failure> {
             Some(log.map_err(|error| Failure::new("keep the egress log", &error))?)
         }
         Some(EgressLog::File(path)) => {
-            let log = fd::open_to_append(path);
-            Some(log.map_err(|error| Failure::new(format!("open the egress log {}", path.display()), &error))?)
+            let failed = |error: io::Error| {
+                let failure = Failure::new(format!("open the egress log {}", path.display()), &error);
+                match error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
+                    true => failure.hint("a fifo is to have a reader first: cat FIFO &"),
+                    false => failure,
+                }
+            };
+            Some(fd::open_to_append(path).map_err(failed)?)
         }
     })
 }

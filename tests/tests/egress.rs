@@ -164,6 +164,10 @@ fn a_log_that_cannot_be_kept_is_an_error() -> Result<()> {
     let run = |flags: &[&str]| rbox.run([&["run", "--rm"], flags, &[&image, "true"]].concat()).exits(125).stderr;
     let said = run(&["--egress-log", "/nowhere/at/all"]);
     assert!(said.contains("egress log /nowhere/at/all"), "{said}");
+    let fifo = rbox.home().join("fifo").display().to_string();
+    rbox_tests::command::run(std::process::Command::new("mkfifo").arg(&fifo))?;
+    let said = run(&["--egress-log", &fifo]);
+    assert!(said.contains(&fifo) && said.contains("hint: a fifo"), "{said}");
     let said = run(&["-d", "--egress-log", "-"]);
     assert!(said.contains("foreground") && said.contains("--egress-log FILE"), "{said}");
     let said = run(&["--network=host", "--egress-log", "-"]);
