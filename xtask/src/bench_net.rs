@@ -35,8 +35,9 @@ const ECHO: u16 = 7000;
 /// How long each row of a sample takes.
 const SECONDS: &str = "2";
 
-/// After so long nothing happens any more: a guest's kernel looks for routers and tells of its groups for some seconds.
-const SETTLED: Duration = Duration::from_secs(6);
+/// For so long it is looked how little memory is needed while nothing happens: a guest's kernel looks for routers, and tells
+/// of its groups, every few seconds.
+const IDLE: Duration = Duration::from_secs(6);
 
 /// As many as RFC 6335 leaves to one address, less those that are still being forgotten.
 const FLOWS: usize = 10_000;
@@ -148,9 +149,7 @@ pub(crate) fn one(backend: &str, mtu: u16) -> Result<()> {
             }
         });
     };
-    // What it began with it may have given back by then.
-    std::thread::sleep(SETTLED);
-    let idle = sample.memory();
+    let idle = sample.memory_idle();
     let rates = sample.streams()?;
     report(STREAMS, rates);
     if mtu == LARGE {
@@ -241,6 +240,17 @@ impl Sample {
         let mut said = String::new();
         BufReader::new(holder.0.stdout.take().context("piped")?).read_line(&mut said)?;
         Ok((said.trim() == "held").then(|| self.memory()).flatten())
+    }
+
+    /// The least of [`memory`](Self::memory) over some seconds.
+    fn memory_idle(&mut self) -> Option<f64> {
+        let began = Instant::now();
+        let mut least = self.memory()?;
+        while began.elapsed() < IDLE {
+            std::thread::sleep(Duration::from_millis(250));
+            least = least.min(self.memory()?);
+        }
+        Some(least)
     }
 
     /// MB that are its alone, and its share of what it has together with others (proc_pid_smaps(5)).
