@@ -117,7 +117,7 @@ impl Dns {
             egress::Asked::Forward => None,
             egress::Asked::Nothing => Some(egress::nothing(message)),
             egress::Asked::Refused(reason) => {
-                cx.log.query_refused(guest, egress::Egress::name_asked(message), reason, cx.now);
+                cx.log.query_refused(guest, || egress::Egress::name_asked(message), reason, cx.now);
                 Some(egress::refusal(message))
             }
         };
@@ -178,7 +178,8 @@ impl Dns {
         }
         self.answered = Some(server);
         if let egress::Answered::Refused(reason) = cx.egress.answer(&query.message, &cx.buffer[..length], cx.now) {
-            cx.log.query_refused(query.key.guest, egress::Egress::name_asked(&query.message), reason, cx.now);
+            let name = || egress::Egress::name_asked(&query.message);
+            cx.log.query_refused(query.key.guest, name, reason, cx.now);
             return query.refuse(cx);
         }
         message::set_id(&mut cx.buffer[..length], query.key.id);

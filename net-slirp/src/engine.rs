@@ -58,7 +58,8 @@ pub fn run(tap: OwnedFd, config: Config) -> io::Result<()> {
     fd::set_nonblocking(&file)?;
     let mut engine = Engine::new(config, &file)?;
     while engine.step(&file)? {}
-    engine.finish()
+    engine.finish();
+    Ok(())
 }
 
 struct Engine {
@@ -163,9 +164,11 @@ impl Engine {
     fn deal_with(&mut self, mut told: Vec<Ready>, now: Instant, tap: &File) -> bool {
         let mut link = self.link(tap);
         self.much = false;
-        let is_late = self.next_deadline().is_some_and(|at| at <= now);
         if !told.is_empty() || self.busy {
             (self.active, self.quiet) = (now, false);
+        } else if self.next_deadline().is_some_and(|at| at <= now) {
+            // What is over by time leaves memory, too.
+            self.quiet = false;
         } else if !self.quiet && now >= self.active + QUIET {
             self.tcp.shrink();
             heap::give_back();
@@ -173,8 +176,6 @@ impl Engine {
             let _ = text::forget();
             self.quiet = true;
         }
-        // What is over by time leaves memory, too.
-        self.quiet &= !is_late;
         let mut guest_speaks = false;
         for ready in told.drain(..) {
             let token = Token::decode(ready.token);
@@ -248,11 +249,10 @@ impl Engine {
         }
     }
 
-    fn finish(&mut self) -> io::Result<()> {
+    fn finish(&mut self) {
         self.tcp.end_all();
         self.note(Instant::now());
         self.log.finish();
-        Ok(())
     }
 
     /// How long to wait for anything at most.
@@ -393,7 +393,7 @@ fn judge(egress: &mut Egress, log: &mut FlowLog, ends: &Ends, bytes: &[u8], ende
         Verdict::NeedsName if ended || bytes.len() > LONGEST => egress.hello(ends.remote, &Look::Name(None), now),
         verdict => verdict,
     };
-    let name = match &seen {
+    let name = || match &seen {
         Look::Name(name) => name.as_ref().and_then(|name| name.parse().ok()),
         Look::NeedMore | Look::NotTls => None,
     };

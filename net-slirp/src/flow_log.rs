@@ -93,10 +93,10 @@ impl FlowLog {
     }
 
     /// What the first bytes of a connection have shown: the name that it is for, and why it ends here, if it does.
-    pub(crate) fn judged(&mut self, flow: &Flow, name: Option<Name>, refused: Option<Reason>) {
+    pub(crate) fn judged(&mut self, flow: &Flow, name: impl FnOnce() -> Option<Name>, refused: Option<Reason>) {
         let Some(open) = self.0.as_mut().and_then(|on| on.connections.get_mut(flow)) else { return };
         open.refused = refused;
-        open.name = name.or_else(|| open.name.take());
+        open.name = name().or_else(|| open.name.take());
     }
 
     /// A connection is over, and so much has gone either way.
@@ -139,10 +139,16 @@ impl FlowLog {
     }
 
     /// A query was, or the answer to it.
-    pub(crate) fn query_refused(&mut self, guest: SocketAddr, name: Option<Name>, reason: Reason, now: Instant) {
+    pub(crate) fn query_refused(
+        &mut self,
+        guest: SocketAddr,
+        name: impl FnOnce() -> Option<Name>,
+        reason: Reason,
+        now: Instant,
+    ) {
         let Some(on) = &mut self.0 else { return };
         if on.may_refuse(now) {
-            on.write(&Line::of_query(guest, name.as_ref(), reason, Timestamp::now()));
+            on.write(&Line::of_query(guest, name().as_ref(), reason, Timestamp::now()));
         }
     }
 
@@ -272,12 +278,12 @@ mod tests {
         log.began(first, name("a.example"));
         log.began(second, None);
         assert_eq!(lines(&file), [json!(null); 0]);
-        log.judged(&second, name("b.example"), Some(Reason::ServerName));
+        log.judged(&second, || name("b.example"), Some(Reason::ServerName));
         log.over(&second, 7, 0);
         log.over(&second, 7, 0);
         log.over(&first, 517, u64::MAX);
         log.refused(&flow(Protocol::Tcp, 3, 25), || None, Reason::Address, 0, now);
-        log.query_refused(([10, 0, 2, 100], 4).into(), name("c.example"), Reason::Name, now);
+        log.query_refused(([10, 0, 2, 100], 4).into(), || name("c.example"), Reason::Name, now);
         let address = "192.0.2.1";
         assert_eq!(
             lines(&file),
@@ -357,7 +363,7 @@ mod tests {
     fn names_cannot_forge_lines() {
         let (mut log, file) = log();
         let name = Name::from_labels([&b"a\"}\n{\"b\\\x1b[2J"[..], b"example"]);
-        log.query_refused(([10, 0, 2, 100], 4).into(), Some(name), Reason::Name, Instant::now());
+        log.query_refused(([10, 0, 2, 100], 4).into(), || Some(name), Reason::Name, Instant::now());
         let text = fs::read_to_string(file.path()).expect("text");
         assert!(text.matches('\n').count() == 1 && !text.contains('\x1b'), "{text}");
         assert_eq!(lines(&file).len(), 1);
