@@ -28,13 +28,9 @@ const TICKS: u64 = 100;
 impl Held {
     /// By this process.
     pub fn by(pid: u32) -> Result<Self> {
-        let file = |name: &str| {
-            let path = format!("/proc/{pid}/{name}");
-            fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
-        };
         let mut datagrams = HashSet::new();
         for table in TABLES {
-            let table = file(&format!("net/{table}"))?;
+            let table = file(pid, &format!("net/{table}"))?;
             let inodes = table.lines().skip(1).filter_map(|line| line.split_whitespace().nth(9));
             datagrams.extend(inodes.map(|inode| format!("socket:[{inode}]")));
         }
@@ -46,15 +42,32 @@ impl Held {
                 if datagrams.contains(&*what.to_string_lossy()) { &mut held.datagrams } else { &mut held.others };
             *count += 1;
         }
-        let shares = file("smaps_rollup")?;
-        let memory = shares.lines().find_map(|line| line.strip_prefix("Anonymous:")).context("no memory")?;
-        held.memory = memory.trim().trim_end_matches(" kB").parse()?;
-        // What precedes the state may hold spaces.
-        let stat = file("stat")?;
-        let (_, fields) = stat.rsplit_once(") ").context("no stat")?;
-        let times = fields.split(' ').skip(11).take(2).map(str::parse::<u64>);
-        let ticks = times.sum::<Result<u64, _>>()?;
-        held.cpu = Duration::from_millis(ticks * 1000 / TICKS);
+        held.memory = memory(pid, "Anonymous")?;
+        held.cpu = cpu(pid)?;
         Ok(held)
     }
+}
+
+/// The memory of a process, in KiB: `Pss`, its share of what it has together with others, or another of the sums of
+/// smaps_rollup (proc_pid_smaps(5)).
+pub fn memory(pid: u32, sum: &str) -> Result<usize> {
+    let sums = file(pid, "smaps_rollup")?;
+    let line = sums.lines().find_map(|line| line.strip_prefix(sum)?.strip_prefix(':'));
+    let line = line.with_context(|| format!("smaps_rollup has no {sum}"))?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+/// How long a process was on a processor (proc_pid_stat(5): utime and stime).
+pub fn cpu(pid: u32) -> Result<Duration> {
+    // What precedes the state may hold spaces.
+    let stat = file(pid, "stat")?;
+    let (_, fields) = stat.rsplit_once(") ").context("no stat")?;
+    let times = fields.split(' ').skip(11).take(2).map(str::parse::<u64>);
+    let ticks = times.sum::<Result<u64, _>>()?;
+    Ok(Duration::from_millis(ticks * 1000 / TICKS))
+}
+
+fn file(pid: u32, name: &str) -> Result<String> {
+    let path = format!("/proc/{pid}/{name}");
+    fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
 }

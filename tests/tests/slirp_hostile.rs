@@ -6,15 +6,16 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use rbox_sys::packet;
-use rbox_tests::lines;
 use rbox_tests::patience::until;
 use rbox_tests::slirp::{Backend, DEVICE, Family, Lab, Options};
 use rbox_tests::traffic::Pattern;
+use rbox_tests::{held, lines};
 
 // slirp4netns takes as many connections as come, at 10 KiB each and more, and connects the host to itself at ports that
 // it connects from.
@@ -80,11 +81,8 @@ impl World {
     fn used(&mut self) -> Result<Use> {
         let Some(slirp) = self.lab.slirp() else { return Ok(self.before) };
         slirp.check()?;
-        let process = format!("/proc/{}", slirp.pid());
-        let memory = fs::read_to_string(format!("{process}/smaps_rollup"))?;
-        let memory = memory.lines().find_map(|line| line.strip_prefix("Pss:")).context("smaps_rollup has a Pss")?;
-        let memory = memory.trim().trim_end_matches(" kB").parse::<u64>()? >> 10;
-        Ok(Use { memory, descriptors: fs::read_dir(format!("{process}/fd"))?.count() })
+        let memory = held::memory(slirp.pid(), "Pss")? as u64 >> 10;
+        Ok(Use { memory, descriptors: fs::read_dir(format!("/proc/{}/fd", slirp.pid()))?.count() })
     }
 
     /// That it is within bounds.
@@ -129,8 +127,18 @@ impl World {
         Ok((&self.raw).write_all(&frame).or_else(full)?)
     }
 
+    /// [Begins](Self::begin) so many at a time; it stays within bounds, and serves others.
+    fn flood(&mut self, ports: Range<u16>, at_a_time: u16, to: SocketAddr, data: &[u8]) -> Result<()> {
+        for first in ports.clone().step_by(at_a_time.into()) {
+            self.begin(first..first + at_a_time.min(ports.end - first), to, data)?;
+            self.is_bounded()?;
+            self.serves()?;
+        }
+        Ok(())
+    }
+
     /// Sends a beginning from each of these ports, with this in it.
-    fn begin(&self, ports: std::ops::Range<u16>, to: SocketAddr, data: &[u8]) -> Result<()> {
+    fn begin(&self, ports: Range<u16>, to: SocketAddr, data: &[u8]) -> Result<()> {
         for port in ports {
             let frame = frame(self.guest, to.ip(), TCP, &beginning(port, to.port(), data));
             (&self.raw).write_all(&frame).or_else(full)?;
@@ -223,11 +231,7 @@ fn datagram(from: u16, to: u16, data: &[u8]) -> Vec<u8> {
 
 fn beginnings_that_nobody_answers(backend: Backend, family: Family) -> Result<()> {
     let mut world = World::new(backend, family)?;
-    for first in (1024..MANY).step_by(10_000) {
-        world.begin(first..first + 10_000.min(MANY - first), (silent(family), 80).into(), b"")?;
-        world.is_bounded()?;
-        world.serves()?;
-    }
+    world.flood(1024..MANY, 10_000, (silent(family), 80).into(), b"")?;
     world.is_over()
 }
 
@@ -237,23 +241,14 @@ fn beginnings_that_are_answered(backend: Backend, family: Family) -> Result<()> 
     let to = open.local_addr()?;
     // The guest's kernel knows nothing of them, and resets each that is answered.
     thread::spawn(move || open.incoming().for_each(drop));
-    for first in (1024..MANY).step_by(10_000) {
-        world.begin(first..first + 10_000.min(MANY - first), to, b"")?;
-        world.is_bounded()?;
-        world.serves()?;
-    }
+    world.flood(1024..MANY, 10_000, to, b"")?;
     world.is_over()
 }
 
 /// As many as are begun at most, with all that a packet takes in each.
 fn beginnings_with_much_data(backend: Backend, family: Family) -> Result<()> {
     let mut world = World::new(backend, family)?;
-    let data = vec![7; 65_000];
-    for first in (1024..7024).step_by(1000) {
-        world.begin(first..first + 1000, (silent(family), 80).into(), &data)?;
-        world.is_bounded()?;
-        world.serves()?;
-    }
+    world.flood(1024..7024, 1000, (silent(family), 80).into(), &[7; 65_000])?;
     world.is_over()
 }
 

@@ -8,11 +8,11 @@ use std::fs;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use rbox_sys::syncfs::syncfs;
 use rbox_tests::command::{exists, read};
 use rbox_tests::registry::Registry;
-use rbox_tests::{alpine, host, subids};
+use rbox_tests::{alpine, held, host, subids};
 
 use crate::bench::{compare, on_stage};
 use crate::bench_start::contender;
@@ -106,9 +106,7 @@ fn memory_of(name: &str) -> Result<(usize, u64)> {
     for process in fs::read_dir("/proc")?.flatten() {
         let path = process.path();
         if fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name) {
-            let Ok(text) = fs::read_to_string(path.join("smaps_rollup")) else { bail!("cannot look into {name}") };
-            let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("smaps_rollup has a Pss")?;
-            sum += line.trim().trim_end_matches(" kB").trim().parse::<u64>()?;
+            sum += held::memory(process.file_name().to_string_lossy().parse()?, "Pss")? as u64;
             count += 1;
         }
     }

@@ -5,7 +5,6 @@
 //! runs, and far, which a veth pair joins to it and where the other end is. In turn, A B C A B C; medians.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -15,10 +14,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rbox_sys::rlimit::{self, Resource};
 use rbox_tests::command::{exists, read};
-use rbox_tests::host;
 use rbox_tests::netns::{Namespace, Running};
 use rbox_tests::slirp::{self, Backend, DRIVER, Family, LARGE, Lab, Options, Published};
 use rbox_tests::traffic::is_listened_at;
+use rbox_tests::{held, host};
 use serde_json::Value;
 
 use crate::bench::on_stage;
@@ -255,16 +254,12 @@ impl Sample {
 
     /// MB that are its alone, and its share of what it has together with others (proc_pid_smaps(5)).
     fn memory(&mut self) -> Option<f64> {
-        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.lab.slirp()?.pid())).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-        Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
+        Some(held::memory(self.lab.slirp()?.pid(), "Pss").ok()? as f64 / 1024.0)
     }
 
-    /// Seconds that the program has had a processor, in hundredths (proc_pid_stat(5): utime and stime).
+    /// Seconds that the program has had a processor, in hundredths.
     fn cpu(&mut self) -> Option<f64> {
-        let text = fs::read_to_string(format!("/proc/{}/stat", self.lab.slirp()?.pid())).ok()?;
-        let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
-        Some((fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?) / 100.0)
+        Some(held::cpu(self.lab.slirp()?.pid()).ok()?.as_secs_f64())
     }
 }
 
