@@ -81,10 +81,17 @@ struct Engine {
     busy: bool,
     /// Much was moved the last time: then there will be more at once the longer it is not looked for.
     much: bool,
-    /// When something has happened last, other than that time has passed; and whether what memory could be given back
-    /// since then has been.
+    /// When something has happened last, other than that time has passed.
     active: Instant,
-    quiet: bool,
+    rest: Rest,
+}
+
+/// Whether memory that is not needed while nothing happens has been given back since something has.
+#[derive(PartialEq)]
+enum Rest {
+    Not,
+    Due,
+    Taken,
 }
 
 /// All protocols but TCP, which has its own ways.
@@ -130,14 +137,14 @@ impl Engine {
             log,
             refusals: Refusals::default(),
             errors: icmp::budget(),
-            frame: vec![0; LONGEST_FRAME],
-            buffer: vec![0; LONGEST_FRAME],
+            frame: Vec::new(),
+            buffer: Vec::new(),
             ready: Vec::with_capacity(AT_A_TIME),
             guest_spoke: false,
             busy: false,
             much: false,
             active: Instant::now(),
-            quiet: false,
+            rest: Rest::Not,
         };
         let (now, mut link) = (Instant::now(), engine.link(tap));
         engine.with(now, &mut link, |others, cx| others.udp.start(cx))?;
@@ -152,7 +159,11 @@ impl Engine {
     fn step(&mut self, tap: &File) -> io::Result<bool> {
         let limit = self.limit();
         let mut told = std::mem::take(&mut self.ready);
-        if limit == Some(Duration::ZERO) || self.much {
+        let rests = self.rest == Rest::Due;
+        if rests {
+            self.give_back();
+        }
+        if limit == Some(Duration::ZERO) || self.much || rests {
             told.extend(self.epoll.wait(limit)?);
         } else {
             self.patience.wait(&mut self.epoll, limit, &mut told)?;
@@ -160,21 +171,27 @@ impl Engine {
         Ok(self.deal_with(told, Instant::now(), tap))
     }
 
+    /// Gives back the memory that is of no use while nothing happens.
+    fn give_back(&mut self) {
+        (self.frame, self.buffer) = (Vec::new(), Vec::new());
+        self.tcp.shrink();
+        heap::give_back();
+        // The last: what is run from here on counts as in use again. That all of it does is no reason to stop.
+        let _ = text::forget();
+        self.rest = Rest::Taken;
+    }
+
     /// Deals with what was told, and with what is due.
     fn deal_with(&mut self, mut told: Vec<Ready>, now: Instant, tap: &File) -> bool {
         let mut link = self.link(tap);
         self.much = false;
         if !told.is_empty() || self.busy {
-            (self.active, self.quiet) = (now, false);
+            (self.active, self.rest) = (now, Rest::Not);
         } else if self.next_deadline().is_some_and(|at| at <= now) {
             // What is over by time leaves memory, too.
-            self.quiet = false;
-        } else if !self.quiet && now >= self.active + QUIET {
-            self.tcp.shrink();
-            heap::give_back();
-            // That it counts as in use is no reason to stop.
-            let _ = text::forget();
-            self.quiet = true;
+            self.rest = Rest::Not;
+        } else if self.rest == Rest::Not && now >= self.active + QUIET {
+            self.rest = Rest::Due;
         }
         let mut guest_speaks = false;
         for ready in told.drain(..) {
@@ -260,8 +277,8 @@ impl Engine {
         if self.busy {
             return Some(Duration::ZERO);
         }
-        let quiet = (!self.quiet).then(|| self.active + QUIET);
-        let next = self.next_deadline().into_iter().chain(quiet).min();
+        let rest = (self.rest == Rest::Not).then(|| self.active + QUIET);
+        let next = self.next_deadline().into_iter().chain(rest).min();
         next.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
@@ -273,6 +290,7 @@ impl Engine {
     /// Reads at most so many frames of what the guest has sent; false when it is gone.
     fn read_frames(&mut self, mut tap: &File, most: usize, now: Instant, link: &mut Tap<'_>) -> bool {
         let mut frame = std::mem::take(&mut self.frame);
+        frame.resize(LONGEST_FRAME, 0);
         let mut there = true;
         for _ in 0..most {
             match tap.read(&mut frame) {
@@ -367,6 +385,7 @@ impl Engine {
 
     fn with<R>(&mut self, now: Instant, link: &mut Tap<'_>, act: impl FnOnce(&mut Others, &mut Context<'_>) -> R) -> R {
         let Self { config, epoll, others, egress, log, errors, buffer, .. } = self;
+        buffer.resize(LONGEST_FRAME, 0);
         act(others, &mut Context { now, config, link, epoll, egress, log, errors, buffer })
     }
 }

@@ -6,12 +6,12 @@ use std::net::{IpAddr, UdpSocket};
 use anyhow::{Context, Result};
 use rbox_tests::alpine;
 use rbox_tests::detached::Detached;
-use rbox_tests::host;
 use rbox_tests::patience::until;
 use rbox_tests::processes;
 use rbox_tests::rbox::{Rbox, finish};
 use rbox_tests::registry::Registry;
 use rbox_tests::running::Running;
+use rbox_tests::{held, host};
 
 const FOREVER: &str = "echo ready; exec sleep 1000";
 
@@ -250,6 +250,19 @@ fn who_serves_it_goes_with_the_container() -> Result<()> {
     processes::signal(rbox_itself, "KILL")?;
     running.wait();
     until(|| fs::exists(format!("/proc/{serving}")).unwrap_or(true), |there| !there);
+    Ok(())
+}
+
+/// They are there as long as the container is, mostly with nothing to do.
+#[test]
+fn who_serves_it_and_who_watches_it_hold_little_memory() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let one = Detached::start(&rbox, &image, "one", &[], FOREVER);
+    let server = *servers(one.monitor()).first().context("a process serves it")?;
+    // In KiB, whether others have mapped the same or not.
+    for (pid, most) in [(server, 768), (one.monitor(), 1536)] {
+        until(|| held::memory(pid, "Rss").unwrap_or(usize::MAX), |held| *held <= most);
+    }
     Ok(())
 }
 

@@ -6,10 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rbox_runtime::Running;
-use rbox_sys::fd;
 use rbox_sys::poll::{self, Interest};
 use rbox_sys::signal::{Signal, SignalFd};
 use rbox_sys::tty::{self, Leave, RawMode, Winsize};
+use rbox_sys::{fd, text};
 use rbox_types::Exit;
 
 use crate::Error;
@@ -259,6 +259,8 @@ impl Supervisor<'_> {
     fn keep_time(&mut self) -> io::Result<()> {
         if let Some((_, settled)) = self.settled.take_if(|(at, _)| Instant::now() >= *at) {
             settled();
+            // What it began with is of no use any more.
+            let _ = text::forget();
         }
         if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             self.deadline = None;

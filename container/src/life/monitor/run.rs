@@ -11,7 +11,7 @@ use rbox_sys::flock::{self, Mode};
 use rbox_sys::poll::{self, Interest};
 use rbox_sys::signal::Signal;
 use rbox_sys::socket::Channel;
-use rbox_sys::tty;
+use rbox_sys::{text, tty};
 use rbox_types::Exit;
 
 use super::Monitor;
@@ -193,6 +193,8 @@ impl Monitor {
             }
             if settles.take_if(|at| now >= *at).is_some() {
                 self.invite();
+                // What it began with is of no use any more.
+                let _ = text::forget();
             }
         }
     }
