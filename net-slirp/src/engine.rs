@@ -1,7 +1,7 @@
 //! The loop: whatever happens on the tap, on sockets or by time, one thing after the other.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -20,21 +20,19 @@ use crate::egress::client_hello::LONGEST;
 use crate::egress::{Egress, Look, Name, Protocol, Refusals, Verdict, look};
 use crate::flow_log::{Flow, FlowLog};
 use crate::fragments::Fragments;
+use crate::frames::{self, Frames};
 use crate::icmp::{self, Unreachable};
 use crate::link::Tap;
 use crate::neighbours;
 use crate::packet::{Frame, Packet};
 use crate::patience::Patience;
-use crate::tcp::{Ends, Event, Failed, Reach, Tcp};
+use crate::tcp::{Ends, Event, Failed, Reach, Run, Tcp};
 use crate::token::{Owner, Token};
 use crate::udp::Udp;
-use crate::vnet;
 
 #[cfg(test)]
 mod fuzz;
 
-/// The longest frame there is: a header of each kind before 64 KiB.
-const LONGEST_FRAME: usize = vnet::LENGTH + 18 + 65535;
 /// The most connections there are. Each is a socket of the host's, whose kernel is not to be filled by one guest.
 const MOST: u64 = 1 << 17;
 /// So many frames are read before sockets have their turn.
@@ -72,7 +70,7 @@ struct Engine {
     log: FlowLog,
     refusals: Refusals,
     errors: Budget,
-    frame: Vec<u8>,
+    frames: Frames,
     buffer: Vec<u8>,
     ready: Vec<Ready>,
     /// The last thing that happened was that the guest had sent something.
@@ -137,7 +135,7 @@ impl Engine {
             log,
             refusals: Refusals::default(),
             errors: icmp::budget(),
-            frame: Vec::new(),
+            frames: Frames::default(),
             buffer: Vec::new(),
             ready: Vec::with_capacity(AT_A_TIME),
             guest_spoke: false,
@@ -173,7 +171,7 @@ impl Engine {
 
     /// Gives back the memory that is of no use while nothing happens.
     fn give_back(&mut self) {
-        (self.frame, self.buffer) = (Vec::new(), Vec::new());
+        (self.frames, self.buffer) = (Frames::default(), Vec::new());
         self.tcp.shrink();
         heap::give_back();
         // The last: what is run from here on counts as in use again. That all of it does is no reason to stop.
@@ -288,37 +286,41 @@ impl Engine {
     }
 
     /// Reads at most so many frames of what the guest has sent; false when it is gone.
-    fn read_frames(&mut self, mut tap: &File, most: usize, now: Instant, link: &mut Tap<'_>) -> bool {
-        let mut frame = std::mem::take(&mut self.frame);
-        frame.resize(LONGEST_FRAME, 0);
-        let mut there = true;
-        for _ in 0..most {
-            match tap.read(&mut frame) {
-                Ok(length) => {
-                    self.much |= length >= MUCH as usize;
-                    self.on_frame(&frame[..length], now, link);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // EBADFD: the device is gone, and with it the namespace.
+    fn read_frames(&mut self, tap: &File, most: usize, now: Instant, link: &mut Tap<'_>) -> bool {
+        let (mut frames, mut left, mut there) = (std::mem::take(&mut self.frames), most, true);
+        while left > 0 {
+            let read = frames.read(tap, left);
+            let mut run = Run::default();
+            for frame in frames.iter() {
+                self.much |= frame.len() >= frames::SHORT;
+                self.on_frame(frame, &mut run, now, link);
+            }
+            self.tcp.end_run(&mut run, now, link);
+            left -= frames.len();
+            match read {
+                Ok(true) => {}
+                Ok(false) => break,
                 Err(_) => {
                     there = false;
                     break;
                 }
             }
         }
-        self.frame = frame;
+        self.frames = frames;
         there
     }
 
-    fn on_frame(&mut self, bytes: &[u8], now: Instant, link: &mut Tap<'_>) {
+    fn on_frame<'a>(&mut self, bytes: &'a [u8], run: &mut Run<'a>, now: Instant, link: &mut Tap<'_>) {
         match Frame::parse(bytes) {
-            Some(Frame::Packet(packet)) => self.on_packet(&packet, now, link),
+            Some(Frame::Packet(packet)) => self.on_packet(&packet, run, now, link),
             Some(Frame::Fragment(fragment)) => {
                 if let Some(whole) = self.others.fragments.on_fragment(&fragment, now)
                     && let Some(packet) = whole.packet()
                 {
-                    self.on_packet(&packet, now, link);
+                    self.tcp.end_run(run, now, link);
+                    let mut alone = Run::default();
+                    self.on_packet(&packet, &mut alone, now, link);
+                    self.tcp.end_run(&mut alone, now, link);
                 }
             }
             Some(Frame::Arp(body)) => self.with(now, link, |_, cx| neighbours::on_arp(body, cx)),
@@ -326,7 +328,7 @@ impl Engine {
         }
     }
 
-    fn on_packet(&mut self, packet: &Packet<'_>, now: Instant, link: &mut Tap<'_>) {
+    fn on_packet<'a>(&mut self, packet: &Packet<'a>, run: &mut Run<'a>, now: Instant, link: &mut Tap<'_>) {
         if packet.protocol != IpProtocol::Tcp {
             return self.with(now, link, |others, cx| others.on_packet(packet, cx));
         }
@@ -352,7 +354,7 @@ impl Engine {
                 }
             }
         };
-        let failed = self.tcp.on_packet(packet, now, link, &mut self.epoll, reach);
+        let failed = self.tcp.on_packet(packet, run, now, link, &mut self.epoll, reach);
         self.report(failed, now, link);
     }
 
@@ -385,7 +387,7 @@ impl Engine {
 
     fn with<R>(&mut self, now: Instant, link: &mut Tap<'_>, act: impl FnOnce(&mut Others, &mut Context<'_>) -> R) -> R {
         let Self { config, epoll, others, egress, log, errors, buffer, .. } = self;
-        buffer.resize(LONGEST_FRAME, 0);
+        buffer.resize(frames::LONGEST, 0);
         act(others, &mut Context { now, config, link, epoll, egress, log, errors, buffer })
     }
 }

@@ -33,6 +33,7 @@ pub mod egress;
 mod engine;
 mod flow_log;
 mod fragments;
+mod frames;
 #[cfg(test)]
 mod fuzz;
 mod icmp;

@@ -16,6 +16,7 @@ mod flow;
 #[cfg(test)]
 mod limits;
 mod receiver;
+mod run;
 mod segment;
 mod sender;
 mod seq;
@@ -35,6 +36,7 @@ use smoltcp::wire::IpProtocol;
 use self::buffers::Buffers;
 pub(crate) use self::flow::Ends;
 use self::flow::{Fate, Flow, Socket, Wire, refuse};
+pub(crate) use self::run::Run;
 use self::segment::Segment;
 use self::seq::Seq;
 use crate::checksum;
@@ -146,10 +148,12 @@ impl<H: Host> Tcp<H> {
         self.flows.len()
     }
 
-    /// A packet of the guest's. `reach` says where the host is to be asked for what the guest calls that address.
-    pub(crate) fn on_packet(
+    /// A packet of the guest's. `reach` says where the host is to be asked for what the guest calls that address. What it
+    /// brings may be left in `run`, to be [ended](Self::end_run) before anything else is done with connections.
+    pub(crate) fn on_packet<'a>(
         &mut self,
-        packet: &Packet<'_>,
+        packet: &Packet<'a>,
+        run: &mut Run<'a>,
         now: Instant,
         link: &mut dyn Link,
         host: &mut H,
@@ -163,7 +167,7 @@ impl<H: Host> Tcp<H> {
         let guest = SocketAddr::new(source, segment.source);
         let ends = Ends { guest, remote: SocketAddr::new(destination, segment.destination) };
         if let Some(token) = self.by_ends.get(&ends).copied() {
-            return self.with(token, now, link, |flow, wire| flow.on_segment(&segment, wire));
+            return self.on_segment(token, &segment, run, now, link);
         }
         // Nobody connects to a group, and nobody is told so (RFC 9293, 3.9.2.3).
         if destination.is_multicast() || source.is_multicast() || source.is_unspecified() {
@@ -196,6 +200,34 @@ impl<H: Host> Tcp<H> {
         self.beginning.push_back(token);
         self.schedule(token);
         None
+    }
+
+    fn on_segment<'a>(
+        &mut self,
+        token: Token,
+        segment: &Segment<'a>,
+        run: &mut Run<'a>,
+        now: Instant,
+        link: &mut dyn Link,
+    ) -> Option<Failed> {
+        let flow = self.flows.get_mut(token)?;
+        if !flow.goes_on_with(segment, run.length_of(token)) {
+            self.end_run(run, now, link);
+            return self.with(token, now, link, |flow, wire| flow.on_segment(segment, wire));
+        }
+        if run.length_of(token) == 0 {
+            self.end_run(run, now, link);
+        }
+        run.push(token, segment.payload);
+        self.with(token, now, link, |flow, wire| flow.on_segment_of_run(segment, wire))
+    }
+
+    /// Gives the host what the packets of a run have brought.
+    pub(crate) fn end_run(&mut self, run: &mut Run<'_>, now: Instant, link: &mut dyn Link) {
+        let Run { token, mut pieces, .. } = std::mem::take(run);
+        if let Some(token) = token {
+            let _ = self.with(token, now, link, |flow, wire| flow.on_run(&mut pieces, wire));
+        }
     }
 
     /// Somebody has connected from outside, as whom the guest sees `remote`; it is for the guest's address `guest`.
@@ -264,6 +296,15 @@ impl<H: Host> Tcp<H> {
             let _ = self.go_on(now, link, |_, _, _, _| Verdict::Allowed);
         }
         self.is_busy()
+    }
+
+    /// A packet of the guest's that comes alone.
+    #[cfg(test)]
+    fn on_one(&mut self, packet: &Packet<'_>, now: Instant, link: &mut dyn Link, host: &mut H) -> Option<Failed> {
+        let mut run = Run::default();
+        let failed = self.on_packet(packet, &mut run, now, link, host, |ends| Reach::To(ends.remote));
+        self.end_run(&mut run, now, link);
+        failed
     }
 
     /// How many have something to do.

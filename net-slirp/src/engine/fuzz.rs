@@ -20,11 +20,12 @@ use rbox_sys::rlimit::{self, Limit, Resource};
 use rbox_sys::rtnetlink::{Changes, LOOPBACK};
 use smoltcp::wire::{EthernetFrame, IpProtocol, TcpPacket, UdpPacket};
 
-use super::{Engine, LONGEST_FRAME};
+use super::Engine;
 use crate::config::{Config, GUEST_MAC, OUR_MAC, Published, PublishedSocket};
 use crate::egress::Policy;
 use crate::egress::client_hello::tests::hello;
 use crate::egress::testing::{A, answer, query, query_with_edns, record};
+use crate::frames::LONGEST;
 use crate::packet::{Frame, Packet};
 use crate::testing::{Bytes, address};
 use crate::vnet::{self, VnetHeader};
@@ -321,7 +322,7 @@ impl World {
 
     /// Says whether there was anything.
     fn guest_hears(&mut self) -> bool {
-        let mut buffer = vec![0; LONGEST_FRAME];
+        let mut buffer = vec![0; LONGEST];
         let mut any = false;
         while let Ok(length) = self.guest.recv(&mut buffer) {
             any = true;

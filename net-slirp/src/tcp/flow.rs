@@ -10,7 +10,7 @@
 //! beginning is what the host saw. From there on each direction ends for itself: an end of the guest's is shutdown(2) of
 //! the host's socket, the socket's end is our FIN, and an error of either is a reset of the other.
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,7 @@ pub(crate) trait Socket {
     /// How connecting has come out, once it has.
     fn outcome(&mut self) -> io::Result<()>;
     /// Sends what there is room for; `WouldBlock` where that is nothing.
-    fn send(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
     /// Reads what is there; 0 at the end, `WouldBlock` where there is nothing yet.
     fn receive(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize>;
     /// Nothing more will be sent.
@@ -316,12 +316,10 @@ impl<S: Socket> Flow<S> {
         bytes = &bytes[known.min(bytes.len())..];
         let whole = bytes.len() <= window;
         bytes = &bytes[..bytes.len().min(window)];
-        let taken = self.receiver.take(bytes, &mut self.socket, wire.buffers)?;
-        self.moved[0] += taken as u64;
+        let taken = self.take(&mut [IoSlice::new(bytes)], wire)?;
         let mut came = taken;
         while let Some(next) = self.receiver.advance(came, wire.buffers) {
-            came = self.receiver.take(&next, &mut self.socket, wire.buffers)?;
-            self.moved[0] += came as u64;
+            came = self.take(&mut [IoSlice::new(&next)], wire)?;
             if came < next.len() {
                 self.receiver.keep_early(0, &next[came..], wire.buffers);
                 break;
@@ -333,6 +331,42 @@ impl<S: Socket> Flow<S> {
             self.receiver.flush(&mut self.socket, wire.buffers)?;
         }
         Ok(())
+    }
+
+    fn take(&mut self, pieces: &mut [IoSlice<'_>], wire: &mut Wire<'_>) -> io::Result<usize> {
+        let taken = self.receiver.take(pieces, &mut self.socket, wire.buffers)?;
+        self.moved[0] += taken as u64;
+        Ok(taken)
+    }
+
+    /// Whether a segment brings what follows these bytes of a run, all of which is for the host's socket, and nothing else.
+    pub(crate) fn goes_on_with(&self, segment: &Segment<'_>, length: usize) -> bool {
+        let Flags { syn, fin, rst, psh: _ } = segment.flags;
+        let following = self.receiver.expected + length;
+        let room = self.receiver.told_until.since(following).max(0) as usize;
+        self.state == State::Open
+            && !(syn || fin || rst)
+            && segment.ack.is_some_and(|ack| !ack.is_after(self.sender.next))
+            && segment.seq == following
+            && (1..=room).contains(&segment.payload.len())
+            && self.receiver.passes_on()
+    }
+
+    /// All that such a segment says, but not what it brings.
+    pub(crate) fn on_segment_of_run(&mut self, segment: &Segment<'_>, wire: &mut Wire<'_>) -> Fate {
+        (self.heard, self.owes_ack) = (wire.now, true);
+        if self.sender.hear(wire.now, segment, wire.buffers) {
+            self.send_again(wire);
+        }
+        Fate::Lives
+    }
+
+    /// What all of them bring.
+    pub(crate) fn on_run(&mut self, pieces: &mut [IoSlice<'_>], wire: &mut Wire<'_>) -> Fate {
+        match self.take(pieces, wire) {
+            Ok(_) => self.fate(),
+            Err(_) => self.reset(wire),
+        }
     }
 
     /// The host's socket.

@@ -1,6 +1,6 @@
 //! What is kept for guests that take all they can get, and for how long for those that say nothing.
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use rbox_sys::epoll::Ready;
 use smoltcp::wire::{IpProtocol, TcpPacket};
 
 use super::flow::Socket;
-use super::{Host, LEFT_BEGINNING, MOST_BEGINNING, Reach, Tcp};
+use super::{Host, LEFT_BEGINNING, MOST_BEGINNING, Tcp};
 use crate::testing::{Bytes, Recorder};
 use crate::token::{Owner, Token};
 
@@ -25,8 +25,8 @@ impl Socket for Quiet {
         Ok(())
     }
 
-    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(bytes.len())
+    fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(pieces.iter().map(|piece| piece.len()).sum())
     }
 
     fn receive(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
@@ -107,9 +107,7 @@ impl World {
         segment.extend([5 * 16 + options.len() as u8 * 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
         segment.extend([options, data].concat());
         let bytes = Bytes::new("10.0.2.100", "192.0.2.1", IpProtocol::Tcp, &segment);
-        let failed = self
-            .tcp
-            .on_packet(&bytes.packet(), self.now, &mut self.link, &mut self.host, |ends| Reach::To(ends.remote));
+        let failed = self.tcp.on_one(&bytes.packet(), self.now, &mut self.link, &mut self.host);
         assert!(failed.is_none());
         self.go_on();
     }

@@ -1,7 +1,7 @@
 //! What comes from the guest: in order, into the host's socket; and what that does not take at once, held for it.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 
 use super::assembler::Assembler;
 use super::buffers::Buffers;
@@ -55,16 +55,27 @@ impl Receiver {
         window >= known + WINDOW / 4 || (known < WINDOW / 16 && window > known.max(4096) * 2)
     }
 
+    /// Whether what comes next goes to the host's socket, and nothing else does.
+    pub(crate) fn passes_on(&self) -> bool {
+        self.held.is_empty() && !self.held_back && !self.ended && self.early.is_empty()
+    }
+
     /// Takes what comes next; gives how much of it. Fails as the host's socket does.
-    pub(crate) fn take(&mut self, bytes: &[u8], socket: &mut impl Socket, buffers: &mut Buffers) -> io::Result<usize> {
+    pub(crate) fn take(
+        &mut self,
+        mut pieces: &mut [IoSlice<'_>],
+        socket: &mut impl Socket,
+        buffers: &mut Buffers,
+    ) -> io::Result<usize> {
+        let length = pieces.iter().map(|piece| piece.len()).sum();
         let mut taken = 0;
         if self.held.is_empty() && !self.held_back {
-            taken = send(socket, bytes)?;
+            taken = send(socket, pieces)?;
         }
-        let rest = &bytes[taken..];
-        if !rest.is_empty() && buffers.reserve(rest.len()) {
-            self.held.extend(rest);
-            taken = bytes.len();
+        if taken < length && buffers.reserve(length - taken) {
+            IoSlice::advance_slices(&mut pieces, taken);
+            pieces.iter().for_each(|piece| self.held.extend(&**piece));
+            taken = length;
         }
         self.expected += taken;
         Ok(taken)
@@ -94,7 +105,7 @@ impl Receiver {
         }
         while !self.held.is_empty() {
             let length = self.held.as_slices().0.len();
-            let taken = send(socket, self.held.as_slices().0)?;
+            let taken = send(socket, &[IoSlice::new(self.held.as_slices().0)])?;
             self.held.drain(..taken);
             buffers.free(taken);
             if taken < length {
@@ -126,11 +137,11 @@ impl Receiver {
     }
 }
 
-fn send(socket: &mut impl Socket, bytes: &[u8]) -> io::Result<usize> {
-    if bytes.is_empty() {
+fn send(socket: &mut impl Socket, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    if pieces.iter().all(|piece| piece.is_empty()) {
         return Ok(0);
     }
-    match socket.send(bytes) {
+    match socket.send(pieces) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
         other => other,
     }

@@ -8,7 +8,7 @@ mod day;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use smoltcp::time::Instant as GuestInstant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
 use super::flow::Socket;
-use super::{Host, Reach, Tcp};
+use super::{Ends, Host, Reach, Run, Tcp};
 use crate::link::{IpHeader, Link, emit_ip};
 use crate::packet::Frame;
 use crate::token::Token;
@@ -212,8 +212,9 @@ impl Socket for HostSocket {
         Ok(())
     }
 
-    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut end = self.0.borrow_mut();
+        let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
         let length = bytes.len().min(end.room);
         end.is_full = length < bytes.len();
         if length == 0 {
@@ -378,20 +379,20 @@ impl World {
     /// What is under test.
     fn we_act(&mut self) {
         let now = self.now;
-        let mut packets = Vec::new();
+        let mut frames = Vec::new();
         while let Some(packet) = self.to_us.take(now) {
-            packets.push(packet);
-        }
-        let mut link = ToGuest(&mut self.to_guest, now, &self.scenario, &mut self.random);
-        for packet in packets {
             let ethernet = [[0; 12].as_slice(), &[8, 0]].concat();
             let trusted = VnetHeader::with_checksum(34, 16).encode();
             assert_eq!(trusted.len(), vnet::LENGTH);
-            let frame = [&trusted, &ethernet[..], &packet].concat();
-            let Some(Frame::Packet(packet)) = Frame::parse(&frame) else { panic!("the guest sent nonsense") };
-            let failed = self.tcp.on_packet(&packet, now, &mut link, &mut self.host, |ends| Reach::To(ends.remote));
-            assert!(failed.is_none());
+            frames.push([&trusted, &ethernet[..], &packet].concat());
         }
+        let mut link = ToGuest(&mut self.to_guest, now, &self.scenario, &mut self.random);
+        let (mut run, reach) = (Run::default(), |ends: &Ends| Reach::To(ends.remote));
+        for frame in &frames {
+            let Some(Frame::Packet(packet)) = Frame::parse(frame) else { panic!("the guest sent nonsense") };
+            assert!(self.tcp.on_packet(&packet, &mut run, now, &mut link, &mut self.host, reach).is_none());
+        }
+        self.tcp.end_run(&mut run, now, &mut link);
         let is_silent = {
             let mut end = self.host.end.borrow_mut();
             (end.room, end.is_full) = (self.scenario.host_takes, false);

@@ -1,6 +1,6 @@
 //! The host's half of a connection: a socket of the kernel's.
 
-use std::io::{self, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use rbox_sys::epoll::{Epoll, Watch};
@@ -19,8 +19,11 @@ impl Socket for TcpStream {
         }
     }
 
-    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write(bytes)
+    fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match pieces {
+            [piece] => self.write(piece),
+            pieces => self.write_vectored(pieces),
+        }
     }
 
     fn receive(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {

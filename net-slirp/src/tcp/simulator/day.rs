@@ -280,8 +280,7 @@ fn a_day_of_connections_that_nobody_answers() {
         let [high, low] = port.to_be_bytes();
         let syn = [high, low, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0];
         let bytes = Bytes::new(&GUEST.to_string(), "192.0.2.1", smoltcp::wire::IpProtocol::Tcp, &syn);
-        let failed =
-            tcp.on_packet(&bytes.packet(), now, &mut Recorder::default(), &mut host, |ends| Reach::To(ends.remote));
+        let failed = tcp.on_one(&bytes.packet(), now, &mut Recorder::default(), &mut host);
         assert!(failed.is_none());
         assert!(tcp.len() <= 41 && tcp.timers.len() == tcp.len(), "{} and {}", tcp.len(), tcp.timers.len());
     }
