@@ -140,9 +140,14 @@ impl Egress {
         }
     }
 
-    /// Whether nothing is ever refused.
-    pub fn is_open(&self) -> bool {
-        self.policy.is_open()
+    /// Whether the guest may ask for names by TCP.
+    pub fn dns_by_tcp(&mut self) -> Verdict {
+        let verdict = match &self.policy {
+            policy if policy.is_open() => Verdict::Allowed,
+            policy if policy.is_closed() => Verdict::Refused(Reason::None),
+            _ => Verdict::Refused(Reason::DnsByTcp),
+        };
+        self.counted(verdict)
     }
 
     /// This name is answered here, and always so; with addresses of the guest's own network, for which there is no

@@ -338,14 +338,13 @@ impl Engine {
         }
         let reach = |ends: &Ends| {
             let to = ends.remote;
-            if config.is_dns(to.ip()) {
-                // Names asked for by TCP are seen by no rule.
-                let resolver = others.dns.resolver_for_tcp(now).filter(|_| to.port() == dns::PORT && egress.is_open());
-                return resolver.map_or(Reach::Nowhere, Reach::To);
-            }
-            let Some(address) = config.reachable(to.ip()) else { return Reach::Nowhere };
-            let outside = SocketAddr::new(address, to.port());
-            match egress.may_connect(Protocol::Tcp, to, now) {
+            let asks = config.is_dns(to.ip());
+            let outside = match asks {
+                true => others.dns.resolver_for_tcp(now).filter(|_| to.port() == dns::PORT),
+                false => config.reachable(to.ip()).map(|address| SocketAddr::new(address, to.port())),
+            };
+            let Some(outside) = outside else { return Reach::Nowhere };
+            match if asks { egress.dns_by_tcp() } else { egress.may_connect(Protocol::Tcp, to, now) } {
                 Verdict::Allowed => Reach::To(outside),
                 Verdict::NeedsName => Reach::Judged(outside),
                 Verdict::Refused(reason) => {

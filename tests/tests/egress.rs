@@ -106,6 +106,7 @@ fn each_flow_has_a_line_in_the_log() -> Result<()> {
     let open = held.local_addr()?.port();
     let script = format!(
         "exec 2>/dev/null; nc -w 20 {HOST} {port} </dev/null; nc -w 20 {HOST} {other} </dev/null; nslookup secret.example;
+         nc -w 20 $(awk '/^nameserver/{{ print $2; exit }}' /etc/resolv.conf) 53 </dev/null;
          (echo asked; sleep 1000) | nc {HOST} {open} & until netstat -tn | grep -q ESTAB; do sleep 0.1; done; sleep 0.3"
     );
     let log = rbox.home().join("flows");
@@ -117,8 +118,10 @@ fn each_flow_has_a_line_in_the_log() -> Result<()> {
     (refused["verdict"], refused["reason"]) = (json!("refused"), json!("address"));
     let query = json!({"proto": "dns", "name": "secret.example", "verdict": "refused", "reason": "name",
                        "sent": 0, "received": 0});
+    let by_tcp =
+        json!({"proto": "tcp", "port": 53, "verdict": "refused", "reason": "dns-by-tcp", "sent": 0, "received": 0});
     let is_as_expected = |found: &[Value]| {
-        for wanted in [flow(port, 0, 7), refused.clone(), flow(open, 6, 0), query.clone()] {
+        for wanted in [flow(port, 0, 7), refused.clone(), flow(open, 6, 0), query.clone(), by_tcp.clone()] {
             assert!(found.contains(&wanted), "{wanted}\nis not in\n{found:#?}");
         }
         assert!(found.iter().all(|line| line["verdict"] != "allowed" || line["port"] != other), "{found:#?}");

@@ -25,11 +25,13 @@ pub enum Reason {
     NoServerName,
     /// QUIC, whose server's name cannot be seen.
     Quic,
+    /// Asking for names by TCP, which no rule about names would see.
+    DnsByTcp,
 }
 
 impl Reason {
     /// Each of them, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::None,
         Self::Address,
         Self::Denied,
@@ -40,6 +42,7 @@ impl Reason {
         Self::ServerName,
         Self::NoServerName,
         Self::Quic,
+        Self::DnsByTcp,
     ];
 
     /// In one word, which stays the same.
@@ -55,6 +58,7 @@ impl Reason {
             Self::ServerName => "server-name",
             Self::NoServerName => "no-server-name",
             Self::Quic => "quic",
+            Self::DnsByTcp => "dns-by-tcp",
         }
     }
 }
@@ -72,6 +76,7 @@ impl fmt::Display for Reason {
             Self::ServerName => "TLS asks for a server that no rule allows at this address",
             Self::NoServerName => "TLS does not say which server it asks for",
             Self::Quic => "QUIC does not show which server it asks for",
+            Self::DnsByTcp => "where there are rules, names are asked for by UDP",
         })
     }
 }

@@ -67,7 +67,7 @@ fn refused(reason: Reason) -> Verdict {
 #[test]
 fn without_rules_everything_is_let_through() {
     let mut bench = Bench::new(&[]);
-    assert!(bench.egress.is_open());
+    assert_eq!(bench.egress.dns_by_tcp(), Verdict::Allowed);
     assert_eq!(bench.egress.query(b"anything"), Asked::Forward);
     assert_eq!(bench.egress.answer(b"anything", b"anything", bench.now), Answered::Pass);
     assert_eq!(bench.resolve("a.example", "127.0.0.1", 60), Answered::Pass);
@@ -78,11 +78,12 @@ fn without_rules_everything_is_let_through() {
 fn none_lets_nothing_through() {
     let mut bench = Bench::new(&["none"]);
     assert_eq!(bench.ask("a.example"), Asked::Refused(Reason::None));
+    assert_eq!(bench.egress.dns_by_tcp(), refused(Reason::None));
     for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Echo] {
         assert_eq!(bench.connect(protocol, "192.0.2.1:443"), refused(Reason::None));
         assert_eq!(bench.connect(protocol, "[2001:db8::1]:443"), refused(Reason::None));
     }
-    assert_eq!(bench.refused(), [(Reason::None, 7)]);
+    assert_eq!(bench.refused(), [(Reason::None, 8)]);
 }
 
 #[test]
