@@ -29,6 +29,7 @@ pub mod keyring;
 pub mod landlock;
 pub mod listener;
 pub mod listing;
+pub mod map;
 pub mod memfd;
 pub mod mempolicy;
 pub mod mount;

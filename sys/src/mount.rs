@@ -206,6 +206,11 @@ pub fn id_of(path: &Path) -> io::Result<u64> {
     Ok(rustix::fs::statx(rustix::fs::CWD, path, rustix::fs::AtFlags::empty(), flags)?.stx_mnt_id)
 }
 
+/// Unmounts what is mounted at `path`. EBUSY: something of it is open.
+pub fn unmount(path: &Path) -> io::Result<()> {
+    Ok(rustix::mount::unmount(path, UnmountFlags::empty())?)
+}
+
 /// Unmounts what is mounted at `path`; the mount itself lives on as long as somebody has it open.
 pub fn detach(path: &Path) -> io::Result<()> {
     Ok(rustix::mount::unmount(path, UnmountFlags::DETACH)?)
