@@ -20,6 +20,7 @@ pub mod hash;
 pub mod held;
 pub mod host;
 pub mod image;
+mod inside;
 pub mod layer;
 pub mod layout;
 pub mod netns;

@@ -15,13 +15,14 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rbox_sys::rlimit::{self, Resource};
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::command::{output, read, shown};
 use crate::host;
+use crate::inside;
 use crate::netns::{Namespace, Running};
 use crate::patience::until;
 
@@ -400,39 +401,20 @@ fn is_configured(guest: &Namespace) -> bool {
     })
 }
 
-/// In a process that is inside.
-const INSIDE: &str = "RBOX_TEST_INSIDE";
-
 /// Runs a command line in new user, network and mount namespaces, where it is root.
 pub fn inside(program: &std::path::Path) -> Command {
     let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--net", "--mount", "--"]).arg(program).env(INSIDE, "1");
+    command.args(["--user", "--map-root-user", "--net", "--mount", "--"]).arg(program).env(inside::INSIDE, "1");
     command
 }
 
 /// Runs a line: the test of this name, once more, inside; and there the line itself.
 #[track_caller]
 pub fn judged(test: &str, backend: Backend, family: Family, line: fn(Backend, Family) -> Result<()>) {
-    if std::env::var_os(INSIDE).is_some() {
-        rlimit::raise(Resource::NOFILE).expect("a limit may be raised to its ceiling");
-        line(backend, family).expect("the line holds");
-        return;
-    }
-    let program = std::env::current_exe().expect("/proc is mounted");
-    let test = test.split_once("::").map_or(test, |(_, test)| test);
-    let mut command = inside(&program);
-    command.args(["--exact", test, "--include-ignored", "--nocapture"]);
-    if let Err(error) = ran_one(&mut command) {
-        panic!("{error}");
-    }
-}
-
-fn ran_one(command: &mut Command) -> Result<()> {
-    let said = read(command)?;
-    if !said.contains("test result: ok. 1 passed") {
-        bail!("not one test:\n{said}");
-    }
-    Ok(())
+    inside::judged(test, inside, || {
+        rlimit::raise(Resource::NOFILE).context("a limit may be raised to its ceiling")?;
+        line(backend, family)
+    });
 }
 
 /// Makes tests of functions `fn(Backend, Family) -> anyhow::Result<()>`, for each backend named, `rbox`, `slirp4netns`,
