@@ -7,6 +7,7 @@
 pub mod alpine;
 pub mod attacker;
 pub mod bundle;
+pub mod calls;
 pub mod command;
 pub mod containerd;
 pub mod cpio;
