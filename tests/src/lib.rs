@@ -25,6 +25,7 @@ mod inside;
 pub mod layer;
 pub mod layout;
 pub mod netns;
+pub mod overlay;
 pub mod packages;
 pub mod parity;
 pub mod patience;

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use rbox_tests::command::{self, output, run};
-use rbox_tests::{containerd, registry, servers, vm};
+use rbox_tests::{containerd, overlay, registry, servers, vm};
 
 use crate::admin::Admin;
 
@@ -87,6 +87,7 @@ pub(crate) fn all_and_long() -> Result<()> {
     all()?;
     install(&[FOR_LONG_TESTS, FOR_NETWORKS].concat())?;
     unpack(containerd::programs)?;
+    unpack(overlay::peer)?;
     unpack(vm::set_up)
 }
 
