@@ -25,7 +25,7 @@ use tempfile::TempDir;
 use crate::command::shown;
 use crate::inside;
 use crate::patience::{self, until};
-use crate::{host, packages};
+use crate::{host, packages, processes};
 use tree::View;
 
 /// What rbox is called by to be as fuse-overlayfs.
@@ -110,6 +110,22 @@ impl Overlay {
         self.mount()
     }
 
+    /// Unmounts, and has another mount the same.
+    pub fn handed_to(mut self, backend: Backend) -> Result<Self> {
+        self.unmount()?;
+        self.backend = backend;
+        self.mounted()
+    }
+
+    /// Kills who serves it, which the kernel does not need.
+    pub fn kill_server(&self) -> Result<()> {
+        let servers = others();
+        ensure!(!servers.is_empty(), "nobody serves it");
+        servers.iter().try_for_each(|pid| processes::signal(pid.parse()?, "KILL"))?;
+        until(others, Vec::is_empty);
+        Ok(())
+    }
+
     /// Whether the mount shows this, then the upper directory has that, and a new mount shows the first again.
     pub fn ends_as(self, merged: &str, upper: &str) -> Result<()> {
         self.shows(merged)?;
@@ -117,7 +133,13 @@ impl Overlay {
         tree::compare(&self.upper(), self.view(), upper).context("in the upper directory")?;
         self.mount()?;
         self.shows(merged).context("mounted anew")?;
-        self.unmount()
+        if self.backend != Backend::Rbox {
+            return self.unmount();
+        }
+        // What was stopped on one may be started on the other.
+        let by_kernel = self.handed_to(Backend::Kernel)?;
+        by_kernel.shows(merged).context("mounted by the kernel")?;
+        by_kernel.unmount()
     }
 
     /// As [`Self::ends_as`] where the mount shows what the upper directory has and nothing else.

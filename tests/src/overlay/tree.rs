@@ -95,6 +95,16 @@ pub fn compare(root: &Path, view: View, text: &str) -> Result<()> {
     Ok(())
 }
 
+/// The tree below a directory in words, without times.
+pub fn in_words(root: &Path, view: View) -> Result<String> {
+    let mut text = String::new();
+    for (path, mut entry) in Tree::read(root, view)?.0 {
+        entry.words.remove("mtime");
+        writeln!(text, "{}", entry.line(&path))?;
+    }
+    Ok(text)
+}
+
 /// What `fill=` fills with.
 pub fn filling(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at % 251) as u8 | (at / 251 % 8) as u8 | 1).collect()
