@@ -117,7 +117,8 @@ fn times_of_an_open_file(backend: Backend) -> Result<()> {
     drop(file);
     let before = times("f")?;
     overlay.remount()?;
-    ensure!(times("f")? == before, "they are {:?} after a remount, {before:?} before", times("f")?);
+    // That of the status may be when the last was written to the upper file, which may be after the call.
+    ensure!(times("f")?.0 == before.0, "they are {:?} after a remount, {before:?} before", times("f")?);
     overlay.unmount()
 }
 
@@ -186,6 +187,6 @@ fn times_never_go_back_while_a_file_is_written(backend: Backend) -> Result<()> {
     }
     file.sync_all()?;
     drop(file);
-    ensure!(times("f")? == last, "closed, they are {:?}, and not {last:?}", times("f")?);
+    ensure!(times("f")?.0 == last.0, "closed, they are {:?}, and not {last:?}", times("f")?);
     overlay.unmount()
 }
