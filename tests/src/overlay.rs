@@ -49,6 +49,7 @@ pub enum Backend {
 pub struct Overlay {
     backend: Backend,
     lowers: usize,
+    writable: bool,
     dir: TempDir,
 }
 
@@ -70,7 +71,7 @@ impl Overlay {
     pub fn bare(backend: Backend, lowers: &[&str], upper: &str) -> Result<Self> {
         let everyone = Permissions::from_mode(0o755);
         let dir = tempfile::Builder::new().prefix("overlay.").permissions(everyone).tempdir_in(host::scratch_base())?;
-        let overlay = Self { backend, lowers: lowers.len(), dir };
+        let overlay = Self { backend, lowers: lowers.len(), writable: true, dir };
         overlay.leave()?;
         for name in ["upper", "work", MERGED] {
             fs::create_dir(name)?;
@@ -83,7 +84,14 @@ impl Overlay {
         Ok(overlay)
     }
 
-    /// Mounts them.
+    /// The lower layers alone, which nobody can change so.
+    pub fn without_upper(backend: Backend, lowers: &[&str]) -> Result<Self> {
+        let mut overlay = Self::bare(backend, lowers, "")?;
+        overlay.writable = false;
+        overlay.mounted()
+    }
+
+    /// Mounts them. What has been mounted below the current directory, or replaced there, is used as it is.
     pub fn mounted(self) -> Result<Self> {
         self.mount()?;
         Ok(self)
@@ -155,7 +163,8 @@ impl Overlay {
     fn mount(&self) -> Result<()> {
         self.leave()?;
         let lowers: Vec<String> = (0..self.lowers).map(|number| number.to_string()).collect();
-        let options = format!("lowerdir={},upperdir=upper,workdir=work", lowers.join(":"));
+        let upper = if self.writable { ",upperdir=upper,workdir=work" } else { "" };
+        let options = format!("lowerdir={}{upper}", lowers.join(":"));
         match self.backend {
             Backend::Kernel => {
                 let options = CString::new(format!("{options},userxattr"))?;
@@ -207,10 +216,13 @@ pub fn peer() -> Result<Command> {
 
 impl Drop for Overlay {
     fn drop(&mut self) {
-        if self.leave().is_ok() && is_mounted() {
-            let _ = mount::detach(Path::new(MERGED));
-        }
         let _ = env::set_current_dir("/");
+        // Those that a test has made itself, too, the last first.
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let places = mounts.lines().rev().filter_map(|line| line.split(' ').nth(1));
+        for place in places.map(Path::new).filter(|place| place.starts_with(self.dir.path())) {
+            let _ = mount::detach(place);
+        }
     }
 }
 

@@ -12,6 +12,8 @@ use rbox_tests::overlay::{Backend, Overlay};
 
 // fuse-overlayfs 1.10 knows no xattr whiteouts; ends when a name of 255 bytes is to be hidden; and works by paths,
 // which are no longer than others'.
+//
+// It also heeds the marks of archives, and takes what is marked a redirect or a metacopy for a directory or a file.
 cases! {
     the_topmost_layer_with_a_name_has_it: kernel fuse_overlayfs;
     a_directory_has_what_all_layers_have_in_it: kernel fuse_overlayfs;
@@ -22,6 +24,8 @@ cases! {
     a_whiteout_hides_nothing_above_it: kernel fuse_overlayfs;
     a_whiteout_in_the_upper_layer_from_before: kernel fuse_overlayfs;
     an_xattr_whiteout_hides_what_is_below_and_itself: kernel;
+    a_name_that_begins_as_whiteouts_of_archives_do: kernel;
+    a_redirect_and_a_metacopy_are_not_followed: kernel;
     an_opaque_directory_hides_what_is_below: kernel fuse_overlayfs;
     an_opaque_directory_in_the_upper_layer_from_before: kernel fuse_overlayfs;
     a_file_hides_a_directory_below_and_all_of_it_further_down: kernel fuse_overlayfs;
@@ -126,6 +130,28 @@ fn an_xattr_whiteout_hides_what_is_below_and_itself(backend: Backend) -> Result<
     refused(fs::read("d/f"), Errno::NOENT)?;
     refused(calls::lstat("d/e"), Errno::NOENT)?;
     overlay.ends_as("file d/g", "")
+}
+
+/// The marks of archives (image-spec, layer.md) are no marks of an overlay.
+fn a_name_that_begins_as_whiteouts_of_archives_do(backend: Backend) -> Result<()> {
+    let lowers = ["file .wh.f text=1\n file d/.wh..wh..opq\n file .wh.only", "file f text=2\n file d/f"];
+    let overlay = Overlay::new(backend, &lowers)?;
+    fs::write(".wh.new", "3")?;
+    fs::remove_file(".wh.only")?;
+    let end = "file .wh.f text=1\n file f text=2\n file d/.wh..wh..opq\n file d/f\n file .wh.new text=3";
+    overlay.ends_as(end, "file .wh.new text=3\n whiteout .wh.only")
+}
+
+/// Whoever makes layers would say where the content is. Without privileges in the host, the kernel refuses.
+fn a_redirect_and_a_metacopy_are_not_followed(backend: Backend) -> Result<()> {
+    let upper = "dir d user.overlay.redirect=/other\n file f user.overlay.metacopy=";
+    let lower = "file other/secret\n file m text=1 user.overlay.metacopy=\n file f text=2
+         file l/x\n dir l user.overlay.redirect=/other";
+    let overlay = Overlay::over(backend, &[lower, "file m text=3"], upper)?;
+    for path in ["d", "d/secret", "f", "m", "l", "l/x", "l/secret"] {
+        refused(calls::lstat(path), Errno::PERM)?;
+    }
+    overlay.unmount()
 }
 
 fn an_opaque_directory_hides_what_is_below(backend: Backend) -> Result<()> {

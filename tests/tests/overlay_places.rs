@@ -1,0 +1,173 @@
+//! Overlays: layers that are on other file systems than each other, or on overlays themselves; and none to write to.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use rbox_sys::mount;
+use rbox_tests::calls::{self, Access, CWD, Errno, FileType, Mode, OFlags, refused};
+use rbox_tests::cases;
+use rbox_tests::command::read;
+use rbox_tests::overlay::{Backend, Overlay, tree};
+
+// The kernel refuses an upper layer on an overlay (EINVAL). fuse-overlayfs says that all may be written where nothing may.
+cases! {
+    a_lower_on_another_file_system: kernel fuse_overlayfs;
+    an_upper_on_a_tmpfs: kernel fuse_overlayfs;
+    a_lower_that_is_an_overlay_itself: kernel fuse_overlayfs;
+    an_upper_on_another_overlay: fuse_overlayfs;
+    without_an_upper_layer_nothing_is_written: kernel;
+    what_was_left_unfinished_is_cleared: kernel fuse_overlayfs;
+    nothing_is_left_over_from_work: kernel fuse_overlayfs;
+}
+
+/// Mounts in the overlay's own directory, which is the current one while nothing is mounted.
+fn mounted(kind: &str, at: &str, options: &str) -> Result<()> {
+    mount::mount_old(kind, Path::new(at), &CString::new(options)?).with_context(|| format!("a {kind} at {at}"))
+}
+
+/// Has the upper layer and its work directory in another directory.
+fn moved_to(place: &str) -> Result<()> {
+    for name in ["upper", "work"] {
+        fs::remove_dir(name)?;
+        fs::create_dir(format!("{place}/{name}"))?;
+        symlink(format!("{place}/{name}"), name)?;
+    }
+    Ok(())
+}
+
+/// What a lower layer has.
+const LOWER: &str = "file d/f text=1 mode=640 owner=1:2 user.a=b mtime=5.000000006
+    file d/large fill=300000
+    file d/gone
+    symlink d/l f
+    dir d/e mode=2750
+    file d/e/f";
+
+/// Changes of all kinds to [`LOWER`].
+fn work() -> Result<()> {
+    fs::write("d/f", "2")?;
+    calls::chmod("d/large", Mode::RUSR)?;
+    fs::remove_file("d/gone")?;
+    fs::rename("d/l", "l")?;
+    fs::remove_dir_all("d/e")?;
+    fs::create_dir("d/e")?;
+    fs::write("d/e/new", "")?;
+    Ok(())
+}
+
+/// What is there after [`work`].
+const WORKED: &str = "file d/f text=2 mode=640 owner=1:2 user.a=b
+    file d/large fill=300000 mode=400
+    symlink l f
+    dir d/e OPAQUE
+    file d/e/new";
+
+fn worked(overlay: Overlay) -> Result<()> {
+    work()?;
+    let upper = format!("{WORKED}\n whiteout d/gone\n whiteout d/l").replace("OPAQUE", "opaque");
+    overlay.ends_as(&WORKED.replace("OPAQUE", ""), &upper)
+}
+
+fn a_lower_on_another_file_system(backend: Backend) -> Result<()> {
+    let overlay = Overlay::bare(backend, &["", "file d/e/below"], "")?;
+    mounted("tmpfs", "0", "mode=755")?;
+    tree::make(Path::new("0"), LOWER)?;
+    worked(overlay.mounted()?)
+}
+
+fn an_upper_on_a_tmpfs(backend: Backend) -> Result<()> {
+    let overlay = Overlay::bare(backend, &[LOWER], "")?;
+    fs::create_dir("tmpfs")?;
+    mounted("tmpfs", "tmpfs", "mode=755")?;
+    moved_to("tmpfs")?;
+    worked(overlay.mounted()?)
+}
+
+fn a_lower_that_is_an_overlay_itself(backend: Backend) -> Result<()> {
+    let overlay = Overlay::bare(backend, &["", "file d/e/below"], "")?;
+    for (name, layer) in [("a", "whiteout d/x\n file d/f text=above"), ("b", LOWER), ("c", "file d/x\n whiteout d/e")] {
+        fs::create_dir(name)?;
+        tree::make(Path::new(name), layer)?;
+    }
+    mounted("overlay", "0", "userxattr,lowerdir=a:b:c")?;
+    let overlay = overlay.mounted()?;
+    refused(calls::lstat("d/x"), Errno::NOENT)?;
+    ensure!(fs::read("d/f")? == b"above" && fs::read_dir("d/e")?.count() == 2, "they are not merged");
+    work()?;
+    let end = WORKED.replace(" mode=640 owner=1:2 user.a=b", "");
+    let upper = format!("{end}\n whiteout d/gone\n whiteout d/l").replace("OPAQUE", "opaque");
+    overlay.ends_as(&end.replace("OPAQUE", ""), &upper)
+}
+
+/// As within a container that has one.
+fn an_upper_on_another_overlay(backend: Backend) -> Result<()> {
+    let overlay = Overlay::bare(backend, &[LOWER], "")?;
+    for name in ["a", "b", "c", "outer"] {
+        fs::create_dir(name)?;
+    }
+    mounted("overlay", "outer", "userxattr,lowerdir=a,upperdir=b,workdir=c")?;
+    moved_to("outer")?;
+    let overlay = overlay.mounted()?;
+    work()?;
+    // How the upper directory says it, where nobody can make whiteouts, is left open.
+    let end = WORKED.replace("OPAQUE", "");
+    overlay.shows(&end)?;
+    overlay.remount()?;
+    overlay.shows(&end)?;
+    overlay.unmount()
+}
+
+fn without_an_upper_layer_nothing_is_written(backend: Backend) -> Result<()> {
+    let lower = "file d/f text=1 user.a=b\n symlink d/l f";
+    let overlay = Overlay::without_upper(backend, &[lower, "file d/below\n dir e"])?;
+    refused(fs::write("d/f", "2"), Errno::ROFS)?;
+    refused(calls::opened("d/f", OFlags::RDWR), Errno::ROFS)?;
+    refused(fs::write("d/new", ""), Errno::ROFS)?;
+    refused(calls::mkdir("new", Mode::RWXU), Errno::ROFS)?;
+    refused(calls::mknodat(CWD, "new", FileType::Fifo, Mode::RWXU, 0), Errno::ROFS)?;
+    refused(calls::unlink("d/f"), Errno::ROFS)?;
+    refused(calls::rmdir("e"), Errno::ROFS)?;
+    refused(calls::rename("d/f", "d/g"), Errno::ROFS)?;
+    refused(calls::link("d/f", "d/g"), Errno::ROFS)?;
+    refused(calls::symlink("x", "new"), Errno::ROFS)?;
+    refused(calls::chmod("d/f", Mode::RWXU), Errno::ROFS)?;
+    refused(calls::setxattr("d/f", "user.a", b"c", calls::XattrFlags::empty()), Errno::ROFS)?;
+    refused(File::open("d/f")?.set_modified(std::time::SystemTime::UNIX_EPOCH), Errno::ROFS)?;
+    refused(calls::access("d/f", Access::WRITE_OK), Errno::ROFS)?;
+    refused(calls::unlink("none"), Errno::ROFS)?;
+    refused(calls::mkdir("d", Mode::RWXU), Errno::EXIST)?;
+    overlay.shows(&format!("{lower}\n file d/below\n dir e"))?;
+    overlay.unmount()
+}
+
+/// The kernel leaves one whiteout, for the next time.
+fn nothing_is_left() -> Result<()> {
+    let left = read(Command::new("find").args(["work", "-type", "f", "-o", "-name", "#*", "-type", "d"]))?;
+    ensure!(left.is_empty(), "there is left:\n{left}");
+    Ok(())
+}
+
+/// By one who was ended in the midst of it.
+fn what_was_left_unfinished_is_cleared(backend: Backend) -> Result<()> {
+    let overlay = Overlay::bare(backend, &[LOWER], "")?;
+    fs::create_dir_all("work/work/#1")?;
+    fs::write("work/work/#1/f", "half")?;
+    fs::write("work/work/#2", "half")?;
+    let overlay = overlay.mounted()?;
+    work()?;
+    overlay.unmount()?;
+    nothing_is_left()
+}
+
+fn nothing_is_left_over_from_work(backend: Backend) -> Result<()> {
+    let overlay = Overlay::new(backend, &[LOWER])?;
+    work()?;
+    refused(calls::rename("d/e", "d/f"), Errno::NOTDIR)?;
+    refused(calls::rmdir("d"), Errno::NOTEMPTY)?;
+    overlay.unmount()?;
+    nothing_is_left()
+}
