@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
@@ -13,10 +14,13 @@ use rbox_tests::cases;
 use rbox_tests::command::read;
 use rbox_tests::overlay::{Backend, Overlay, tree};
 
-// The kernel refuses an upper layer on an overlay (EINVAL). fuse-overlayfs says that all may be written where nothing may.
+// The kernel refuses an upper layer on an overlay (EINVAL). fuse-overlayfs says that one may write where nobody can, and
+// keeps half a copy where there is no room for all of it.
 cases! {
     a_lower_on_another_file_system: kernel fuse_overlayfs;
     an_upper_on_a_tmpfs: kernel fuse_overlayfs;
+    a_file_for_whose_copy_there_is_no_room_stays_as_it_is: kernel;
+    written_until_there_is_no_room: kernel fuse_overlayfs;
     a_lower_that_is_an_overlay_itself: kernel fuse_overlayfs;
     an_upper_on_another_overlay: fuse_overlayfs;
     without_an_upper_layer_nothing_is_written: kernel;
@@ -85,6 +89,42 @@ fn an_upper_on_a_tmpfs(backend: Backend) -> Result<()> {
     mounted("tmpfs", "tmpfs", "mode=755")?;
     moved_to("tmpfs")?;
     worked(overlay.mounted()?)
+}
+
+fn a_file_for_whose_copy_there_is_no_room_stays_as_it_is(backend: Backend) -> Result<()> {
+    let lower = "file d/large fill=3000000 mode=600 user.a=b\n file d/small text=1";
+    let overlay = Overlay::bare(backend, &[lower], "")?;
+    fs::create_dir("tmpfs")?;
+    mounted("tmpfs", "tmpfs", "mode=755,size=2m")?;
+    moved_to("tmpfs")?;
+    let overlay = overlay.mounted()?;
+    for _ in 0..2 {
+        refused(calls::opened("d/large", OFlags::RDWR), Errno::NOSPC)?;
+        refused(calls::chmod("d/large", Mode::RUSR), Errno::NOSPC)?;
+        refused(calls::rename("d/large", "moved"), Errno::NOSPC)?;
+        overlay.shows(lower)?;
+    }
+    // What needs no copy of it goes on; and then there is room for what is small.
+    fs::write("d/small", "2")?;
+    drop(calls::opened("d/large", OFlags::WRONLY | OFlags::TRUNC)?);
+    overlay.ends_as_in_upper("file d/large mode=600 user.a=b\n file d/small text=2")
+}
+
+fn written_until_there_is_no_room(backend: Backend) -> Result<()> {
+    let overlay = Overlay::bare(backend, &["file f text=1"], "")?;
+    fs::create_dir("tmpfs")?;
+    mounted("tmpfs", "tmpfs", "mode=755,size=2m")?;
+    moved_to("tmpfs")?;
+    let overlay = overlay.mounted()?;
+    let filled = (|| -> std::io::Result<()> {
+        let mut file = File::create("filling")?;
+        (0..64).try_for_each(|_| file.write_all(&[1; 65536]))?;
+        file.sync_all()
+    })();
+    refused(filled, Errno::NOSPC)?;
+    fs::remove_file("filling")?;
+    fs::write("f", "2")?;
+    overlay.ends_as_in_upper("file f text=2")
 }
 
 fn a_lower_that_is_an_overlay_itself(backend: Backend) -> Result<()> {
