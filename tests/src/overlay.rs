@@ -23,7 +23,7 @@ use rbox_sys::rlimit::{self, Resource};
 use tempfile::TempDir;
 
 use crate::command::shown;
-use crate::inside;
+use crate::inside::{self, Tries};
 use crate::patience::{self, until};
 use crate::{host, packages, processes};
 use tree::View;
@@ -257,7 +257,8 @@ fn enter(program: &Path) -> Command {
 /// Runs a case: the test of this name, once more, inside; and there the case itself.
 #[track_caller]
 pub fn judged(test: &str, backend: Backend, case: fn(Backend) -> Result<()>) {
-    inside::judged(test, enter, || {
+    let tries = if backend == Backend::FuseOverlayfs { Tries::OfPeer } else { Tries::One };
+    inside::judged(test, tries, enter, || {
         rlimit::raise(Resource::NOFILE).context("a limit may be raised to its ceiling")?;
         crate::calls::umask(crate::calls::Mode::from_raw_mode(0o022));
         case(backend)

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 
 use crate::command::{output, read, shown};
 use crate::host;
-use crate::inside;
+use crate::inside::{self, Tries};
 use crate::netns::{Namespace, Running};
 use crate::patience::until;
 
@@ -411,7 +411,8 @@ pub fn inside(program: &std::path::Path) -> Command {
 /// Runs a line: the test of this name, once more, inside; and there the line itself.
 #[track_caller]
 pub fn judged(test: &str, backend: Backend, family: Family, line: fn(Backend, Family) -> Result<()>) {
-    inside::judged(test, inside, || {
+    let tries = if matches!(backend, Backend::Rbox | Backend::Routed) { Tries::One } else { Tries::OfPeer };
+    inside::judged(test, tries, inside, || {
         rlimit::raise(Resource::NOFILE).context("a limit may be raised to its ceiling")?;
         line(backend, family)
     });
