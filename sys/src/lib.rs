@@ -50,6 +50,7 @@ pub mod signal;
 pub mod socket;
 pub mod spawn;
 pub mod start;
+pub mod stored;
 pub mod syncfs;
 pub mod tap;
 pub mod tcp;

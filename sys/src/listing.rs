@@ -17,6 +17,10 @@ pub struct Name {
     pub name: CString,
     /// Whether it is a directory, where the file system says so here; `false` may mean "unknown".
     pub is_directory: bool,
+    /// Its type, as stat(2) has it ([`kind`](crate::stored::kind)); 0 where the file system does not say so here.
+    pub kind: u32,
+    /// Its inode.
+    pub inode: u64,
 }
 
 impl Listing {
@@ -47,7 +51,12 @@ impl Iterator for Listing {
             };
             if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
                 let is_directory = entry.file_type() == FileType::Directory;
-                return Some(Ok(Name { name: entry.file_name().to_owned(), is_directory }));
+                let kind = match entry.file_type() {
+                    FileType::Unknown => 0,
+                    kind => kind.as_raw_mode(),
+                };
+                let name = entry.file_name().to_owned();
+                return Some(Ok(Name { name, is_directory, kind, inode: entry.ino() }));
             }
         }
     }
