@@ -11,6 +11,7 @@
 //! bounded whatever an archive says.
 
 mod error;
+pub mod fuse;
 pub mod kernel;
 mod measure;
 mod path;

@@ -1,0 +1,581 @@
+//! The kernel's questions, and our answers: what `fuser` has read and is to write.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fuser::{
+    Config, CopyFileRangeFlags, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, Session, SessionACL,
+    TimeOrNow, WriteFlags,
+};
+use rbox_sys::Errno;
+use rbox_sys::at::Time;
+use rbox_sys::stored::{self, NewTime, Rename, Stat, kind};
+
+use super::change::{Changes, New, Owner};
+use super::layers::Layers;
+use super::mounting::Device;
+use super::view::{Entry, View, read};
+
+/// For as long as nobody says otherwise, and nobody will.
+const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
+/// One answers, and while that waits another one hears of what is forgotten.
+const THREADS: usize = 2;
+/// The most that one request reads or writes.
+const LARGEST: u32 = 1 << 20;
+/// Whoever waits for room waits so long, so often.
+const WAIT: Duration = Duration::from_millis(1);
+const WAITS: usize = 50;
+/// So many names one answer has at most; what has no room in it is asked for again.
+const NAMES: usize = 512;
+
+/// Serves an overlay of these layers until it is unmounted. `volatile`: nothing of it need reach the disk.
+pub fn serve(device: Device, layers: Layers, volatile: bool) -> io::Result<()> {
+    // The mode of what is made says all there is to be said.
+    rbox_sys::process::set_umask(0);
+    let server = Server(Mutex::new(View::new(layers, volatile)?));
+    let mut config = Config::default();
+    config.n_threads = Some(THREADS);
+    Session::from_fd(server, device.into_fd(), SessionACL::All, config)?.run()
+}
+
+struct Server(Mutex<View>);
+
+impl Server {
+    fn view(&self) -> MutexGuard<'_, View> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a change. Where there is no room for it there may be some in a moment: what was removed goes when the kernel has
+    /// forgotten it, which another thread is told.
+    fn change<T>(&self, act: impl Fn(&mut View) -> Result<T>) -> Result<T> {
+        for _ in 0..WAITS {
+            let mut view = self.view();
+            match act(&mut view) {
+                Err(error) if is_full(&error) && view.nodes.has_left() => drop(view),
+                other => return other,
+            }
+            std::thread::sleep(WAIT);
+        }
+        act(&mut self.view())
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    [Errno::NOSPC, Errno::DQUOT].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+type Result<T> = io::Result<T>;
+
+/// How each kind of reply says that there is nothing but an error.
+macro_rules! answer {
+    ($reply:ident, $result:expr, $with:expr) => {
+        match $result {
+            Ok(value) => $with($reply, value),
+            Err(error) => $reply.error(errno(&error)),
+        }
+    };
+}
+
+impl Filesystem for Server {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> Result<()> {
+        // Each as far as the kernel has it.
+        for wanted in [
+            InitFlags::FUSE_WRITEBACK_CACHE,
+            InitFlags::FUSE_POSIX_ACL,
+            InitFlags::FUSE_DONT_MASK,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+            InitFlags::FUSE_ASYNC_DIO,
+            InitFlags::FUSE_NO_OPEN_SUPPORT,
+            InitFlags::FUSE_NO_OPENDIR_SUPPORT,
+            InitFlags::FUSE_EXPLICIT_INVAL_DATA,
+        ] {
+            let _ = config.add_capabilities(wanted);
+        }
+        let _ = config.set_max_write(LARGEST);
+        let _ = config.set_max_readahead(LARGEST);
+        let _ = config.set_max_background(64);
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match self.view().look_up(parent.0, name.as_bytes()) {
+            // That there is none is remembered, too.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                reply.entry(&FOR_EVER, &NOTHING, Generation(0));
+            }
+            found => answer!(reply, found, entry),
+        }
+    }
+
+    fn forget(&self, _: &Request, node: INodeNo, times: u64) {
+        self.view().forget(node.0, times);
+    }
+
+    fn getattr(&self, _: &Request, node: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        let mut view = self.view();
+        let result = view.attributes(node.0).map(|stat| (stat, view.holds(node.0, &stat)));
+        answer!(reply, result, attributes);
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        node: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        accessed: Option<TimeOrNow>,
+        modified: Option<TimeOrNow>,
+        _changed: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<fuser::BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let changes = Changes { mode, uid, gid, size, accessed: new_time(accessed), modified: new_time(modified) };
+        let result = self.change(|view| {
+            let mut changes = changes;
+            // FUSE_HANDLE_KILLPRIV_V2: who changes the owner, or cuts off what is not root's to cut off, takes set-id
+            // bits away.
+            let cuts = size.is_some() && request.uid() != 0;
+            if mode.is_none() && (uid.is_some() || gid.is_some() || cuts) {
+                let stat = view.attributes(node.0)?;
+                changes.mode = without_set_id(&stat);
+            }
+            view.change(node.0, &changes).map(|stat| (stat, FOR_EVER))
+        });
+        answer!(reply, result, attributes);
+    }
+
+    fn readlink(&self, _: &Request, node: INodeNo, reply: ReplyData) {
+        let result = self.view().read_link(node.0);
+        answer!(reply, result, |reply: ReplyData, target: Vec<u8>| reply.data(&target));
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let new = New::Node(rdev.into());
+        let owner = owner(request, mode, umask);
+        let result = self.change(|view| view.make(parent.0, name.as_bytes(), new, owner));
+        answer!(reply, result, entry);
+    }
+
+    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        let owner = owner(request, mode | kind::DIRECTORY, umask);
+        let result = self.change(|view| view.make(parent.0, name.as_bytes(), New::Directory, owner));
+        answer!(reply, result, entry);
+    }
+
+    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let result = self.change(|view| view.unlink(parent.0, name.as_bytes()));
+        answer!(reply, result, done);
+    }
+
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let result = self.change(|view| view.remove_directory(parent.0, name.as_bytes()));
+        answer!(reply, result, done);
+    }
+
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let new = New::Symlink(target.as_os_str().as_bytes());
+        let owner = owner(request, kind::SYMLINK | 0o777, 0);
+        let result = self.change(|view| view.make(parent.0, name.as_bytes(), new, owner));
+        answer!(reply, result, entry);
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let how = match flags {
+            flags if flags.is_empty() => Ok(Rename::Replace),
+            RenameFlags::RENAME_NOREPLACE => Ok(Rename::NoReplace),
+            RenameFlags::RENAME_EXCHANGE => Ok(Rename::Exchange),
+            _ => Err(Errno::INVAL.into()),
+        };
+        let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
+        let result = how.and_then(|how| self.change(|view| view.rename(parent.0, name, new_parent.0, new_name, how)));
+        answer!(reply, result, done);
+    }
+
+    fn link(&self, _: &Request, node: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let result = self.change(|view| view.link(node.0, parent.0, name.as_bytes()));
+        answer!(reply, result, entry);
+    }
+
+    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        // Never again, of no file (FUSE_NO_OPEN_SUPPORT).
+        reply.error(fuser::Errno::ENOSYS);
+    }
+
+    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        reply.error(fuser::Errno::ENOSYS);
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        node: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let file = self.view().file(node.0, false);
+        let result = file.and_then(|file| {
+            let mut room = vec![0; size as usize];
+            let length = read(&file, &mut room, offset)?;
+            room.truncate(length);
+            Ok(room)
+        });
+        answer!(reply, result, |reply: ReplyData, data: Vec<u8>| reply.data(&data));
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        node: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        data: &[u8],
+        flags: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let kills = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let result = self.change(|view| {
+            if kills {
+                view.kill_set_id(node.0)?;
+            }
+            view.file(node.0, true)?.write_all_at(data, offset)
+        });
+        answer!(reply, result, |reply: ReplyWrite, ()| reply.written(data.len() as u32));
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        reply.error(fuser::Errno::ENOSYS);
+    }
+
+    fn fsync(&self, _: &Request, node: INodeNo, _: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        let file = self.view().synced(node.0);
+        let result = file.and_then(|file| match file {
+            Some(file) if data_only => file.sync_data(),
+            Some(file) => file.sync_all(),
+            None => Ok(()),
+        });
+        answer!(reply, result, done);
+    }
+
+    fn readdir(&self, _: &Request, node: INodeNo, _: FileHandle, after: u64, mut reply: ReplyDirectory) {
+        match self.view().list(node.0, after, NAMES) {
+            Ok(names) => {
+                for (place, named) in names {
+                    let (node, name) = (INodeNo(named.shown), OsStr::from_bytes(&named.name));
+                    if reply.add(node, place, file_type(named.kind), name) {
+                        break;
+                    }
+                }
+                reply.ok();
+            }
+            Err(error) => reply.error(errno(&error)),
+        }
+    }
+
+    fn readdirplus(&self, _: &Request, node: INodeNo, _: FileHandle, after: u64, mut reply: ReplyDirectoryPlus) {
+        let mut view = self.view();
+        let names = match view.list(node.0, after, NAMES / 4) {
+            Ok(names) => names,
+            Err(error) => return reply.error(errno(&error)),
+        };
+        for (place, named) in names {
+            let name = OsStr::from_bytes(&named.name);
+            // These two are nobody's to be told of, and nobody asks what they are.
+            let dots = matches!(&*named.name, b"." | b"..");
+            let entry = if dots { None } else { view.look_up(node.0, &named.name).ok() };
+            let full = match entry {
+                Some(entry) => {
+                    let (attributes, ttl) = told(&entry);
+                    let full = reply.add(INodeNo(entry.id), place, name, &ttl, &attributes, Generation(0));
+                    if full {
+                        view.forget(entry.id, 1);
+                    }
+                    full
+                }
+                None => {
+                    // A number of 0 says that nothing more is said.
+                    let node = INodeNo(if dots { named.shown } else { 0 });
+                    let attributes = FileAttr { ino: node, kind: file_type(named.kind), ..NOTHING };
+                    reply.add(node, place, name, &Duration::ZERO, &attributes, Generation(0))
+                }
+            };
+            if full {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, _: &Request, node: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        let result = self.view().sync_directory(node.0);
+        answer!(reply, result, done);
+    }
+
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        let result = self.view().space();
+        answer!(reply, result, |reply: ReplyStatfs, space: stored::Space| {
+            let (block, fragment) = (space.f_bsize as u32, space.f_frsize as u32);
+            let (blocks, free, available) = (space.f_blocks, space.f_bfree, space.f_bavail);
+            reply.statfs(
+                blocks,
+                free,
+                available,
+                space.f_files,
+                space.f_ffree,
+                block,
+                space.f_namemax as u32,
+                fragment,
+            );
+        });
+    }
+
+    fn setxattr(&self, _: &Request, node: INodeNo, name: &OsStr, value: &[u8], flags: i32, _: u32, reply: ReplyEmpty) {
+        let result = self.change(|view| view.set_xattr(node.0, name.as_bytes(), value, flags as u32));
+        answer!(reply, result, done);
+    }
+
+    fn getxattr(&self, _: &Request, node: INodeNo, name: &OsStr, room: u32, reply: ReplyXattr) {
+        let result = self.view().get_xattr(node.0, name.as_bytes());
+        answer!(reply, result.and_then(|value| fits(value, room)), |reply, value| in_room(reply, value, room));
+    }
+
+    fn listxattr(&self, _: &Request, node: INodeNo, room: u32, reply: ReplyXattr) {
+        let result = self.view().list_xattrs(node.0);
+        answer!(reply, result.and_then(|value| fits(value, room)), |reply, value| in_room(reply, value, room));
+    }
+
+    fn removexattr(&self, _: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let result = self.change(|view| view.remove_xattr(node.0, name.as_bytes()));
+        answer!(reply, result, done);
+    }
+
+    fn fallocate(
+        &self,
+        _: &Request,
+        node: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let result = self.change(|view| stored::allocate(&*view.file(node.0, true)?, mode as u32, offset, length));
+        answer!(reply, result, done);
+    }
+
+    fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _: i32, reply: ReplyLseek) {
+        // The kernel has data that it has not written here yet, and does not do so before it asks: what would be a hole here
+        // may be none. Then it says itself that all is data.
+        reply.error(fuser::Errno::ENOSYS);
+    }
+
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        from: INodeNo,
+        _: FileHandle,
+        from_offset: u64,
+        to: INodeNo,
+        _: FileHandle,
+        to_offset: u64,
+        length: u64,
+        _: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        let files = {
+            let mut view = self.view();
+            view.file(to.0, true).and_then(|to| Ok((view.file(from.0, false)?, to)))
+        };
+        let length = length.min(1 << 30) as usize;
+        let result = files.and_then(|(from, to)| stored::copy_range(&from, from_offset, &to, to_offset, length));
+        answer!(reply, result, |reply: ReplyWrite, copied: usize| reply.written(copied as u32));
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        reply.ok();
+    }
+}
+
+/// A name that is nobody's; the kernel remembers that.
+const NOTHING: FileAttr = FileAttr {
+    ino: INodeNo(0),
+    size: 0,
+    blocks: 0,
+    atime: UNIX_EPOCH,
+    mtime: UNIX_EPOCH,
+    ctime: UNIX_EPOCH,
+    crtime: UNIX_EPOCH,
+    kind: FileType::RegularFile,
+    perm: 0,
+    nlink: 0,
+    uid: 0,
+    gid: 0,
+    rdev: 0,
+    blksize: 0,
+    flags: 0,
+};
+
+fn entry(reply: ReplyEntry, entry: Entry) {
+    let (attributes, ttl) = told(&entry);
+    reply.entry_with_ttls(&ttl, &FOR_EVER, &attributes, Generation(0));
+}
+
+/// The attributes of an entry, and how long they hold. fuser has one number for the node and for what is shown: where these
+/// are two, the kernel is to ask for the other one at once.
+fn told(entry: &Entry) -> (FileAttr, Duration) {
+    let ttl = if entry.id == entry.shown && entry.stays { FOR_EVER } else { Duration::ZERO };
+    (FileAttr { ino: INodeNo(entry.id), ..file_attributes(&entry.stat) }, ttl)
+}
+
+fn attributes(reply: ReplyAttr, (stat, ttl): (Stat, Duration)) {
+    reply.attr(&ttl, &file_attributes(&stat));
+}
+
+fn done(reply: ReplyEmpty, (): ()) {
+    reply.ok();
+}
+
+fn fits(value: Vec<u8>, room: u32) -> Result<Vec<u8>> {
+    if room != 0 && value.len() > room as usize { Err(Errno::RANGE.into()) } else { Ok(value) }
+}
+
+fn in_room(reply: ReplyXattr, value: Vec<u8>, room: u32) {
+    if room == 0 { reply.size(value.len() as u32) } else { reply.data(&value) }
+}
+
+fn owner(request: &Request, mode: u32, umask: u32) -> Owner {
+    Owner { uid: request.uid(), gid: request.gid(), mode, umask }
+}
+
+/// The mode without what lets a program be somebody else (inode(7)); none where it has nothing of it.
+fn without_set_id(stat: &Stat) -> Option<u32> {
+    if stat.kind() != kind::FILE {
+        return None;
+    }
+    let group = if stat.mode & 0o010 != 0 { 0o2000 } else { 0 };
+    let mode = stat.mode & !(0o4000 | group);
+    (mode != stat.mode).then_some(mode)
+}
+
+impl View {
+    /// For how long attributes hold.
+    fn holds(&self, id: u64, stat: &Stat) -> Duration {
+        if self.stays(id, stat) { FOR_EVER } else { Duration::ZERO }
+    }
+
+    /// Takes set-id bits away, as a write does.
+    fn kill_set_id(&mut self, id: u64) -> Result<()> {
+        let stat = self.attributes(id)?;
+        let Some(mode) = without_set_id(&stat) else { return Ok(()) };
+        let same = NewTime::Same;
+        let changes = Changes { mode: Some(mode), uid: None, gid: None, size: None, accessed: same, modified: same };
+        self.change(id, &changes).map(drop)
+    }
+}
+
+fn file_attributes(stat: &Stat) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(stat.inode),
+        size: stat.size,
+        blocks: stat.blocks,
+        atime: system_time(stat.accessed),
+        mtime: system_time(stat.modified),
+        ctime: system_time(stat.changed),
+        crtime: UNIX_EPOCH,
+        kind: file_type(stat.kind()),
+        perm: (stat.mode & 0o7777) as u16,
+        nlink: stat.links as u32,
+        uid: stat.uid,
+        gid: stat.gid,
+        rdev: stat.rdev as u32,
+        blksize: stat.block_size as u32,
+        flags: 0,
+    }
+}
+
+fn file_type(kind: u32) -> FileType {
+    match kind {
+        kind::DIRECTORY => FileType::Directory,
+        kind::SYMLINK => FileType::Symlink,
+        kind::FIFO => FileType::NamedPipe,
+        kind::SOCKET => FileType::Socket,
+        kind::CHARACTER => FileType::CharDevice,
+        kind::BLOCK => FileType::BlockDevice,
+        _ => FileType::RegularFile,
+    }
+}
+
+fn system_time(time: Time) -> SystemTime {
+    let nanoseconds = Duration::from_nanos(time.nanoseconds.into());
+    let seconds = Duration::from_secs(time.seconds.unsigned_abs());
+    let whole = if time.seconds < 0 { UNIX_EPOCH.checked_sub(seconds) } else { UNIX_EPOCH.checked_add(seconds) };
+    whole.and_then(|whole| whole.checked_add(nanoseconds)).unwrap_or(UNIX_EPOCH)
+}
+
+fn new_time(time: Option<TimeOrNow>) -> NewTime {
+    match time {
+        None => NewTime::Same,
+        Some(TimeOrNow::Now) => NewTime::Now,
+        Some(TimeOrNow::SpecificTime(time)) => NewTime::At(match time.duration_since(UNIX_EPOCH) {
+            Ok(since) => Time { seconds: since.as_secs() as i64, nanoseconds: since.subsec_nanos() },
+            Err(error) => {
+                // fuser takes the nanoseconds of what it has read for ones that go backwards, too.
+                let before = error.duration();
+                Time { seconds: -(before.as_secs() as i64), nanoseconds: before.subsec_nanos() }
+            }
+        }),
+    }
+}
+
+fn errno(error: &io::Error) -> fuser::Errno {
+    fuser::Errno::from_i32(error.raw_os_error().unwrap_or(Errno::IO.raw_os_error()))
+}
