@@ -19,6 +19,11 @@ impl Failure {
         Self { message: without_error_numbers(&message.into()), hint: None, status: Exit::RBOX_FAILED }
     }
 
+    /// An error of a library, with all that caused it.
+    pub(crate) fn caused(error: &dyn std::error::Error, hint: Option<&str>) -> Self {
+        Self { hint: hint.map(Into::into), ..Self::new(with_causes(error)) }
+    }
+
     /// With this exit status.
     pub(crate) fn with_status(self, status: u8) -> Self {
         Self { status, ..self }
@@ -32,10 +37,15 @@ impl Failure {
 
     /// `rbox: what: why` and, where something mends it, `hint: …`.
     pub(crate) fn print(&self) {
+        self.print_as("rbox");
+    }
+
+    /// Likewise, of a program that is called so.
+    pub(crate) fn print_as(&self, name: &str) {
         if self.message.is_empty() {
             return;
         }
-        eprintln!("rbox: {}", self.message);
+        eprintln!("{name}: {}", self.message);
         if let Some(hint) = &self.hint {
             eprintln!("hint: {hint}");
         }

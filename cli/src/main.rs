@@ -10,6 +10,7 @@ mod commands;
 mod failure;
 mod format;
 mod output;
+mod overlay;
 mod progress;
 
 use rbox_types::Exit;
@@ -22,6 +23,9 @@ rbox_sys::main!(run);
 /// Gives the exit status.
 #[cfg_attr(test, allow(dead_code, reason = "the tests have a main of their own"))]
 fn run() -> u8 {
+    if called().is_some_and(|name| name == overlay::NAME) {
+        return overlay::run(std::env::args_os().collect());
+    }
     let mut words = std::env::args().skip(1);
     // Hidden verbs first: they are this binary's own, and starting a container passes through here.
     if let Some(verb) = words.next()
@@ -42,4 +46,9 @@ fn run() -> u8 {
         failure.print();
         failure.status
     })
+}
+
+/// By which name.
+fn called() -> Option<std::ffi::OsString> {
+    std::path::PathBuf::from(std::env::args_os().next()?).file_name().map(Into::into)
 }
