@@ -14,38 +14,40 @@ use rbox_tests::overlay::{Backend, Overlay, tree};
 // set; cannot copy fifos and sockets up (EIO); fills holes; takes hard links of a lower for one file when one of them
 // is changed; counts links of removed files; and numbers a directory anew once it is in the upper layer.
 //
+// rbox copies a file up when it is first written to, and not when it is opened for that.
+//
 // The kernel, without privileges in the host, can keep no file handle of where a file came from: it has another inode
 // number when it is mounted anew, and a second link of it at once.
 cases! {
     a_file_that_is_opened_to_be_written_stays_as_it_was: kernel fuse_overlayfs;
-    a_file_that_is_written_to_keeps_all_else: kernel fuse_overlayfs;
-    its_directories_come_with_it_as_they_were: kernel;
-    a_change_of_mode: kernel fuse_overlayfs;
-    a_change_of_owner: kernel fuse_overlayfs;
-    a_change_of_times: kernel fuse_overlayfs;
-    a_change_of_an_xattr: kernel fuse_overlayfs;
-    a_change_of_length: kernel fuse_overlayfs;
-    another_link: kernel fuse_overlayfs;
-    another_link_is_the_same_file_at_once: fuse_overlayfs;
-    a_file_that_is_appended_to: kernel fuse_overlayfs;
-    a_file_that_is_emptied_as_it_is_opened: kernel fuse_overlayfs;
-    a_directory_is_changed: kernel fuse_overlayfs;
-    a_symlink_gets_another_owner_and_time: kernel;
-    a_fifo_and_a_socket_get_another_mode: kernel;
-    a_large_file_is_the_same_to_the_last_byte: kernel fuse_overlayfs;
+    a_file_that_is_written_to_keeps_all_else: rbox kernel fuse_overlayfs;
+    its_directories_come_with_it_as_they_were: rbox kernel;
+    a_change_of_mode: rbox kernel fuse_overlayfs;
+    a_change_of_owner: rbox kernel fuse_overlayfs;
+    a_change_of_times: rbox kernel fuse_overlayfs;
+    a_change_of_an_xattr: rbox kernel fuse_overlayfs;
+    a_change_of_length: rbox kernel fuse_overlayfs;
+    another_link: rbox kernel fuse_overlayfs;
+    another_link_is_the_same_file_at_once: rbox fuse_overlayfs;
+    a_file_that_is_appended_to: rbox kernel fuse_overlayfs;
+    a_file_that_is_emptied_as_it_is_opened: rbox kernel fuse_overlayfs;
+    a_directory_is_changed: rbox kernel fuse_overlayfs;
+    a_symlink_gets_another_owner_and_time: rbox kernel;
+    a_fifo_and_a_socket_get_another_mode: rbox kernel;
+    a_large_file_is_the_same_to_the_last_byte: rbox kernel fuse_overlayfs;
     a_sparse_file_is_the_same_and_not_much_larger: kernel;
-    the_acl_comes_too: kernel fuse_overlayfs;
-    hard_links_of_a_lower_part_when_one_is_changed: kernel;
-    hard_links_of_the_upper_stay_together: kernel fuse_overlayfs;
-    who_has_it_open_reads_what_another_writes: kernel fuse_overlayfs;
-    who_has_it_open_sees_its_new_length_and_mode: kernel fuse_overlayfs;
-    many_at_once_copy_the_same_file_up: kernel fuse_overlayfs;
-    a_file_keeps_its_inode_number: kernel fuse_overlayfs;
-    a_file_keeps_its_inode_number_over_a_remount: fuse_overlayfs;
-    a_directory_keeps_its_inode_number_and_over_a_remount: kernel;
-    all_are_on_one_device_with_an_inode_number_each: kernel;
-    a_count_of_links_that_goes_up_and_down: kernel;
-    a_file_without_rights_is_copied_up_by_root: kernel fuse_overlayfs;
+    the_acl_comes_too: rbox kernel fuse_overlayfs;
+    hard_links_of_a_lower_part_when_one_is_changed: rbox kernel;
+    hard_links_of_the_upper_stay_together: rbox kernel fuse_overlayfs;
+    who_has_it_open_reads_what_another_writes: rbox kernel fuse_overlayfs;
+    who_has_it_open_sees_its_new_length_and_mode: rbox kernel fuse_overlayfs;
+    many_at_once_copy_the_same_file_up: rbox kernel fuse_overlayfs;
+    a_file_keeps_its_inode_number: rbox kernel fuse_overlayfs;
+    a_file_keeps_its_inode_number_over_a_remount: rbox fuse_overlayfs;
+    a_directory_keeps_its_inode_number_and_over_a_remount: rbox kernel;
+    all_are_on_one_device_with_an_inode_number_each: rbox kernel;
+    a_count_of_links_that_goes_up_and_down: rbox kernel;
+    a_file_without_rights_is_copied_up_by_root: rbox kernel fuse_overlayfs;
 }
 
 /// A file with all that there may be of it.

@@ -15,32 +15,33 @@ use rbox_tests::{cases, hash};
 
 // fuse-overlayfs says neither what is too long for a file, nor where holes are (all is data to it), and that names
 // have 251 bytes at most. The kernel has mappings of the lower file that stay so ("Non-standard behavior" in its
-// Documentation/filesystems/overlayfs.rst).
+// Documentation/filesystems/overlayfs.rst). rbox says that all is data, and what is too long for a file only when that is
+// written back.
 cases! {
-    written_and_read_at_any_place: kernel fuse_overlayfs;
-    what_one_writes_another_reads_at_once: kernel fuse_overlayfs;
-    appended_by_several_at_once: kernel fuse_overlayfs;
-    an_offset_is_ignored_when_appending: kernel fuse_overlayfs;
-    cut_and_lengthened: kernel fuse_overlayfs;
+    written_and_read_at_any_place: rbox kernel fuse_overlayfs;
+    what_one_writes_another_reads_at_once: rbox kernel fuse_overlayfs;
+    appended_by_several_at_once: rbox kernel fuse_overlayfs;
+    an_offset_is_ignored_when_appending: rbox kernel fuse_overlayfs;
+    cut_and_lengthened: rbox kernel fuse_overlayfs;
     a_file_may_be_very_long: kernel;
-    allocated_before_it_is_written: kernel fuse_overlayfs;
-    a_hole_is_punched_and_a_range_zeroed: kernel fuse_overlayfs;
+    allocated_before_it_is_written: rbox kernel fuse_overlayfs;
+    a_hole_is_punched_and_a_range_zeroed: rbox kernel fuse_overlayfs;
     holes_are_found: kernel;
-    copied_within_the_kernel: kernel fuse_overlayfs;
-    copied_by_programs: kernel fuse_overlayfs;
-    a_shared_mapping_and_calls_see_each_other: kernel fuse_overlayfs;
-    a_mapping_that_is_written_without_any_call: kernel fuse_overlayfs;
-    a_private_mapping_is_ones_own: kernel fuse_overlayfs;
-    a_mapping_of_a_file_that_is_gone: kernel fuse_overlayfs;
-    a_mapping_from_before_the_copy_up_sees_what_is_written_after: fuse_overlayfs;
-    a_file_without_a_name: kernel fuse_overlayfs;
-    the_space_is_that_of_the_upper: kernel;
-    all_is_written_when_it_is_said_to_be: kernel fuse_overlayfs;
-    past_the_page_cache: kernel fuse_overlayfs;
-    sent_from_a_file: kernel fuse_overlayfs;
-    whole_files_are_locked_between_processes: kernel fuse_overlayfs;
-    records_are_locked_between_processes: kernel fuse_overlayfs;
-    nobody_may_read_or_write_otherwise_than_it_was_opened: kernel fuse_overlayfs;
+    copied_within_the_kernel: rbox kernel fuse_overlayfs;
+    copied_by_programs: rbox kernel fuse_overlayfs;
+    a_shared_mapping_and_calls_see_each_other: rbox kernel fuse_overlayfs;
+    a_mapping_that_is_written_without_any_call: rbox kernel fuse_overlayfs;
+    a_private_mapping_is_ones_own: rbox kernel fuse_overlayfs;
+    a_mapping_of_a_file_that_is_gone: rbox kernel fuse_overlayfs;
+    a_mapping_from_before_the_copy_up_sees_what_is_written_after: rbox fuse_overlayfs;
+    a_file_without_a_name: rbox kernel fuse_overlayfs;
+    the_space_is_that_of_the_upper: rbox kernel;
+    all_is_written_when_it_is_said_to_be: rbox kernel fuse_overlayfs;
+    past_the_page_cache: rbox kernel fuse_overlayfs;
+    sent_from_a_file: rbox kernel fuse_overlayfs;
+    whole_files_are_locked_between_processes: rbox kernel fuse_overlayfs;
+    records_are_locked_between_processes: rbox kernel fuse_overlayfs;
+    nobody_may_read_or_write_otherwise_than_it_was_opened: rbox kernel fuse_overlayfs;
 }
 
 /// Opens a file to be read and written.

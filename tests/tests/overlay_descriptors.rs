@@ -14,15 +14,15 @@ use rbox_tests::overlay::{Backend, Overlay};
 
 // fuse-overlayfs leaves whiteouts where there is nothing to be hidden.
 cases! {
-    changed_by_one_that_may_only_read: kernel fuse_overlayfs;
-    a_directory_changed_by_a_descriptor: kernel fuse_overlayfs;
-    opened_anew_by_a_descriptor: kernel fuse_overlayfs;
-    linked_by_a_descriptor: kernel;
-    within_a_directory_that_is_copied_up_meanwhile: kernel fuse_overlayfs;
-    within_the_working_directory_wherever_it_goes: kernel fuse_overlayfs;
-    one_description_is_shared_by_its_duplicates: kernel fuse_overlayfs;
-    who_watches_is_told: kernel fuse_overlayfs;
-    a_hundred_open_files: kernel fuse_overlayfs;
+    changed_by_one_that_may_only_read: rbox kernel fuse_overlayfs;
+    a_directory_changed_by_a_descriptor: rbox kernel fuse_overlayfs;
+    opened_anew_by_a_descriptor: rbox kernel fuse_overlayfs;
+    linked_by_a_descriptor: rbox kernel;
+    within_a_directory_that_is_copied_up_meanwhile: rbox kernel fuse_overlayfs;
+    within_the_working_directory_wherever_it_goes: rbox kernel fuse_overlayfs;
+    one_description_is_shared_by_its_duplicates: rbox kernel fuse_overlayfs;
+    who_watches_is_told: rbox kernel fuse_overlayfs;
+    a_hundred_open_files: rbox kernel fuse_overlayfs;
 }
 
 /// A descriptor that is a path and no more.

@@ -13,17 +13,17 @@ use rbox_tests::overlay::{Backend, Overlay};
 
 // fuse-overlayfs keeps four bytes of each name for itself.
 cases! {
-    each_name_once_whichever_layers_have_it: kernel fuse_overlayfs;
-    every_kind_is_told: kernel fuse_overlayfs;
-    inode_numbers_are_those_of_the_files: kernel fuse_overlayfs;
-    changes_are_seen_when_it_is_listed_again: kernel fuse_overlayfs;
-    ten_thousand_entries: kernel fuse_overlayfs;
-    what_stays_is_listed_once_while_others_come_and_go: kernel fuse_overlayfs;
-    listed_and_removed_one_by_one: kernel fuse_overlayfs;
-    a_place_in_the_listing_is_found_again: kernel fuse_overlayfs;
-    two_list_the_same_directory: kernel fuse_overlayfs;
-    long_names_and_many_of_them: kernel;
-    a_tree_is_walked_by_find_and_du: kernel fuse_overlayfs;
+    each_name_once_whichever_layers_have_it: rbox kernel fuse_overlayfs;
+    every_kind_is_told: rbox kernel fuse_overlayfs;
+    inode_numbers_are_those_of_the_files: rbox kernel fuse_overlayfs;
+    changes_are_seen_when_it_is_listed_again: rbox kernel fuse_overlayfs;
+    ten_thousand_entries: rbox kernel fuse_overlayfs;
+    what_stays_is_listed_once_while_others_come_and_go: rbox kernel fuse_overlayfs;
+    listed_and_removed_one_by_one: rbox kernel fuse_overlayfs;
+    a_place_in_the_listing_is_found_again: rbox kernel fuse_overlayfs;
+    two_list_the_same_directory: rbox kernel fuse_overlayfs;
+    long_names_and_many_of_them: rbox kernel;
+    a_tree_is_walked_by_find_and_du: rbox kernel fuse_overlayfs;
 }
 
 /// The names, as often as they are listed, without `.` and `..`.

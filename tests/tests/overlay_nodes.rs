@@ -12,18 +12,18 @@ use rbox_tests::overlay::{Backend, Overlay};
 
 // fuse-overlayfs answers ENOENT.
 cases! {
-    a_fifo_leads_from_one_to_another: kernel fuse_overlayfs;
-    a_socket_is_listened_on: kernel fuse_overlayfs;
-    a_regular_file_by_mknod: kernel fuse_overlayfs;
-    no_device_and_no_whiteout_by_mknod: kernel;
-    a_socket_by_mknod: kernel fuse_overlayfs;
-    a_symlink_that_leads_anywhere: kernel fuse_overlayfs;
-    a_symlink_of_4095_bytes_and_none_longer: kernel fuse_overlayfs;
-    a_file_is_written_through_a_symlink: kernel fuse_overlayfs;
-    a_link_of_a_symlink_is_one_too: kernel fuse_overlayfs;
-    links_that_cannot_be_made: kernel fuse_overlayfs;
-    many_links_of_one_file: kernel fuse_overlayfs;
-    a_program_is_run_and_changed_while_it_runs: kernel fuse_overlayfs;
+    a_fifo_leads_from_one_to_another: rbox kernel fuse_overlayfs;
+    a_socket_is_listened_on: rbox kernel fuse_overlayfs;
+    a_regular_file_by_mknod: rbox kernel fuse_overlayfs;
+    no_device_and_no_whiteout_by_mknod: rbox kernel;
+    a_socket_by_mknod: rbox kernel fuse_overlayfs;
+    a_symlink_that_leads_anywhere: rbox kernel fuse_overlayfs;
+    a_symlink_of_4095_bytes_and_none_longer: rbox kernel fuse_overlayfs;
+    a_file_is_written_through_a_symlink: rbox kernel fuse_overlayfs;
+    a_link_of_a_symlink_is_one_too: rbox kernel fuse_overlayfs;
+    links_that_cannot_be_made: rbox kernel fuse_overlayfs;
+    many_links_of_one_file: rbox kernel fuse_overlayfs;
+    a_program_is_run_and_changed_while_it_runs: rbox kernel fuse_overlayfs;
 }
 
 fn a_fifo_leads_from_one_to_another(backend: Backend) -> Result<()> {

@@ -10,22 +10,23 @@ use rbox_tests::cases;
 use rbox_tests::overlay::{Backend, Overlay};
 
 // fuse-overlayfs gives directories no setgid bit, and clears bits when a file is opened to be written, not when it
-// is.
+// is. rbox is not told of which groups a writer is, and keeps a setgid bit of what nobody executes; and copies a file up when
+// it is written to, not when it is opened for that.
 cases! {
-    another_user_reads_and_writes_what_the_mode_says: kernel fuse_overlayfs;
-    another_user_makes_and_removes_where_the_directory_lets_him: kernel fuse_overlayfs;
-    access_is_answered_by_mode_and_owner: kernel fuse_overlayfs;
-    only_the_owner_changes_mode_owner_and_times: kernel fuse_overlayfs;
-    in_a_sticky_directory_each_removes_his_own: kernel fuse_overlayfs;
-    what_is_made_is_its_makers: kernel fuse_overlayfs;
-    what_is_made_in_a_setgid_directory_is_its_groups: kernel;
-    a_group_that_is_not_ones_own_is_no_setgid: kernel fuse_overlayfs;
-    the_umask_is_heeded: kernel fuse_overlayfs;
-    a_file_made_without_rights_is_open_to_its_maker: kernel fuse_overlayfs;
+    another_user_reads_and_writes_what_the_mode_says: rbox kernel fuse_overlayfs;
+    another_user_makes_and_removes_where_the_directory_lets_him: rbox kernel fuse_overlayfs;
+    access_is_answered_by_mode_and_owner: rbox kernel fuse_overlayfs;
+    only_the_owner_changes_mode_owner_and_times: rbox kernel fuse_overlayfs;
+    in_a_sticky_directory_each_removes_his_own: rbox kernel fuse_overlayfs;
+    what_is_made_is_its_makers: rbox kernel fuse_overlayfs;
+    what_is_made_in_a_setgid_directory_is_its_groups: rbox kernel;
+    a_group_that_is_not_ones_own_is_no_setgid: rbox kernel fuse_overlayfs;
+    the_umask_is_heeded: rbox kernel fuse_overlayfs;
+    a_file_made_without_rights_is_open_to_its_maker: rbox kernel fuse_overlayfs;
     set_id_bits_go_when_a_file_is_written: kernel;
     a_setgid_bit_of_what_nobody_executes_stays_for_the_group: kernel;
-    set_id_bits_go_when_it_gets_another_owner: kernel;
-    owners_from_first_to_last: kernel fuse_overlayfs;
+    set_id_bits_go_when_it_gets_another_owner: rbox kernel;
+    owners_from_first_to_last: rbox kernel fuse_overlayfs;
 }
 
 fn another_user_reads_and_writes_what_the_mode_says(backend: Backend) -> Result<()> {

@@ -15,17 +15,17 @@ use rbox_tests::command::read;
 use rbox_tests::overlay::{Backend, Overlay, tree};
 
 // The kernel refuses an upper layer on an overlay (EINVAL). fuse-overlayfs says that one may write where nobody can, and
-// keeps half a copy where there is no room for all of it.
+// keeps half a copy where there is no room for all of it. rbox says that there is none when a file is written to.
 cases! {
-    a_lower_on_another_file_system: kernel fuse_overlayfs;
-    an_upper_on_a_tmpfs: kernel fuse_overlayfs;
+    a_lower_on_another_file_system: rbox kernel fuse_overlayfs;
+    an_upper_on_a_tmpfs: rbox kernel fuse_overlayfs;
     a_file_for_whose_copy_there_is_no_room_stays_as_it_is: kernel;
-    written_until_there_is_no_room: kernel fuse_overlayfs;
-    a_lower_that_is_an_overlay_itself: kernel fuse_overlayfs;
-    an_upper_on_another_overlay: fuse_overlayfs;
-    without_an_upper_layer_nothing_is_written: kernel;
-    what_was_left_unfinished_is_cleared: kernel fuse_overlayfs;
-    nothing_is_left_over_from_work: kernel fuse_overlayfs;
+    written_until_there_is_no_room: rbox kernel fuse_overlayfs;
+    a_lower_that_is_an_overlay_itself: rbox kernel fuse_overlayfs;
+    an_upper_on_another_overlay: rbox fuse_overlayfs;
+    without_an_upper_layer_nothing_is_written: rbox kernel;
+    what_was_left_unfinished_is_cleared: rbox kernel fuse_overlayfs;
+    nothing_is_left_over_from_work: rbox kernel fuse_overlayfs;
 }
 
 /// Mounts in the overlay's own directory, which is the current one while nothing is mounted.

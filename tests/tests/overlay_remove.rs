@@ -13,27 +13,27 @@ use rbox_tests::overlay::{Backend, Overlay};
 // fuse-overlayfs cannot remove a socket of a lower layer (ENXIO); does to the file's name what is done to an open one
 // that has none; and leaves another link of a lower file copied up.
 cases! {
-    a_file_of_the_upper_leaves_nothing: kernel fuse_overlayfs;
-    a_file_of_a_lower_leaves_a_whiteout: kernel;
-    a_file_that_is_in_both_leaves_a_whiteout: kernel fuse_overlayfs;
-    a_file_in_an_opaque_directory_leaves_nothing: kernel fuse_overlayfs;
-    what_only_a_whiteout_hid_before_stays_hidden: kernel fuse_overlayfs;
-    all_kinds_are_made_where_a_whiteout_is: kernel fuse_overlayfs;
-    a_directory_made_where_one_was_removed_is_empty: kernel fuse_overlayfs;
-    an_empty_directory_of_a_lower: kernel fuse_overlayfs;
-    a_merged_directory_when_all_in_it_is_gone: kernel fuse_overlayfs;
-    a_directory_of_which_a_lower_has_but_whiteouts: kernel fuse_overlayfs;
-    no_directory_with_anything_in_it: kernel fuse_overlayfs;
-    a_file_is_not_removed_as_a_directory_nor_the_reverse: kernel fuse_overlayfs;
-    a_whole_tree_of_three_layers: kernel fuse_overlayfs;
-    removed_and_made_again_many_times: kernel fuse_overlayfs;
-    a_file_of_the_upper_that_is_open_can_be_used: kernel;
-    a_file_of_a_lower_that_is_open_to_be_written_can_be_used: kernel;
-    a_file_of_a_lower_that_is_open_is_read: kernel fuse_overlayfs;
-    one_of_two_links: kernel fuse_overlayfs;
-    one_of_two_links_of_a_lower: kernel;
-    nothing_is_made_in_a_directory_that_is_gone: kernel fuse_overlayfs;
-    the_root_stays: kernel fuse_overlayfs;
+    a_file_of_the_upper_leaves_nothing: rbox kernel fuse_overlayfs;
+    a_file_of_a_lower_leaves_a_whiteout: rbox kernel;
+    a_file_that_is_in_both_leaves_a_whiteout: rbox kernel fuse_overlayfs;
+    a_file_in_an_opaque_directory_leaves_nothing: rbox kernel fuse_overlayfs;
+    what_only_a_whiteout_hid_before_stays_hidden: rbox kernel fuse_overlayfs;
+    all_kinds_are_made_where_a_whiteout_is: rbox kernel fuse_overlayfs;
+    a_directory_made_where_one_was_removed_is_empty: rbox kernel fuse_overlayfs;
+    an_empty_directory_of_a_lower: rbox kernel fuse_overlayfs;
+    a_merged_directory_when_all_in_it_is_gone: rbox kernel fuse_overlayfs;
+    a_directory_of_which_a_lower_has_but_whiteouts: rbox kernel fuse_overlayfs;
+    no_directory_with_anything_in_it: rbox kernel fuse_overlayfs;
+    a_file_is_not_removed_as_a_directory_nor_the_reverse: rbox kernel fuse_overlayfs;
+    a_whole_tree_of_three_layers: rbox kernel fuse_overlayfs;
+    removed_and_made_again_many_times: rbox kernel fuse_overlayfs;
+    a_file_of_the_upper_that_is_open_can_be_used: rbox kernel;
+    a_file_of_a_lower_that_is_open_to_be_written_can_be_used: rbox kernel;
+    a_file_of_a_lower_that_is_open_is_read: rbox kernel fuse_overlayfs;
+    one_of_two_links: rbox kernel fuse_overlayfs;
+    one_of_two_links_of_a_lower: rbox kernel;
+    nothing_is_made_in_a_directory_that_is_gone: rbox kernel fuse_overlayfs;
+    the_root_stays: rbox kernel fuse_overlayfs;
 }
 
 fn a_file_of_the_upper_leaves_nothing(backend: Backend) -> Result<()> {

@@ -12,35 +12,35 @@ use rbox_tests::overlay::{Backend, Overlay};
 // fuse-overlayfs leaves whiteouts where there is nothing to be hidden; cannot rename a socket of a lower layer
 // (ENXIO); and lets everybody make whiteouts.
 cases! {
-    a_file_of_the_upper: kernel fuse_overlayfs;
-    a_file_of_a_lower: kernel fuse_overlayfs;
-    a_file_that_is_both_in_the_upper_and_a_lower: kernel fuse_overlayfs;
-    there_and_back: kernel;
-    over_a_file_of_a_lower: kernel fuse_overlayfs;
-    over_a_file_of_the_upper: kernel;
-    over_a_whiteout: kernel fuse_overlayfs;
-    into_a_merged_directory: kernel fuse_overlayfs;
-    a_name_for_itself_changes_nothing: kernel fuse_overlayfs;
-    a_name_that_is_free_again_is_taken_anew: kernel fuse_overlayfs;
-    symlinks_fifos_and_sockets: kernel;
-    a_file_that_is_open: kernel fuse_overlayfs;
-    not_over_what_is_there_with_noreplace: kernel fuse_overlayfs;
-    two_files_are_exchanged: kernel fuse_overlayfs;
-    a_file_and_a_directory_are_exchanged: kernel fuse_overlayfs;
-    two_directories_of_the_upper_are_exchanged: kernel fuse_overlayfs;
-    no_exchange_with_what_is_not_there_or_below: kernel fuse_overlayfs;
-    flags_that_make_no_sense: kernel;
-    a_directory_of_a_lower_is_on_another_device: kernel fuse_overlayfs;
-    mv_moves_a_directory_of_a_lower_all_the_same: kernel fuse_overlayfs;
-    a_directory_of_the_upper: kernel fuse_overlayfs;
-    a_directory_of_the_upper_over_where_a_lower_had_something: kernel;
-    a_directory_over_an_empty_one: kernel;
-    no_directory_over_one_that_has_something_in_it: kernel fuse_overlayfs;
-    no_directory_over_a_file_nor_a_file_over_a_directory: kernel fuse_overlayfs;
-    no_directory_into_itself: kernel fuse_overlayfs;
-    what_is_in_a_renamed_directory_is_still_in_use: kernel fuse_overlayfs;
-    a_directory_renamed_many_times_holds_a_file_of_a_lower: kernel fuse_overlayfs;
-    a_file_is_saved_as_editors_do: kernel fuse_overlayfs;
+    a_file_of_the_upper: rbox kernel fuse_overlayfs;
+    a_file_of_a_lower: rbox kernel fuse_overlayfs;
+    a_file_that_is_both_in_the_upper_and_a_lower: rbox kernel fuse_overlayfs;
+    there_and_back: rbox kernel;
+    over_a_file_of_a_lower: rbox kernel fuse_overlayfs;
+    over_a_file_of_the_upper: rbox kernel;
+    over_a_whiteout: rbox kernel fuse_overlayfs;
+    into_a_merged_directory: rbox kernel fuse_overlayfs;
+    a_name_for_itself_changes_nothing: rbox kernel fuse_overlayfs;
+    a_name_that_is_free_again_is_taken_anew: rbox kernel fuse_overlayfs;
+    symlinks_fifos_and_sockets: rbox kernel;
+    a_file_that_is_open: rbox kernel fuse_overlayfs;
+    not_over_what_is_there_with_noreplace: rbox kernel fuse_overlayfs;
+    two_files_are_exchanged: rbox kernel fuse_overlayfs;
+    a_file_and_a_directory_are_exchanged: rbox kernel fuse_overlayfs;
+    two_directories_of_the_upper_are_exchanged: rbox kernel fuse_overlayfs;
+    no_exchange_with_what_is_not_there_or_below: rbox kernel fuse_overlayfs;
+    flags_that_make_no_sense: rbox kernel;
+    a_directory_of_a_lower_is_on_another_device: rbox kernel fuse_overlayfs;
+    mv_moves_a_directory_of_a_lower_all_the_same: rbox kernel fuse_overlayfs;
+    a_directory_of_the_upper: rbox kernel fuse_overlayfs;
+    a_directory_of_the_upper_over_where_a_lower_had_something: rbox kernel;
+    a_directory_over_an_empty_one: rbox kernel;
+    no_directory_over_one_that_has_something_in_it: rbox kernel fuse_overlayfs;
+    no_directory_over_a_file_nor_a_file_over_a_directory: rbox kernel fuse_overlayfs;
+    no_directory_into_itself: rbox kernel fuse_overlayfs;
+    what_is_in_a_renamed_directory_is_still_in_use: rbox kernel fuse_overlayfs;
+    a_directory_renamed_many_times_holds_a_file_of_a_lower: rbox kernel fuse_overlayfs;
+    a_file_is_saved_as_editors_do: rbox kernel fuse_overlayfs;
 }
 
 fn a_file_of_the_upper(backend: Backend) -> Result<()> {

@@ -11,16 +11,16 @@ use rbox_tests::overlay::{Backend, Overlay};
 
 // fuse-overlayfs leaves whiteouts where there is nothing to be hidden, and cannot copy fifos up (EIO).
 cases! {
-    what_is_written_is_newer: kernel fuse_overlayfs;
-    what_is_read_is_not: kernel fuse_overlayfs;
-    a_change_of_what_is_not_content: kernel fuse_overlayfs;
-    another_link_or_one_less_is_a_change_of_status: kernel;
-    a_directory_is_newer_when_its_entries_change: kernel fuse_overlayfs;
-    times_of_an_open_file: kernel fuse_overlayfs;
-    set_to_the_nanosecond: kernel;
-    one_of_two_and_now: kernel fuse_overlayfs;
-    before_1970_and_after_2038: kernel fuse_overlayfs;
-    times_never_go_back_while_a_file_is_written: kernel fuse_overlayfs;
+    what_is_written_is_newer: rbox kernel fuse_overlayfs;
+    what_is_read_is_not: rbox kernel fuse_overlayfs;
+    a_change_of_what_is_not_content: rbox kernel fuse_overlayfs;
+    another_link_or_one_less_is_a_change_of_status: rbox kernel;
+    a_directory_is_newer_when_its_entries_change: rbox kernel fuse_overlayfs;
+    times_of_an_open_file: rbox kernel fuse_overlayfs;
+    set_to_the_nanosecond: rbox kernel;
+    one_of_two_and_now: rbox kernel fuse_overlayfs;
+    before_1970_and_after_2038: rbox kernel fuse_overlayfs;
+    times_never_go_back_while_a_file_is_written: rbox kernel fuse_overlayfs;
 }
 
 /// When the content and when anything was changed last.

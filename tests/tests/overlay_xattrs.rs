@@ -14,25 +14,25 @@ use rbox_tests::overlay::{Backend, Overlay};
 // fuse-overlayfs drops what is set by an overlay's own name, and applies the umask where there is a default ACL, with
 // which it makes no symlinks (ENOENT).
 cases! {
-    set_read_listed_and_removed: kernel fuse_overlayfs;
-    made_only_and_replaced_only: kernel fuse_overlayfs;
-    a_buffer_that_is_too_small: kernel fuse_overlayfs;
-    names_and_values_that_cannot_be: kernel fuse_overlayfs;
-    those_of_others_are_not_ours_to_set: kernel fuse_overlayfs;
-    a_long_value_is_copied_up: kernel fuse_overlayfs;
-    many_are_copied_up: kernel fuse_overlayfs;
-    the_overlays_own_are_not_shown: kernel fuse_overlayfs;
-    names_of_overlays_within_are_kept_apart: kernel;
-    by_a_descriptor_of_what_was_copied_up_since: kernel fuse_overlayfs;
-    an_acl_is_set_on_a_file_of_a_lower: kernel fuse_overlayfs;
-    an_acl_says_who_may: kernel fuse_overlayfs;
-    a_change_of_mode_is_one_of_the_mask: kernel fuse_overlayfs;
-    an_acl_that_says_no_more_than_the_mode: kernel fuse_overlayfs;
-    an_acl_is_removed: kernel fuse_overlayfs;
-    acls_that_cannot_be: kernel fuse_overlayfs;
-    what_is_made_inherits_the_default_acl: kernel;
-    what_is_made_over_a_whiteout_inherits_too: kernel;
-    a_file_capability: kernel fuse_overlayfs;
+    set_read_listed_and_removed: rbox kernel fuse_overlayfs;
+    made_only_and_replaced_only: rbox kernel fuse_overlayfs;
+    a_buffer_that_is_too_small: rbox kernel fuse_overlayfs;
+    names_and_values_that_cannot_be: rbox kernel fuse_overlayfs;
+    those_of_others_are_not_ours_to_set: rbox kernel fuse_overlayfs;
+    a_long_value_is_copied_up: rbox kernel fuse_overlayfs;
+    many_are_copied_up: rbox kernel fuse_overlayfs;
+    the_overlays_own_are_not_shown: rbox kernel fuse_overlayfs;
+    names_of_overlays_within_are_kept_apart: rbox kernel;
+    by_a_descriptor_of_what_was_copied_up_since: rbox kernel fuse_overlayfs;
+    an_acl_is_set_on_a_file_of_a_lower: rbox kernel fuse_overlayfs;
+    an_acl_says_who_may: rbox kernel fuse_overlayfs;
+    a_change_of_mode_is_one_of_the_mask: rbox kernel fuse_overlayfs;
+    an_acl_that_says_no_more_than_the_mode: rbox kernel fuse_overlayfs;
+    an_acl_is_removed: rbox kernel fuse_overlayfs;
+    acls_that_cannot_be: rbox kernel fuse_overlayfs;
+    what_is_made_inherits_the_default_acl: rbox kernel;
+    what_is_made_over_a_whiteout_inherits_too: rbox kernel;
+    a_file_capability: rbox kernel fuse_overlayfs;
 }
 
 /// No flags.
