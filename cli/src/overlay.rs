@@ -1,12 +1,14 @@
 //! `rbox-overlay`: this program called by that name mounts an overlay of its own, by fuse-overlayfs(1)'s command line.
 
 use std::ffi::OsString;
+use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use rbox_overlay::fuse::{self, Device, Layers};
 use rbox_sys::clone::{self, Forked, Namespaces};
+use rbox_sys::signal::{self, Signal};
 use rbox_sys::{dir, mount, process, tty};
 
 use crate::failure::Failure;
@@ -64,15 +66,19 @@ fn act(line: &Line) -> Result<(), Failure> {
         _ => return Err(Failure::new("upperdir and workdir belong together")),
     };
     let layers = Layers::open(&options.lowers, upper).map_err(|error| Failure::caused(&error, None))?;
-    let path = line.target.last().map(PathBuf::as_path).unwrap_or(Path::new("/"));
-    let target = dir::open(path).map_err(|error| Failure::new(format!("cannot open {}: {error}", path.display())))?;
+    let path = line.target.last().map_or(Path::new("/"), PathBuf::as_path);
+    let at_path = |what: &str| {
+        let what = format!("cannot {what} {}", path.display());
+        move |error: io::Error| Failure::new(format!("{what}: {error}"))
+    };
+    let path = std::fs::canonicalize(path).map_err(at_path("open"))?;
+    let target = dir::open(&path).map_err(at_path("open"))?;
     let device = Device::open().map_err(|error| Failure::caused(&error, error.hint()))?;
     let mounted = device.mount(NAME, layers.are_read_only()).map_err(|error| Failure::caused(&error, error.hint()))?;
-    mount::attach(mounted.as_fd(), target.as_fd())
-        .map_err(|error| Failure::new(format!("cannot mount at {}: {error}", path.display())))?;
+    mount::attach(mounted.as_fd(), target.as_fd()).map_err(at_path("mount at"))?;
     // What is open keeps it from being unmounted.
     drop((mounted, target));
-    let failed = |what| move |error: std::io::Error| Failure::new(format!("cannot {what}: {error}"));
+    let failed = |what| move |error: io::Error| Failure::new(format!("cannot {what}: {error}"));
     process::change_directory(Path::new("/")).map_err(failed("leave the directory"))?;
     if !line.foreground {
         if let Forked::Parent(_) = clone::fork_into(Namespaces::NONE).map_err(failed("go to the background"))? {
@@ -83,7 +89,21 @@ fn act(line: &Line) -> Result<(), Failure> {
             .and_then(|()| tty::replace_stdio_by_null(0..3))
             .map_err(failed("go to the background"))?;
     }
+    unmount_when_asked_to_end(path);
     fuse::serve(device, layers, options.volatile).map_err(failed("serve the filesystem"))
+}
+
+/// Whoever is in it may stay; the server ends when nobody is.
+fn unmount_when_asked_to_end(path: PathBuf) {
+    signal::block_all();
+    std::thread::spawn(move || {
+        loop {
+            if [Signal::INT, Signal::TERM, Signal::HUP].contains(&signal::wait()) {
+                // Somebody may have unmounted it.
+                let _ = mount::detach(&path);
+            }
+        }
+    });
 }
 
 impl Options {

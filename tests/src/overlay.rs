@@ -127,11 +127,15 @@ impl Overlay {
 
     /// Kills who serves it, which the kernel does not need.
     pub fn kill_server(&self) -> Result<()> {
-        let servers = others();
-        ensure!(!servers.is_empty(), "nobody serves it");
-        servers.iter().try_for_each(|pid| processes::signal(pid.parse()?, "KILL"))?;
-        until(others, Vec::is_empty);
-        Ok(())
+        end_servers("KILL")
+    }
+
+    /// Asks who serves it to end, after which nothing is mounted; and mounts the same again.
+    pub fn restart_server(&self) -> Result<()> {
+        self.leave()?;
+        end_servers("TERM")?;
+        ensure!(!is_mounted(), "it is still mounted");
+        self.mount()
     }
 
     /// Whether the mount shows this, then the upper directory has that, and a new mount shows the first again.
@@ -231,6 +235,14 @@ fn is_mounted() -> bool {
     // With a server that is gone, it is and cannot be looked at.
     let id = |path: &str| mount::id_of(Path::new(path)).ok();
     id(MERGED) != id(".")
+}
+
+fn end_servers(signal: &str) -> Result<()> {
+    let servers = others();
+    ensure!(!servers.is_empty(), "nobody serves it");
+    servers.iter().try_for_each(|pid| processes::signal(pid.parse()?, signal))?;
+    until(others, Vec::is_empty);
+    Ok(())
 }
 
 /// The processes of this namespace that run, but for this one.

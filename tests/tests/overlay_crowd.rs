@@ -12,7 +12,8 @@ use rbox_tests::cases;
 use rbox_tests::overlay::tree::{self, View};
 use rbox_tests::overlay::{Backend, Overlay};
 
-// fuse-overlayfs cannot copy fifos up (EIO), and its marks are no marks to the kernel. The kernel is served by nobody.
+// fuse-overlayfs cannot copy fifos up (EIO), its marks are no marks to the kernel, and when it is asked to end it leaves a mount
+// that nobody serves. The kernel is served by nobody.
 cases! {
     one_of_many_makes_a_file: rbox kernel fuse_overlayfs;
     one_of_many_makes_a_directory: rbox kernel fuse_overlayfs;
@@ -22,6 +23,7 @@ cases! {
     what_the_kernel_left_is_gone_on_with: rbox kernel fuse_overlayfs;
     what_is_left_to_the_kernel_is_the_same: rbox kernel;
     nobody_hangs_when_who_serves_is_killed: rbox fuse_overlayfs;
+    who_serves_is_asked_to_end: rbox;
 }
 
 /// Has this many threads do something, each with its number.
@@ -273,6 +275,13 @@ fn what_is_left_to_the_kernel_is_the_same(backend: Backend) -> Result<()> {
             .replace("file d/below", "")
             .replace("symlink l d/changed", ""),
     )
+}
+
+fn who_serves_is_asked_to_end(backend: Backend) -> Result<()> {
+    let overlay = Overlay::new(backend, &["file f text=1"])?;
+    fs::write("f", "2")?;
+    overlay.restart_server()?;
+    overlay.ends_as_in_upper("file f text=2")
 }
 
 fn nobody_hangs_when_who_serves_is_killed(backend: Backend) -> Result<()> {

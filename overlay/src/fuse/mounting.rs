@@ -41,6 +41,9 @@ impl MountError {
                 Some("load the kernel module fuse, or, in a container, give it the device: --device /dev/fuse")
             }
             Self::Open(_) => Some("/dev/fuse is usually open to everybody (mode 0666)"),
+            Self::Mount { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Some(
+                "who is root of a user namespace and of a mount namespace may mount: unshare --map-root-user --mount",
+            ),
             Self::Mount { .. } => Some("FUSE in a user namespace needs Linux 4.18"),
         }
     }
