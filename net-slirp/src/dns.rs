@@ -97,6 +97,12 @@ impl Dns {
         }
     }
 
+    /// Lets go of memory that nobody uses.
+    pub(crate) fn shrink(&mut self) {
+        self.asked.shrink();
+        self.tokens.shrink_to_fit();
+    }
+
     /// Whom a connection of the guest's to [`PORT`] is to lead to: the resolver that has answered last, as what it had
     /// to say may have been too long for a datagram.
     pub(crate) fn resolver_for_tcp(&mut self, now: Instant) -> Option<SocketAddr> {

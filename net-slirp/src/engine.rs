@@ -173,6 +173,8 @@ impl Engine {
     fn give_back(&mut self) {
         (self.frames, self.buffer) = (Frames::default(), Vec::new());
         self.tcp.shrink();
+        self.others.shrink();
+        self.log.shrink();
         heap::give_back();
         // The last: what is run from here on counts as in use again. That all of it does is no reason to stop.
         let _ = text::forget();
@@ -442,6 +444,14 @@ impl Others {
             }
             _ => {}
         }
+    }
+
+    fn shrink(&mut self) {
+        // Fragments are forgotten within a minute.
+        let Self { udp, echo, dns, fragments: _ } = self;
+        udp.shrink();
+        echo.shrink();
+        dns.shrink();
     }
 
     fn next_deadline(&self) -> Option<Instant> {

@@ -82,6 +82,14 @@ impl FlowLog {
         }))
     }
 
+    /// Lets go of memory that nobody uses.
+    pub(crate) fn shrink(&mut self) {
+        if let Some(on) = &mut self.0 {
+            on.connections.shrink_to_fit();
+            on.others.shrink();
+        }
+    }
+
     pub(crate) fn is_on(&self) -> bool {
         self.0.is_some()
     }

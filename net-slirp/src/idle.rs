@@ -75,6 +75,11 @@ impl<K: Hash + Eq + Clone, V> Idle<K, V> {
         self.extract(|_| true)
     }
 
+    /// Lets go of memory that nobody uses: a table in which things come and go may be twice as large as it need be.
+    pub(crate) fn shrink(&mut self) {
+        self.entries.shrink_to_fit();
+    }
+
     /// When [`forget_unused`](Self::forget_unused) is to be called next.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.next
@@ -153,6 +158,21 @@ mod tests {
         assert_eq!(sleep(&mut idle, start + 25 * 60 * MINUTE).len(), 7);
         assert_eq!((idle.len(), idle.next_deadline()), (0, None));
         assert!(woken <= 2 * 24 * 360, "woken {woken} times");
+    }
+
+    /// One comes each second, and stays for a while.
+    #[test]
+    fn a_table_is_no_larger_for_all_that_has_gone() {
+        const THERE: u32 = 1200;
+        let (start, mut idle) = (Instant::now(), Idle::new(4096));
+        for number in 0..100 * THERE {
+            let now = start + number * Duration::from_secs(1);
+            idle.forget_unused(now);
+            idle.put(number, (), THERE * Duration::from_secs(1), now);
+        }
+        idle.shrink();
+        let as_new: HashMap<u32, ()> = HashMap::with_capacity(idle.len());
+        assert_eq!(idle.entries.capacity(), as_new.capacity());
     }
 
     #[test]

@@ -339,7 +339,10 @@ impl<H: Host> Tcp<H> {
     /// Lets go of memory that nobody uses.
     pub(crate) fn shrink(&mut self) {
         self.buffers.shrink();
+        self.flows.shrink();
         self.by_ends.shrink_to_fit();
+        self.due.shrink_to_fit();
+        self.beginning.shrink_to_fit();
     }
 
     /// For who looks for a fault.

@@ -87,6 +87,12 @@ impl<T> Places<T> {
         Some(taken)
     }
 
+    /// Lets go of memory that nobody uses. Places stay as many as there have been: each has its generation.
+    pub(crate) fn shrink(&mut self) {
+        self.places.shrink_to_fit();
+        self.free.shrink_to_fit();
+    }
+
     /// All of them.
     pub(crate) fn iter(&self, owner: Owner) -> impl Iterator<Item = (Token, &T)> {
         self.places.iter().zip(0..).filter_map(move |((generation, thing), place)| {

@@ -113,6 +113,15 @@ impl Udp {
         }
     }
 
+    /// Lets go of memory that nobody uses.
+    pub(crate) fn shrink(&mut self) {
+        let Self { places, ports, flows, answers } = self;
+        places.shrink();
+        ports.shrink_to_fit();
+        flows.shrink();
+        answers.shrink();
+    }
+
     /// Watches what is published.
     pub(crate) fn start(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         for (index, published) in cx.config.published.iter().enumerate() {
