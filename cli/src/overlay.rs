@@ -112,11 +112,9 @@ impl Options {
         for option in texts.iter().flat_map(|text| split(text, ',')) {
             let (key, value) = option.split_once('=').map_or((&*option, None), |(key, value)| (key, Some(value)));
             match (key, value) {
-                ("lowerdir", Some(value)) => {
-                    options.lowers = split(value, ':').into_iter().map(PathBuf::from).collect()
-                }
-                ("upperdir", Some(value)) => options.upper = Some(value.into()),
-                ("workdir", Some(value)) => options.work = Some(value.into()),
+                ("lowerdir", Some(value)) => options.lowers = split(value, ':').iter().map(|text| path(text)).collect(),
+                ("upperdir", Some(value)) => options.upper = Some(path(value)),
+                ("workdir", Some(value)) => options.work = Some(path(value)),
                 ("volatile", None) => options.volatile = true,
                 // As every mount in a user namespace is, or as this one is anyway.
                 ("" | "rw" | "dev" | "nodev" | "suid" | "nosuid" | "exec" | "userxattr" | "allow_other", None) => {}
@@ -130,19 +128,28 @@ impl Options {
     }
 }
 
-/// Parts between separators; what a backslash precedes is none.
+/// Parts between separators; what a backslash precedes is none, and stays so.
 fn split(text: &str, separator: char) -> Vec<String> {
-    let (mut parts, mut characters) = (vec![String::new()], text.chars());
+    let (mut part, mut parts, mut characters) = (String::new(), Vec::new(), text.chars());
     while let Some(character) = characters.next() {
-        let part = parts.last_mut();
-        match (character, part) {
-            ('\\', Some(part)) => part.extend(characters.next()),
-            (character, _) if character == separator => parts.push(String::new()),
-            (character, Some(part)) => part.push(character),
-            _ => {}
+        match character {
+            '\\' => part.extend(std::iter::once('\\').chain(characters.next())),
+            character if character == separator => parts.push(std::mem::take(&mut part)),
+            character => part.push(character),
         }
     }
+    parts.push(part);
     parts
+}
+
+/// A path, without the backslashes.
+fn path(text: &str) -> PathBuf {
+    let mut characters = text.chars();
+    let unescaped = std::iter::from_fn(|| match characters.next() {
+        Some('\\') => characters.next(),
+        other => other,
+    });
+    unescaped.collect::<String>().into()
 }
 
 #[cfg(test)]
@@ -151,10 +158,10 @@ mod tests {
 
     #[test]
     fn options_of_the_kernels_overlay() {
-        let parsed = Options::parse(&["lowerdir=/a:/b\\:c,upperdir=/u".into(), "workdir=/w,volatile".into()]);
+        let parsed = Options::parse(&["lowerdir=/a:/b\\:c,upperdir=/u\\,v".into(), "workdir=/w,volatile".into()]);
         let expected = Options {
             lowers: vec!["/a".into(), "/b:c".into()],
-            upper: Some("/u".into()),
+            upper: Some("/u,v".into()),
             work: Some("/w".into()),
             volatile: true,
         };
