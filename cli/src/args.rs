@@ -173,12 +173,16 @@ verbs! {
 /// understands that.
 pub(crate) fn words(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut words: Vec<OsString> = given.collect();
-    let name = words.first().and_then(|path| Path::new(path).file_name());
-    if name.is_some_and(|name| name == "rbox-oci") {
+    if is_called(words.first(), "rbox-oci") {
         // In messages too, which show how a command is used: there is no `rbox-oci oci`.
         words.splice(0..1, ["rbox".into(), "oci".into()]);
     }
     words
+}
+
+/// Whether the program, which its first word says, is called so.
+pub(crate) fn is_called(program: Option<&OsString>, name: &str) -> bool {
+    program.and_then(|path| Path::new(path).file_name()).is_some_and(|called| called == name)
 }
 
 fn parse_choice(text: &str) -> Result<Choice, String> {

@@ -23,7 +23,7 @@ rbox_sys::main!(run);
 /// Gives the exit status.
 #[cfg_attr(test, allow(dead_code, reason = "the tests have a main of their own"))]
 fn run() -> u8 {
-    if called().is_some_and(|name| name == overlay::NAME) {
+    if args::is_called(std::env::args_os().next().as_ref(), overlay::NAME) {
         return overlay::run(std::env::args_os().collect());
     }
     let mut words = std::env::args().skip(1);
@@ -46,9 +46,4 @@ fn run() -> u8 {
         failure.print();
         failure.status
     })
-}
-
-/// By which name.
-fn called() -> Option<std::ffi::OsString> {
-    std::path::PathBuf::from(std::env::args_os().next()?).file_name().map(Into::into)
 }

@@ -29,11 +29,18 @@ pub use remove::remove_tree;
 pub use settle::settle;
 pub use unpack::{Compression, Options, Report, Unpacked, unpack};
 
+/// Before the names of all extended attributes of overlayfs's own (option `userxattr`).
+const OWN: &[u8] = b"user.overlay.";
 /// The extended attribute, "y" on a directory that hides what is below it, with overlayfs's option `userxattr`.
 const OPAQUE: &[u8] = b"user.overlay.opaque";
 
 /// Whether a layer's file may have this extended attribute. `trusted.*` and most of `security.*` belong to the host's
 /// root; under `user.overlay.` an image could make overlayfs show other files.
 fn may_have(name: &[u8]) -> bool {
-    name == b"security.capability" || name.starts_with(b"user.") && !name.starts_with(b"user.overlay.")
+    name == b"security.capability" || name.starts_with(b"user.") && !name.starts_with(OWN)
+}
+
+/// Whether that is what failed.
+fn is(error: &std::io::Error, errno: rbox_sys::Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
 }

@@ -9,9 +9,10 @@ use rbox_sys::stored::{self, NewTime, Rename, Stat, kind};
 use rbox_sys::{Errno, at, node};
 
 use super::copy_up::discard;
-use super::layers::{Mark, OPAQUE, UPPER, WHITEOUT, is_whiteout};
+use super::layers::{Mark, UPPER, WHITEOUT, is_whiteout};
 use super::nodes::{Id, MadeOf, ROOT};
 use super::view::{Entry, Found, View};
+use crate::{OPAQUE, is};
 
 const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 
@@ -124,11 +125,7 @@ impl View {
         if node.left.is_some() {
             return Err(Errno::NOENT.into());
         }
-        let stat = self.at(id, UPPER, |dir, old| match at::link(dir, old, directory, name) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-            other => other.and_then(|()| stored::stat(directory, name)).map(Some),
-        });
-        let stat = match stat {
+        match self.at(id, UPPER, |dir, old| at::link(dir, old, directory, name)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if !is_whiteout(directory, name, &stored::stat(directory, name)?, self.upper_mark(parent)) {
                     return Err(error);
@@ -140,16 +137,15 @@ impl View {
                     discard(work, &temporary, false);
                     return Err(error);
                 }
-                Some(stored::stat(directory, name)?)
             }
             other => other?,
-        };
-        let stat = stat.ok_or(Errno::NOENT)?;
+        }
+        let stat = stored::stat(directory, name)?;
         self.relist(parent);
         let shown = self.nodes.get(id).map_or(stat.inode, |node| node.shown);
         self.nodes.name(id, parent, name);
         self.nodes.tell(parent, name, MadeOf::File(UPPER), shown);
-        Ok(Entry { id, stat: Stat { inode: shown, ..stat }, shown, stays: true })
+        Ok(Entry { id, stat: Stat { inode: shown, ..stat }, stays: true })
     }
 
     /// Removes a name that is no directory's.
@@ -188,16 +184,12 @@ impl View {
         let is_upper = found.made_of.top() == UPPER;
         let is_directory = found.made_of.is_directory();
         let aside = match (is_upper, is_below) {
-            (false, _) => self.white_out(parent, directory, name, None)?,
+            (false, _) => self.white_out(parent, directory, name, Rename::NoReplace)?,
             (true, true) => {
                 let how = if is_directory { Rename::Exchange } else { Rename::Replace };
-                self.white_out(parent, directory, name, Some(how))?
+                self.white_out(parent, directory, name, how)?
             }
-            (true, false) if is_directory => {
-                let (temporary, work) = self.temporary()?;
-                stored::rename(directory, name, work.as_fd(), &temporary, Rename::NoReplace)?;
-                Some(temporary)
-            }
+            (true, false) if is_directory => Some(self.set_aside(directory, name)?),
             (true, false) => {
                 at::unlink(directory, name)?;
                 None
@@ -205,7 +197,7 @@ impl View {
         };
         if let Some(aside) = aside {
             // Whiteouts may be left in it.
-            remove_whiteouts(self.layers.work()?, &aside)?;
+            remove_whiteouts(self.layers.work()?.as_fd(), &aside)?;
         }
         self.relist(parent);
         if let Some(id) = self.nodes.unname(parent, name) {
@@ -349,21 +341,17 @@ impl View {
                     return Ok(());
                 }
                 let aside = match uncovers {
-                    true => self.white_out(parent, from, name, Some(Rename::Exchange))?,
-                    false => {
-                        let (temporary, work) = self.temporary()?;
-                        stored::rename(from, name, work.as_fd(), &temporary, Rename::NoReplace)?;
-                        Some(temporary)
-                    }
+                    true => self.white_out(parent, from, name, Rename::Exchange)?,
+                    false => Some(self.set_aside(from, name)?),
                 };
-                let (work, aside) = (self.layers.work()?, aside.unwrap_or_default());
+                let (work, aside) = (self.layers.work()?.as_fd(), aside.unwrap_or_default());
                 if there.is_directory() { remove_whiteouts(work, &aside) } else { at::unlink(work, &aside) }
             }
             _ if uncovers => match stored::rename(from, name, to, new_name, Rename::Whiteout) {
                 // The filesystem has no such thing, or makes no whiteouts.
-                Err(error) if is_one_of(&error, &[Errno::INVAL, Errno::PERM]) => {
-                    let aside = self.white_out(parent, from, name, Some(Rename::Exchange))?.unwrap_or_default();
-                    stored::rename(self.layers.work()?, &aside, to, new_name, Rename::Replace)
+                Err(error) if is(&error, Errno::INVAL) || is(&error, Errno::PERM) => {
+                    let aside = self.white_out(parent, from, name, Rename::Exchange)?.unwrap_or_default();
+                    stored::rename(self.layers.work()?.as_fd(), &aside, to, new_name, Rename::Replace)
                 }
                 other => other,
             },
@@ -390,20 +378,22 @@ impl View {
         layers.first().filter(|(layer, _)| *layer == UPPER).map_or(Mark::Plain, |(_, mark)| *mark)
     }
 
-    /// Has a name in the upper layer say that there is none, in the place of whatever is there.
-    fn white_out(
-        &mut self,
-        parent: Id,
-        dir: BorrowedFd<'_>,
-        name: &[u8],
-        how: Option<Rename>,
-    ) -> io::Result<Option<Vec<u8>>> {
+    /// Takes a name of the upper layer's into the work directory; gives what it is called there.
+    fn set_aside(&mut self, dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Vec<u8>> {
+        let (temporary, work) = self.temporary()?;
+        stored::rename(dir, name, work.as_fd(), &temporary, Rename::NoReplace)?;
+        Ok(temporary)
+    }
+
+    /// Has a name in the upper layer say that there is none. Gives what was there, where that is exchanged for it: its name in
+    /// the work directory.
+    fn white_out(&mut self, parent: Id, dir: BorrowedFd<'_>, name: &[u8], how: Rename) -> io::Result<Option<Vec<u8>>> {
         let (temporary, work) = self.temporary()?;
         let work = work.as_fd();
         match node::make_whiteout(work, &temporary) {
             // The upper layer is itself on an overlay, which makes none (ovl_mknod()): the other kind, and the directory says
             // that it has some.
-            Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
+            Err(error) if is(&error, Errno::PERM) => {
                 drop(stored::create(work, &temporary, 0)?);
                 let marked = stored::set_xattr(work, &temporary, WHITEOUT, b"y", 0)
                     .and_then(|()| stored::set_xattr(dir, b"", OPAQUE, b"x", 0));
@@ -419,11 +409,11 @@ impl View {
             }
             other => other?,
         }
-        if let Err(error) = stored::rename(work, &temporary, dir, name, how.unwrap_or(Rename::NoReplace)) {
+        if let Err(error) = stored::rename(work, &temporary, dir, name, how) {
             discard(work, &temporary, false);
             return Err(error);
         }
-        Ok((how == Some(Rename::Exchange)).then_some(temporary))
+        Ok((how == Rename::Exchange).then_some(temporary))
     }
 
     /// Changes attributes; gives them as they are then.
@@ -443,10 +433,6 @@ impl View {
         }
         self.attributes(id)
     }
-}
-
-fn is_one_of(error: &io::Error, errnos: &[Errno]) -> bool {
-    errnos.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 fn change_named(dir: BorrowedFd<'_>, name: &[u8], changes: &Changes) -> io::Result<()> {

@@ -12,8 +12,9 @@ use rbox_sys::{Errno, at};
 use super::layers::{Layer, Mark, UPPER};
 use super::nodes::{Id, MadeOf, ROOT};
 use super::numbers;
-use super::view::View;
+use super::view::{View, read};
 use super::xattrs;
+use crate::is;
 
 /// So much is copied at a time where the kernel does not do it.
 const PIECE: usize = 1 << 20;
@@ -94,10 +95,9 @@ impl View {
     }
 
     /// A name in the work directory that nobody has used.
-    pub(super) fn temporary(&mut self) -> io::Result<(Vec<u8>, OwnedFd)> {
+    pub(super) fn temporary(&mut self) -> io::Result<(Vec<u8>, Arc<OwnedFd>)> {
         self.made += 1;
-        let work = rbox_sys::fd::duplicate(self.layers.work()?)?;
-        Ok((format!("#{:x}", self.made).into_bytes(), work))
+        Ok((format!("#{:x}", self.made).into_bytes(), self.layers.work()?.clone()))
     }
 
     /// Has a directory in the upper layer, and gives it.
@@ -167,7 +167,7 @@ fn copy_data(from: &File, to: &File, length: u64) -> io::Result<()> {
         let (start, end) = match stored::next_data(from, position) {
             Ok(start) => (start, stored::next_hole(from, start)?.min(length)),
             // ENXIO: nothing but a hole follows. Else the filesystem does not say, and all may be data.
-            Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => break,
+            Err(error) if is(&error, Errno::NXIO) => break,
             Err(_) => (position, length),
         };
         copy_piece(from, to, start.min(length), end)?;
@@ -194,15 +194,12 @@ fn copy_by_hand(from: &File, to: &File, mut position: u64, end: u64) -> io::Resu
     let mut piece = vec![0; PIECE];
     while position < end {
         let length = (end - position).min(PIECE as u64) as usize;
-        match from.read_at(&mut piece[..length], position) {
-            Ok(0) => return Ok(()),
-            Ok(read) => {
-                to.write_all_at(&piece[..read], position)?;
-                position += read as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        let length = read(from, &mut piece[..length], position)?;
+        if length == 0 {
+            break;
         }
+        to.write_all_at(&piece[..length], position)?;
+        position += length as u64;
     }
     Ok(())
 }

@@ -3,17 +3,18 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rbox_sys::stored::{self, Stat, kind};
 use rbox_sys::{Errno, dir};
+
+use crate::OPAQUE;
 
 /// The number of a layer: 0 is the upper one, whether there is one or not, and those below it follow.
 pub(super) type Layer = u16;
 /// The one that is written to.
 pub(super) const UPPER: Layer = 0;
 
-/// On a directory: "y" hides what is below it; "x" says that whiteouts in it may be marked by [`WHITEOUT`].
-pub(super) const OPAQUE: &[u8] = b"user.overlay.opaque";
 /// On an empty file: it is a whiteout.
 pub(super) const WHITEOUT: &[u8] = b"user.overlay.whiteout";
 
@@ -28,7 +29,7 @@ pub struct Layers {
 #[derive(Debug)]
 struct Upper {
     directory: OwnedFd,
-    work: OwnedFd,
+    work: Arc<OwnedFd>,
 }
 
 /// A directory that cannot be opened.
@@ -47,7 +48,7 @@ impl Layers {
     pub fn open(lowers: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<Self, OpenError> {
         let open = |path: &Path| dir::open(path).map_err(|source| OpenError { path: path.into(), source });
         let upper = match upper {
-            Some((directory, work)) => Some(Upper { directory: open(directory)?, work: open(work)? }),
+            Some((directory, work)) => Some(Upper { directory: open(directory)?, work: open(work)?.into() }),
             None => None,
         };
         Ok(Self { lowers: lowers.iter().map(|path| open(path)).collect::<Result<_, _>>()?, upper })
@@ -72,19 +73,19 @@ impl Layers {
     }
 
     /// Where things are made that are not in their place yet.
-    pub(super) fn work(&self) -> io::Result<BorrowedFd<'_>> {
-        Ok(self.upper.as_ref().map(|upper| upper.work.as_fd()).ok_or(Errno::ROFS)?)
+    pub(super) fn work(&self) -> io::Result<&Arc<OwnedFd>> {
+        Ok(self.upper.as_ref().map(|upper| &upper.work).ok_or(Errno::ROFS)?)
     }
 }
 
-/// What a directory of a layer says of itself.
+/// What a directory of a layer says of itself by [`OPAQUE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mark {
     /// Nothing.
     Plain,
-    /// What is below it is hidden.
+    /// "y": what is below it is hidden.
     Opaque,
-    /// Files in it may be whiteouts.
+    /// "x": files in it may be whiteouts, by [`WHITEOUT`].
     HasWhiteouts,
 }
 

@@ -112,15 +112,11 @@ impl Nodes {
                 self.name(at, parent, name);
                 return at;
             }
-            Some(_) => {
+            None if (ROOT + 1..EXTRA).contains(&shown) => shown,
+            _ => {
                 self.extra += 1;
                 self.extra
             }
-            None if shown <= ROOT || shown >= EXTRA => {
-                self.extra += 1;
-                self.extra
-            }
-            None => shown,
         };
         self.all.insert(id, Node { names: Vec::new(), made_of, shown, told: 1, inside: 0, left: None });
         self.name(id, parent, name);
@@ -160,35 +156,35 @@ impl Nodes {
         Some(id)
     }
 
-    /// The kernel has forgotten it so many times.
-    pub(super) fn forget(&mut self, id: Id, times: u64) -> bool {
+    /// The kernel has forgotten it so many times. Gives what neither the kernel nor another node needs any more: it, and the
+    /// directories that it was in.
+    pub(super) fn forget(&mut self, id: Id, times: u64) -> Vec<(Id, Node)> {
         if let Some(node) = self.all.get_mut(&id) {
             node.told = node.told.saturating_sub(times);
         }
-        self.drop_unused(id)
+        let (mut gone, mut left) = (Vec::new(), vec![id]);
+        while let Some(id) = left.pop() {
+            let is_unused = |node: &Node| id != ROOT && node.told == 0 && node.inside == 0;
+            if !self.all.get(&id).is_some_and(is_unused) {
+                continue;
+            }
+            let Some(node) = self.all.remove(&id) else { continue };
+            if self.shown_by.get(&node.shown) == Some(&id) {
+                self.shown_by.remove(&node.shown);
+            }
+            for (parent, name) in &node.names {
+                self.by_name.remove(&(*parent, name.clone()));
+                self.leave(*parent);
+                left.push(*parent);
+            }
+            gone.push((id, node));
+        }
+        gone
     }
 
     fn leave(&mut self, parent: Id) {
         if let Some(node) = self.all.get_mut(&parent) {
             node.inside = node.inside.saturating_sub(1);
         }
-        self.drop_unused(parent);
-    }
-
-    /// What neither the kernel nor another node needs goes. Says whether it did.
-    fn drop_unused(&mut self, id: Id) -> bool {
-        let is_used = |node: &Node| id == ROOT || node.told > 0 || node.inside > 0;
-        if self.all.get(&id).is_none_or(is_used) {
-            return false;
-        }
-        let Some(node) = self.all.remove(&id) else { return false };
-        if self.shown_by.get(&node.shown) == Some(&id) {
-            self.shown_by.remove(&node.shown);
-        }
-        for (parent, name) in node.names {
-            self.by_name.remove(&(parent, name));
-            self.leave(parent);
-        }
-        true
     }
 }

@@ -22,6 +22,7 @@ use super::change::{Changes, New, Owner};
 use super::layers::Layers;
 use super::mounting::Device;
 use super::view::{Entry, View, read};
+use crate::is;
 
 /// For as long as nobody says otherwise, and nobody will.
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
@@ -68,7 +69,7 @@ impl Server {
 }
 
 fn is_full(error: &io::Error) -> bool {
-    [Errno::NOSPC, Errno::DQUOT].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    is(error, Errno::NOSPC) || is(error, Errno::DQUOT)
 }
 
 type Result<T> = io::Result<T>;
@@ -472,7 +473,7 @@ fn entry(reply: ReplyEntry, entry: Entry) {
 /// The attributes of an entry, and how long they hold. fuser has one number for the node and for what is shown: where these
 /// are two, the kernel is to ask for the other one at once.
 fn told(entry: &Entry) -> (FileAttr, Duration) {
-    let ttl = if entry.id == entry.shown && entry.stays { FOR_EVER } else { Duration::ZERO };
+    let ttl = if entry.id == entry.stat.inode && entry.stays { FOR_EVER } else { Duration::ZERO };
     (FileAttr { ino: INodeNo(entry.id), ..file_attributes(&entry.stat) }, ttl)
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -46,10 +46,9 @@ struct Opened {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
     pub(super) id: Id,
+    /// As they are shown, with a number that may be another one than the node's.
     pub(super) stat: Stat,
-    /// The number that is shown, which may be another one than the node's.
-    pub(super) shown: u64,
-    /// It is shown for as long as the kernel knows the node.
+    /// They are shown for as long as the kernel knows the node.
     pub(super) stays: bool,
 }
 
@@ -76,7 +75,7 @@ impl View {
         let top = made_of.first().and_then(|(layer, _)| layers.root(*layer)).ok_or(Errno::INVAL)?;
         let shown = stored::stat_of(top)?.inode;
         if let Ok(work) = layers.work() {
-            change::clear(work)?;
+            change::clear(work.as_fd())?;
         }
         let nodes = Nodes::new(MadeOf::Directory(made_of.into()), shown);
         Ok(Self {
@@ -166,30 +165,24 @@ impl View {
 
     pub(super) fn tell(&mut self, parent: Id, name: &[u8], found: Found) -> Entry {
         let Found { made_of, stat, shown } = found;
-        let stat = seen(stat, &made_of, shown);
         let id = self.nodes.tell(parent, name, made_of, shown);
-        let shown = self.nodes.get(id).map_or(shown, |node| node.shown);
-        Entry { id, stat: Stat { inode: shown, ..stat }, shown, stays: self.stays(id, &stat) }
+        let stat = self.nodes.get(id).map_or(stat, |node| seen(stat, &node.made_of, node.shown));
+        Entry { id, stat, stays: self.stays(id, &stat) }
     }
 
     /// Whether the attributes of a node change by nothing but what the kernel asks for. Of a lower file with several names each
     /// is a file of its own, with a number of its own, once it is copied up: by a write, too, of which the kernel does not
     /// know that.
     pub(super) fn stays(&self, id: Id, stat: &Stat) -> bool {
-        stat.is_directory() || stat.links == 1 || self.nodes.get(id).is_some_and(|node| node.made_of.top() == UPPER)
+        stat.is_directory() || stat.links == 1 || self.is_upper(id)
     }
 
     pub(super) fn forget(&mut self, id: Id, times: u64) {
-        let layers: Vec<Layer> = self
-            .nodes
-            .get(id)
-            .map(|node| node.made_of.layers().iter().map(|(layer, _)| *layer).collect())
-            .unwrap_or_default();
-        if self.nodes.forget(id, times) {
+        for (id, node) in self.nodes.forget(id, times) {
             self.files.remove(id);
             self.listings.remove(id);
-            for layer in layers {
-                self.directories.remove((layer, id));
+            for (layer, _) in node.made_of.layers() {
+                self.directories.remove((*layer, id));
             }
         }
     }
@@ -211,7 +204,7 @@ impl View {
         &mut self,
         id: Id,
         layer: Layer,
-        act: impl FnOnce(std::os::fd::BorrowedFd<'_>, &[u8]) -> io::Result<T>,
+        act: impl FnOnce(BorrowedFd<'_>, &[u8]) -> io::Result<T>,
     ) -> io::Result<T> {
         if id == ROOT {
             return act(self.directory(layer, ROOT)?.as_fd(), b"");
@@ -255,6 +248,28 @@ impl View {
         self.directories.remove((UPPER, id));
     }
 
+    /// What is to reach the disk of a file; nothing where nothing was written, or need be.
+    pub(super) fn synced(&mut self, id: Id) -> io::Result<Option<Arc<File>>> {
+        if self.must_last(id) { self.file(id, true).map(Some) } else { Ok(None) }
+    }
+
+    pub(super) fn sync_directory(&mut self, id: Id) -> io::Result<()> {
+        if !self.must_last(id) {
+            return Ok(());
+        }
+        let place = self.directory(UPPER, id)?;
+        File::from(rbox_sys::at::open_dir(place.as_fd(), b".")?).sync_all()
+    }
+
+    fn must_last(&self, id: Id) -> bool {
+        !self.volatile && self.is_upper(id)
+    }
+
+    /// Whether a node is in the upper layer.
+    fn is_upper(&self, id: Id) -> bool {
+        self.nodes.get(id).is_some_and(|node| node.made_of.top() == UPPER)
+    }
+
     pub(super) fn space(&mut self) -> io::Result<Space> {
         let top = self.layers.all().next().unwrap_or(UPPER);
         stored::space(self.layers.root(top).ok_or(Errno::NOENT)?)
@@ -280,21 +295,4 @@ fn seen(stat: Stat, made_of: &MadeOf, shown: u64) -> Stat {
     // How many directories are in it nobody counts over all layers: as the kernel's overlay, 1 says that it is not known.
     let links = if made_of.layers().len() > 1 { 1 } else { stat.links };
     Stat { inode: shown, links, ..stat }
-}
-
-impl View {
-    /// What is to reach the disk of a file; nothing where nothing was written, or need be.
-    pub(super) fn synced(&mut self, id: Id) -> io::Result<Option<Arc<File>>> {
-        let is_upper = self.nodes.get(id).is_some_and(|node| node.made_of.top() == UPPER);
-        if self.volatile || !is_upper { Ok(None) } else { self.file(id, true).map(Some) }
-    }
-
-    pub(super) fn sync_directory(&mut self, id: Id) -> io::Result<()> {
-        let is_upper = self.nodes.get(id).is_some_and(|node| node.made_of.top() == UPPER);
-        if self.volatile || !is_upper {
-            return Ok(());
-        }
-        let place = self.directory(UPPER, id)?;
-        File::from(rbox_sys::at::open_dir(place.as_fd(), b".")?).sync_all()
-    }
 }

@@ -8,9 +8,8 @@ use rbox_sys::stored;
 
 use super::nodes::{Id, ROOT};
 use super::view::View;
+use crate::{OWN, is};
 
-/// The overlay's own, which nobody sees.
-const OWN: &[u8] = b"user.overlay.";
 /// What somebody calls by such a name is stored by this one (Linux 6.7).
 const ESCAPED: &[u8] = b"user.overlay.overlay.";
 
@@ -79,9 +78,7 @@ pub(super) fn copy(from: BorrowedFd<'_>, name: &[u8], to: BorrowedFd<'_>, new: &
 }
 
 fn is_of_host(error: &io::Error) -> bool {
-    [Errno::PERM, Errno::OPNOTSUPP, Errno::ACCESS]
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    [Errno::PERM, Errno::OPNOTSUPP, Errno::ACCESS].iter().any(|errno| is(error, *errno))
 }
 
 fn stored_name(attribute: &[u8]) -> Vec<u8> {

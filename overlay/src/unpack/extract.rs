@@ -15,12 +15,12 @@ use rbox_sys::at::{self, Kind as FileKind};
 use rbox_sys::{Errno, node, xattr};
 use rbox_types::{DiffId, Digest, LeftOut, NodeKind};
 
-use super::tree::{Directory, Tree, is};
+use super::tree::{Directory, Tree};
 use super::{Options, Report, Unpacked};
-use crate::Error;
 use crate::error::Problem;
 use crate::path::{EntryPath, PathProblem};
 use crate::tar::{Archive, Entry, Kind};
+use crate::{Error, is};
 
 pub(super) struct Extractor {
     tree: Tree,

@@ -7,7 +7,6 @@
 //! 0555 may forbid that anything is made.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -17,7 +16,7 @@ use rbox_types::LeftOut;
 
 use crate::error::Problem;
 use crate::path::EntryPath;
-use crate::{Error, OPAQUE, remove};
+use crate::{Error, OPAQUE, is, remove};
 
 pub(super) struct Tree {
     root: Rc<OwnedFd>,
@@ -313,8 +312,4 @@ fn mark_opaque(dir: BorrowedFd<'_>, path: &EntryPath) -> Result<(), Error> {
             Error::io("mark as opaque", path)(error)
         }
     })
-}
-
-pub(super) fn is(error: &io::Error, errno: Errno) -> bool {
-    error.raw_os_error() == Some(errno.raw_os_error())
 }
