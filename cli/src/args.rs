@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 use rbox_rootless::Choice;
+use rbox_types::StorageDriver;
 
 use crate::commands::{
     attach, audit, container, create, events, exec, gc, generate, healthcheck, image, images, info, inspect, kill,
     logs, oci, pause, port, ps, pull, rename, rm, rmi, run, start, stats, stop, top, wait,
 };
+use crate::failure::Failure;
 
 /// What was said.
 #[derive(Debug)]
@@ -56,6 +58,22 @@ pub(crate) struct Global {
     /// Ids of containers: the ranges of /etc/subuid (subid), your own id alone (single), or whichever there is (auto)
     #[arg(long, global = true, value_name = "KIND", default_value = "auto", value_parser = parse_choice)]
     pub(crate) identity: Choice,
+
+    /// What makes one tree of an image's layers: the kernel's overlay (overlay), rbox's own (fuse), or a copy of the image for
+    /// each container (copy) [default: $RBOX_STORAGE_DRIVER, the best one that works]
+    #[arg(long, global = true, value_name = "DRIVER")]
+    pub(crate) storage_driver: Option<StorageDriver>,
+}
+
+impl Global {
+    /// What the line says, or the environment.
+    pub(crate) fn driver(&self) -> Result<Option<StorageDriver>, Failure> {
+        const NAME: &str = "RBOX_STORAGE_DRIVER";
+        let said = std::env::var(NAME).ok().filter(|_| self.storage_driver.is_none());
+        let of_environment = said.filter(|word| !word.is_empty()).map(|word| word.parse()).transpose();
+        let of_environment = of_environment.map_err(|error: String| Failure::new(format!("{NAME}: {error}")))?;
+        Ok(self.storage_driver.or(of_environment))
+    }
 }
 
 /// Declares the verbs: what each is for, its name, its other name, and its flags.

@@ -47,7 +47,8 @@ use crate::output;
 /// Carries out a command; gives the exit status.
 pub(crate) fn act(args: Args) -> Result<u8, Failure> {
     let Args { global, command } = args;
-    let engine = || Engine::open(global.root.clone(), global.identity);
+    let driver = global.driver()?;
+    let engine = || Engine::open(global.root.clone(), global.identity, driver);
     match command {
         Command::Run(run) => return run.act(&engine()?),
         Command::Exec(exec) => return exec.act(global.root),

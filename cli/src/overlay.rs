@@ -74,7 +74,8 @@ fn act(line: &Line) -> Result<(), Failure> {
     let path = std::fs::canonicalize(path).map_err(at_path("open"))?;
     let target = dir::open(&path).map_err(at_path("open"))?;
     let device = Device::open().map_err(|error| Failure::caused(&error, error.hint()))?;
-    let mounted = device.mount(NAME, layers.are_read_only()).map_err(|error| Failure::caused(&error, error.hint()))?;
+    let mounted =
+        device.mount(NAME, layers.are_read_only(), None).map_err(|error| Failure::caused(&error, error.hint()))?;
     mount::attach(mounted.as_fd(), target.as_fd()).map_err(at_path("mount at"))?;
     // What is open keeps it from being unmounted.
     drop((mounted, target));

@@ -26,6 +26,9 @@ impl PullOutput for Quiet {
     fn downloaded(&self, _: usize, _: u64) {}
     fn state(&self, _: usize, _: LayerState) {}
     fn end(&self) {}
+    fn copy_begins(&self, _: u64, _: &str, _: Option<&str>) {}
+    fn copied(&self, _: u64) {}
+    fn copy_ends(&self) {}
 }
 
 /// A line for each thing that is finished.
@@ -48,12 +51,25 @@ impl PullOutput for Lines {
     }
 
     fn end(&self) {}
+
+    fn copy_begins(&self, bytes: u64, why: &str, hint: Option<&str>) {
+        eprintln!("Copying the image, {}, {why}", crate::output::size(bytes));
+        if let Some(hint) = hint {
+            eprintln!("hint: {hint}");
+        }
+    }
+
+    fn copied(&self, _: u64) {}
+
+    fn copy_ends(&self) {}
 }
 
 /// A bar per layer.
 #[derive(Default)]
 struct Bars {
     bars: Mutex<Vec<ProgressBar>>,
+    /// Of a copy.
+    copy: Mutex<Option<ProgressBar>>,
 }
 
 impl Bars {
@@ -69,9 +85,7 @@ impl PullOutput for Bars {
     fn begin(&self, reference: &Reference, layers: &[(Digest, u64)]) {
         eprintln!("Pulling {reference}");
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-        let style = ProgressStyle::with_template("{prefix} {bar:30} {bytes:>10}/{total_bytes:<10} {msg}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .progress_chars("━╸─");
+        let style = style("{prefix} {bar:30} {bytes:>10}/{total_bytes:<10} {msg}");
         let bars = layers.iter().map(|(digest, size)| {
             let bar = all.add(ProgressBar::new(*size));
             bar.set_style(style.clone());
@@ -99,4 +113,28 @@ impl PullOutput for Bars {
             bar.abandon();
         }
     }
+
+    fn copy_begins(&self, bytes: u64, why: &str, hint: Option<&str>) {
+        Lines.copy_begins(bytes, why, hint);
+        let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr_with_hz(10));
+        bar.set_style(style("{bar:30} {bytes:>10}/{total_bytes:<10}"));
+        let mut copy = self.copy.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *copy = Some(bar);
+    }
+
+    fn copied(&self, bytes: u64) {
+        if let Some(bar) = &*self.copy.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            bar.set_position(bytes);
+        }
+    }
+
+    fn copy_ends(&self) {
+        if let Some(bar) = self.copy.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
 }

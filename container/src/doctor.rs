@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use rbox_overlay::probe as overlay;
 use rbox_rootless::{Choice, Identity, probe as rootless};
 use rbox_runtime::probe as runtime;
 use rbox_store::Store;
-use rbox_types::{Finding, ProbeState};
+use rbox_types::{Finding, ProbeState, StorageDriver};
 
-use crate::network;
+use crate::storage::Storage;
+use crate::{Error, network};
 
 /// Tries everything. The caller has one thread.
 pub fn doctor(root: Option<PathBuf>, choice: Choice) -> Vec<Finding> {
@@ -32,22 +32,24 @@ pub fn doctor(root: Option<PathBuf>, choice: Choice) -> Vec<Finding> {
 }
 
 fn store(root: Option<PathBuf>, identity: &Identity) -> Vec<Finding> {
-    let opened = root.map_or_else(Store::default_root, Ok).and_then(Store::open);
-    let scratch = opened.and_then(|store| {
-        let lease = store.begin()?;
-        let scratch = lease.scratch()?;
-        Ok((store, lease, scratch))
-    });
-    match scratch {
+    let found = root.map_or_else(Store::default_root, Ok).and_then(Store::open).map_err(Error::from);
+    match found.and_then(|store| Storage::probe(&store, identity).map(|storage| (store, storage))) {
         Err(error) => {
             vec![Finding::lacks("the store", ProbeState::Missing, error.to_string(), error.hint())]
         }
-        Ok((store, lease, scratch)) => {
-            let overlay = overlay::kernel_overlay(identity, &scratch);
-            // What the kernel left in the work directory may belong to the container's root.
-            let _ = crate::files::remove_tree(identity, &scratch);
-            drop(lease);
-            vec![Finding::works("the store", store.root().display().to_string()), overlay]
+        Ok((store, storage)) => {
+            vec![Finding::works("the store", store.root().display().to_string()), root_filesystems(&storage)]
         }
     }
+}
+
+fn root_filesystems(storage: &Storage) -> Finding {
+    const WHAT: &str = "root filesystems";
+    let how = match storage.driver {
+        StorageDriver::Overlay => return Finding::works(WHAT, "by the kernel's overlay, on the store's filesystem"),
+        StorageDriver::Fuse => "by FUSE, which is slower",
+        StorageDriver::Copy => "by a copy of the image for each container, which is slow and takes room",
+    };
+    let detail = format!("{how}; {}", storage.why());
+    Finding::lacks(WHAT, ProbeState::Degraded, detail, storage.remedy().map(Into::into))
 }

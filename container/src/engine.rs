@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rbox_rootless::{Choice, Identity, Kind};
 use rbox_store::Store;
-use rbox_types::IdMaps;
+use rbox_types::{IdMaps, StorageDriver};
 
 use crate::Error;
 use crate::files;
@@ -14,12 +14,14 @@ use crate::files;
 pub struct Engine {
     pub(crate) store: Store,
     pub(crate) identity: Identity,
+    /// What is to make one tree of layers, whatever would be best.
+    pub(crate) forced: Option<StorageDriver>,
 }
 
 impl Engine {
-    /// Opens the store at `root`, or where this user has his own.
-    pub fn open(root: Option<PathBuf>, choice: Choice) -> Result<Self, Error> {
-        Ok(Self { store: open_store(root)?, identity: Identity::detect(choice)? })
+    /// Opens the store at `root`, or where this user has his own. `forced` makes one tree of layers, whatever would be best.
+    pub fn open(root: Option<PathBuf>, choice: Choice, forced: Option<StorageDriver>) -> Result<Self, Error> {
+        Ok(Self { store: open_store(root)?, identity: Identity::detect(choice)?, forced })
     }
 
     /// Removes a tree with files of any mapped id: by itself where that is enough, else as their root.
@@ -56,6 +58,10 @@ pub struct Info {
     pub identity: &'static str,
     /// The maps, inside → outside.
     pub maps: IdMaps,
+    /// What makes one tree of an image's layers and what a container writes.
+    pub driver: StorageDriver,
+    /// The better ones, and why they cannot be had.
+    pub lacking: Vec<(StorageDriver, String)>,
     /// How many images have a name.
     pub images: usize,
     /// How many containers there are, and how many of them run.
@@ -66,6 +72,7 @@ impl Engine {
     /// How rbox is set up for this user.
     pub fn info(&self) -> Result<Info, Error> {
         let containers = self.store.containers()?;
+        let storage = if self.forced.is_some() { None } else { Some(self.storage()?) };
         Ok(Info {
             root: self.store.root().to_owned(),
             identity: match self.identity.kind {
@@ -74,6 +81,8 @@ impl Engine {
                 Kind::Privileged => "privileged",
             },
             maps: self.identity.maps.clone(),
+            driver: self.driver(),
+            lacking: storage.map(|storage| storage.lacking).unwrap_or_default(),
             images: self.store.images()?.len(),
             containers: (containers.len(), containers.iter().filter(|container| container.running).count()),
         })

@@ -4,6 +4,7 @@
 //! and shows results. Planning is pure ([`RunPlan`]), and everything that acts does so through the workshops below.
 
 pub mod audit;
+mod confinement;
 mod denied;
 mod doctor;
 mod engine;
@@ -31,8 +32,10 @@ mod record;
 mod request;
 mod root;
 mod security;
+mod servers;
 pub mod settings;
 mod shared;
+mod storage;
 mod unfit;
 pub mod units;
 mod user;

@@ -7,9 +7,8 @@
 //!     └─▶ rbox-net: confined, with the tap and sockets of the host's
 //! ```
 //!
-//! `rbox-net` is a process of each life of the workload: forked when the tap is there, beside init, and ended when the
-//! workload has. The tap keeps the namespace in being, so it could not see that end by itself. Where it dies first,
-//! the container goes on, cut off.
+//! `rbox-net` is one of the container's [servers](crate::servers). The tap keeps the namespace in being, so it could not see
+//! the workload's end by itself.
 
 mod confinement;
 mod ports;
@@ -30,10 +29,10 @@ use rbox_sys::{Errno, fd, tap};
 use rbox_types::{Finding, ProbeState};
 use serde_json::{Map, Value};
 
+use crate::servers::Server;
 use crate::settings::{Cidr, EgressLog, NetworkMode, Settings, Slirp};
 
 pub(crate) use ports::settle as settle_ports;
-pub(crate) use process::NetProcess;
 pub(crate) use uplink::Uplink;
 
 /// The file of a container's directory that has how many were refused.
@@ -125,7 +124,7 @@ pub(crate) fn serve(
     directory: &Path,
     tap: Tap,
     quiet: bool,
-) -> Result<NetProcess, Failure> {
+) -> Result<Server, Failure> {
     let policy = policy(settings)?;
     let config = Config {
         mtu: slirp.mtu(),
@@ -141,7 +140,7 @@ pub(crate) fn serve(
         egress: policy,
         end: None,
     };
-    NetProcess::begin(tap.fd, config, quiet)
+    process::begin(tap.fd, config, quiet)
         .map_err(|error| Failure::new("start the process that serves the network", &error))
 }
 

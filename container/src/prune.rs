@@ -8,6 +8,7 @@ use crate::images::list::ImageQuery;
 use crate::life::overlay_dirs::UPPER;
 use crate::observe::containers::ContainerSummary;
 use crate::observe::list::{ContainerFilters, ContainerQuery};
+use crate::root::COPY;
 use crate::{ContainerStatus, Engine, Error, files};
 
 /// What a pruning has done.
@@ -73,10 +74,11 @@ impl Engine {
 
     /// The bytes that a container has written to its root filesystem.
     pub fn written_size(&self, container: &ContainerSummary) -> Result<u64, Error> {
-        let upper = self.store.container_path(&container.id).join(UPPER);
-        match files::tree_size(&self.identity, &upper) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            size => size.map_err(Error::io("measure", upper.display())),
-        }
+        let directory = self.store.container_path(&container.id);
+        // A copy of the image is the container's own, too.
+        [UPPER, COPY].iter().try_fold(0, |sum, part| match files::tree_size(&self.identity, &directory.join(part)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(sum),
+            size => size.map(|size| sum + size).map_err(Error::io("measure", directory.join(part).display())),
+        })
     }
 }

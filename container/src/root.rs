@@ -1,21 +1,31 @@
 //! A container's root filesystem: opened and mounted by init, or there already, and asked who the workload's user is.
 
+mod confinement;
+mod server;
+
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rbox_overlay::fuse::{Device, MountError};
 use rbox_overlay::kernel::{KernelOverlay, KernelOverlayError};
-use rbox_runtime::{CONTEXT_HINT, Failure, MountRoot, Prepared};
-use rbox_sys::{Errno, dir};
+use rbox_runtime::{CONTEXT_HINT, Failure, HandOver, MountRoot, Prepared, ServeRoot};
+use rbox_sys::{Errno, dir, mount};
+use rbox_types::StorageDriver;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::RunPlan;
 use crate::user;
 
-/// The layers of an image under a container's own directory, by the kernel's overlay.
+pub(crate) use server::serve;
+
+/// The layers of an image under a container's own directory.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct OverlayRoot {
+    /// What makes one tree of them; that of a container which was made by an rbox that had one.
+    #[serde(default = "the_first")]
+    pub(crate) driver: StorageDriver,
     /// Topmost first.
     pub(crate) lowers: Vec<PathBuf>,
     pub(crate) upper: PathBuf,
@@ -29,6 +39,9 @@ pub(crate) struct OverlayRoot {
     pub(crate) files: Vec<(PathBuf, String)>,
 }
 
+/// In a container's directory, its copy of all layers.
+pub(crate) const COPY: &str = "rootfs";
+
 /// Who the workload is to be, for the passwd of the root filesystem.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Wanted {
@@ -41,7 +54,21 @@ pub(crate) struct Wanted {
     has_home: bool,
 }
 
+fn the_first() -> StorageDriver {
+    StorageDriver::Overlay
+}
+
 impl OverlayRoot {
+    /// Where the copy is, of a container that has one.
+    pub(crate) fn copy(&self) -> PathBuf {
+        self.upper.with_file_name(COPY)
+    }
+
+    /// Who serves it, where it asks for that.
+    pub(crate) fn serve_root<'a>(&self, serve: ServeRoot<'a>) -> Option<ServeRoot<'a>> {
+        (self.driver == StorageDriver::Fuse).then_some(serve)
+    }
+
     /// In words for [`open`].
     pub(crate) fn words(&self) -> io::Result<Vec<u8>> {
         Ok(serde_json::to_vec(self)?)
@@ -85,7 +112,7 @@ pub(crate) fn there(words: &[u8]) -> Result<Box<dyn MountRoot>, Failure> {
 struct There(Wanted);
 
 impl MountRoot for There {
-    fn mount(self: Box<Self>) -> Result<Prepared, Failure> {
+    fn mount(self: Box<Self>, _: &HandOver<'_>) -> Result<Prepared, Failure> {
         let rootfs = dir::open(Path::new("/")).map_err(|error| Failure::new("open the container's root", &error))?;
         self.0.find(rootfs, Vec::new())
     }
@@ -94,27 +121,55 @@ impl MountRoot for There {
 /// Init's side.
 pub(crate) fn open(words: &[u8]) -> Result<Box<dyn MountRoot>, Failure> {
     let root: OverlayRoot = read(words)?;
-    let overlay = KernelOverlay::open(&root.lowers, &root.upper, &root.work).map_err(overlay_failure)?;
-    Ok(Box::new(OpenOverlay { root, overlay }))
+    let open = match root.driver {
+        StorageDriver::Overlay => {
+            let overlay = KernelOverlay::open(&root.lowers, &root.upper, &root.work);
+            Open::Overlay(overlay.map_err(overlay_failure)?)
+        }
+        StorageDriver::Fuse => Open::Fuse(Device::open().map_err(fuse_failure)?),
+        StorageDriver::Copy => {
+            let copy = root.copy();
+            let failed = |error| Failure::new(format!("open {}", copy.display()), &error);
+            Open::Copy(mount::clone_tree(dir::cwd(), &copy, false).map_err(failed)?)
+        }
+    };
+    Ok(Box::new(OpenRoot { root, open }))
 }
 
-struct OpenOverlay {
+struct OpenRoot {
     root: OverlayRoot,
-    overlay: KernelOverlay,
+    open: Open,
 }
 
-impl MountRoot for OpenOverlay {
-    fn mount(self: Box<Self>) -> Result<Prepared, Failure> {
-        let OverlayRoot { volatile, context, wanted, files, .. } = self.root;
-        let rootfs = self.overlay.mount(volatile, context.as_deref()).map_err(|error| {
-            let failure = overlay_failure(error);
-            match context {
-                Some(context) if failure.errno == Some(Errno::INVAL.raw_os_error()) => {
-                    let what = format!("{} with the SELinux context {context:?}", failure.what);
-                    Failure { what, ..failure }.hint(CONTEXT_HINT)
-                }
-                _ => failure,
+/// What each driver has opened.
+enum Open {
+    Overlay(KernelOverlay),
+    Fuse(Device),
+    Copy(OwnedFd),
+}
+
+impl MountRoot for OpenRoot {
+    fn mount(self: Box<Self>, hand_over: &HandOver<'_>) -> Result<Prepared, Failure> {
+        let Self { root: OverlayRoot { volatile, context, wanted, files, .. }, open } = *self;
+        let context = context.as_deref();
+        let mounted = match open {
+            Open::Overlay(overlay) => overlay.mount(volatile, context).map_err(overlay_failure),
+            Open::Fuse(device) => device.mount("overlay", false, context).map_err(fuse_failure).and_then(|mounted| {
+                hand_over(device.as_fd())?;
+                Ok(mounted)
+            }),
+            Open::Copy(_) if context.is_some() => Err(Failure::new(
+                "give a copy of an image an SELinux context of its own",
+                &io::ErrorKind::Unsupported.into(),
+            )),
+            Open::Copy(copy) => Ok(copy),
+        };
+        let rootfs = mounted.map_err(|failure| match context {
+            Some(context) if failure.errno == Some(Errno::INVAL.raw_os_error()) => {
+                let what = format!("{} with the SELinux context {context:?}", failure.what);
+                Failure { what, ..failure }.hint(CONTEXT_HINT)
             }
+            _ => failure,
         })?;
         wanted.find(rootfs, files)
     }
@@ -133,7 +188,23 @@ fn overlay_failure(error: KernelOverlayError) -> Failure {
             (format!("mount the root filesystem{words}"), source)
         }
     };
-    let failure = Failure::new(what, &source);
+    failure(what, &source, hint)
+}
+
+fn fuse_failure(error: MountError) -> Failure {
+    let hint = error.hint();
+    let (what, source) = match error {
+        MountError::Open(source) => ("open /dev/fuse".to_owned(), source),
+        MountError::Mount { message, source } => {
+            let words = message.map(|text| format!(" ({text})")).unwrap_or_default();
+            (format!("mount the root filesystem by FUSE{words}"), source)
+        }
+    };
+    failure(what, &source, hint)
+}
+
+fn failure(what: String, source: &io::Error, hint: Option<&'static str>) -> Failure {
+    let failure = Failure::new(what, source);
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,

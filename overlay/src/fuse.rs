@@ -28,6 +28,7 @@
 mod cache;
 mod change;
 mod copy_up;
+mod flatten;
 mod layers;
 mod listing;
 mod mounting;
@@ -37,6 +38,7 @@ mod server;
 mod view;
 mod xattrs;
 
+pub use flatten::flatten;
 pub use layers::{Layers, OpenError};
 pub use mounting::{Device, MountError};
 pub use server::serve;

@@ -1,42 +1,93 @@
-//! Which root filesystems can be had on the filesystem of a store.
+//! Which root filesystems can be had on the filesystem of a store: each is mounted there and worked in.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::thread;
 
 use rbox_rootless::{Identity, attempt};
+use rbox_sys::at;
 use rbox_sys::clone::Namespaces;
-use rbox_types::{Finding, ProbeState};
 
-use crate::kernel::{KERNEL_OVERLAY_HINT, KernelOverlay, KernelOverlayError};
+use crate::fuse::{self, Device, Layers, MountError};
+use crate::kernel::{KernelOverlay, KernelOverlayError};
 
-/// Mounts a kernel overlay of empty directories below `scratch`, a directory on the store's filesystem, and writes.
-pub fn kernel_overlay(identity: &Identity, scratch: &Path) -> Finding {
-    const FACILITY: &str = "kernel overlay";
-    let missing =
-        |detail: String| Finding::lacks(FACILITY, ProbeState::Missing, detail, Some(KERNEL_OVERLAY_HINT.into()));
-    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| scratch.join(name));
-    for directory in [&lower, &upper, &work] {
-        let made = fs::create_dir(directory).and_then(|()| match identity.foreign_root() {
-            Some((uid, gid)) => std::os::unix::fs::chown(directory, Some(uid), Some(gid)),
-            None => Ok(()),
-        });
-        if let Err(error) = made {
-            return missing(format!("cannot create {}: {error}", directory.display()));
+/// What is tried below a directory on the store's filesystem: empty, and anew for each.
+struct Scratch {
+    lower: PathBuf,
+    upper: PathBuf,
+    work: PathBuf,
+}
+
+impl Scratch {
+    fn make(identity: &Identity, place: &Path) -> io::Result<Self> {
+        let [lower, upper, work] = ["lower", "upper", "work"].map(|name| place.join(name));
+        for directory in [place, &lower, &upper, &work] {
+            fs::create_dir(directory)?;
         }
+        // Whoever is root in the container passes through here.
+        fs::set_permissions(place, Permissions::from_mode(0o711))?;
+        fs::create_dir(lower.join("directory"))?;
+        fs::write(lower.join("file"), "")?;
+        if let Some((uid, gid)) = identity.foreign_root() {
+            for path in [&lower.join("directory"), &lower.join("file"), &lower, &upper, &work] {
+                std::os::unix::fs::chown(path, Some(uid), Some(gid))?;
+            }
+        }
+        Ok(Self { lower, upper, work })
     }
-    let mount = || -> io::Result<()> {
+}
+
+/// Why a driver cannot be had. Of an error inside, its number is what comes out.
+pub type Lack = String;
+
+/// Tries the kernel's overlay below `scratch`, a directory on the store's filesystem.
+pub fn kernel_overlay(identity: &Identity, scratch: &Path) -> Result<(), Lack> {
+    in_namespace(identity, &scratch.join("overlay"), |place| {
         let source = |error| match error {
             KernelOverlayError::Open { source, .. } | KernelOverlayError::Mount { source, .. } => source,
         };
-        KernelOverlay::open(std::slice::from_ref(&lower), &upper, &work)
-            .and_then(|overlay| overlay.mount(false, None))
-            .map(drop)
-            .map_err(source)
-    };
-    match attempt(identity, Namespaces::MOUNT, mount) {
-        Ok(Ok(())) => Finding::works(FACILITY, "can be mounted on the store's filesystem"),
-        Ok(Err(error)) => missing(format!("cannot be mounted: {error}")),
-        Err(error) => Finding::lacks(FACILITY, ProbeState::Missing, error.to_string(), error.hint()),
+        let overlay = KernelOverlay::open(std::slice::from_ref(&place.lower), &place.upper, &place.work);
+        let mounted = overlay.and_then(|overlay| overlay.mount(false, None)).map_err(source)?;
+        work_in(mounted.as_fd())
+    })
+}
+
+/// The same for rbox's own overlay, by FUSE.
+pub fn fuse_overlay(identity: &Identity, scratch: &Path) -> Result<(), Lack> {
+    in_namespace(identity, &scratch.join("fuse"), |place| {
+        let source = |error| match error {
+            MountError::Open(source) | MountError::Mount { source, .. } => source,
+        };
+        let layers = Layers::open(std::slice::from_ref(&place.lower), Some((&place.upper, &place.work)));
+        let layers = layers.map_err(|error| error.source)?;
+        let device = Device::open().map_err(source)?;
+        let mounted = device.mount("overlay", false, None).map_err(source)?;
+        // Both end with this process.
+        thread::spawn(|| fuse::serve(device, layers, true));
+        work_in(mounted.as_fd())
+    })
+}
+
+fn in_namespace(identity: &Identity, place: &Path, act: impl FnOnce(&Scratch) -> io::Result<()>) -> Result<(), Lack> {
+    let scratch =
+        Scratch::make(identity, place).map_err(|error| format!("cannot write in {}: {error}", place.display()))?;
+    match attempt(identity, Namespaces::MOUNT, || act(&scratch)) {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What containers do: they write, and remove what layers have, of which the upper directory keeps marks.
+fn work_in(root: BorrowedFd<'_>) -> io::Result<()> {
+    at::create_file(root, b"new", 0o644)?;
+    at::unlink(root, b"file")?;
+    at::remove_dir(root, b"directory")?;
+    at::make_dir(root, b"directory", 0o755)?;
+    match at::status(root, b"file") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        _ => Err(io::ErrorKind::AlreadyExists.into()),
     }
 }

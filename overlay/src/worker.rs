@@ -26,10 +26,11 @@ use std::thread;
 use rbox_sys::socket::Channel;
 use rbox_sys::{caps, process};
 
+use crate::fuse::{self, Layers};
 use crate::{Error, Options, remove_tree, settle, tree_size, unpack};
 
 use growing::Growing;
-pub use protocol::{Client, Job, measure, remove};
+pub use protocol::{Client, Job, flatten, measure, remove};
 use protocol::{Reply, Request};
 
 /// The worker's main function: serves one [`Client`], then gives the process's exit code. The process has one thread
@@ -45,7 +46,7 @@ pub fn main(channel: Channel) -> u8 {
     }
 }
 
-/// The main function of a worker that serves one [`remove`] or one [`measure`].
+/// The main function of a worker that serves one [`remove`], [`measure`] or [`flatten`].
 pub fn main_once(channel: Channel) -> u8 {
     if harden().is_err() {
         return 1;
@@ -59,11 +60,37 @@ fn serve_once(channel: &Channel) -> io::Result<()> {
     let done = match request {
         Request::Remove { name } => remove_tree(dir.as_fd(), &name).map(|()| Reply::Done),
         Request::Measure => tree_size(dir.as_fd()).map(|bytes| Reply::Measured { bytes }),
+        Request::Flatten => serve_flatten(channel, dir.as_fd()),
         _ => return Err(io::ErrorKind::InvalidData.into()),
     };
     let reply = done.unwrap_or_else(|error| Reply::Failed { message: error.to_string(), hint: None });
     protocol::reply(channel, &reply)
 }
+
+fn serve_flatten(channel: &Channel, to: BorrowedFd<'_>) -> io::Result<Reply> {
+    let mut layers = Vec::new();
+    loop {
+        let (request, fds) = protocol::receive(channel)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let Request::Parents { more } = request else { return Err(io::ErrorKind::InvalidData.into()) };
+        layers.extend(fds);
+        if !more {
+            break;
+        }
+    }
+    let (mut bytes, mut said) = (0, 0);
+    let mut told = Ok(());
+    fuse::flatten(Layers::of(layers), to, &mut |more| {
+        bytes += more;
+        if bytes - said >= WORTH_SAYING && told.is_ok() {
+            said = bytes;
+            told = protocol::reply(channel, &Reply::Measured { bytes });
+        }
+    })?;
+    told.map(|()| Reply::Done)
+}
+
+/// Progress that is worth a message, in bytes.
+const WORTH_SAYING: u64 = 8 << 20;
 
 /// What costs nothing: no program that this process might be brought to execute gains anything.
 fn harden() -> io::Result<()> {
@@ -101,7 +128,7 @@ fn serve(channel: &Channel, abort: impl Fn()) -> io::Result<()> {
                         let _ = to_settle.send(std::mem::take(&mut layers));
                     }
                 }
-                Ok(Some((Request::Begin(_) | Request::Remove { .. } | Request::Measure, _))) => {
+                Ok(Some((Request::Begin(_) | Request::Remove { .. } | Request::Measure | Request::Flatten, _))) => {
                     break Err(io::ErrorKind::InvalidData.into());
                 }
                 Ok(None) => break Ok(()),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{During, Failure};
 use crate::propagation::Propagation;
-use crate::root::{MountRoot, Prepared};
+use crate::root::{HandOver, MountRoot, Prepared};
 
 /// Which directory, and for whom.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +43,7 @@ struct OpenDirectory {
 }
 
 impl MountRoot for OpenDirectory {
-    fn mount(self: Box<Self>) -> Result<Prepared, Failure> {
+    fn mount(self: Box<Self>, _: &HandOver<'_>) -> Result<Prepared, Failure> {
         let env = match self.home_of {
             None => Vec::new(),
             Some(uid) => {

@@ -1,7 +1,7 @@
 //! Init: from the execution of the read-only clone to the workload's.
 
 use std::convert::Infallible;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::mpsc;
 use std::thread;
 
@@ -143,7 +143,7 @@ fn furnish(
         process::new_session().during(|| "begin a session")?;
         // If that thread has failed, it says so below.
         let _ = tell.send(IdsAreThere);
-        let prepared = root.mount()?;
+        let prepared = root.mount(&|device| hand_over(channel, device))?;
         trace.mark("mount the root filesystem");
         rootfs::attach(plan, &prepared.rootfs, &prepared.files)?;
         trace.mark("attach it, and show files in /etc");
@@ -200,7 +200,7 @@ fn enter(plan: &mut InitPlan, channel: &Channel, open_root: OpenRoot) -> Result<
         process::change_root_to_current_directory().during(|| "change the root to the container's")?;
     }
     if !words.is_empty() {
-        let root = open_root(&words)?.mount()?;
+        let root = open_root(&words)?.mount(&|device| hand_over(channel, device))?;
         plan.single_id = !groups;
         plan.find(root.user, root.env);
     }
@@ -224,6 +224,10 @@ fn hold(channel: &mut Channel, program: &mut Program) -> Result<(), Failure> {
     *channel = Channel::accept(&socket).during(|| WHAT)?;
     Order::Go.expect(channel).during(|| WHAT)?;
     Ok(())
+}
+
+fn hand_over(channel: &Channel, device: BorrowedFd<'_>) -> Result<(), Failure> {
+    Report::Root.send(channel, Some(device)).during(|| "hand over what serves the root filesystem")
 }
 
 fn root_words(channel: &Channel) -> Result<Vec<u8>, Failure> {

@@ -1,5 +1,6 @@
 //! The launcher's side: make the namespaces, give them ids, say what to run, wait until it runs.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -25,6 +26,7 @@ use crate::order::Order;
 use crate::own_exe;
 use crate::plan::{self, Confinement, InitPlan, Streams};
 use crate::report::Report;
+use crate::root::{AskingRoot, ServeRoot};
 use crate::running::{FirstProcess, Running};
 use crate::seccomp::Refusals;
 use crate::seccomp::refusals;
@@ -202,13 +204,14 @@ pub struct Planned<'a> {
 
 impl Planned<'_> {
     /// Has init run the workload, or hold it; that is so when this returns. `root` is the words for the
-    /// [`OpenRoot`](crate::OpenRoot) that it calls.
+    /// [`OpenRoot`](crate::OpenRoot) that it calls, and `serve_root` has it served where it asks for that.
     ///
     /// `before` is what the caller has to do before the workload runs, such as writing down its process id, which is handed
     /// in. It runs beside init, which has more to do.
     pub fn start(
         self,
         root: &[u8],
+        serve_root: Option<ServeRoot<'_>>,
         before: &mut dyn FnMut(u32) -> Result<(), Failure>,
         trace: &mut Trace,
     ) -> Result<Running, Error> {
@@ -229,6 +232,11 @@ impl Planned<'_> {
             let clone = clone.map_err(|source| Error::IdMappedMount { path: path.to_owned(), source })?;
             let _ = Order::Source.send(&channel, Some(clone.as_fd()));
         }
+        // Now: what init opens as root it does hidden from everybody, and its namespaces with it.
+        let mut serve_root = match serve_root {
+            Some(serve) => Some((serve, user_namespace(pid)?)),
+            None => None,
+        };
         let _ = Order::Mapped.send(&channel, None);
         // Init wakes on this core if the others are busy, and has more to do.
         thread::yield_now();
@@ -265,6 +273,12 @@ impl Planned<'_> {
                     if let (Some(tap), Some(fd)) = (tap.take(), fd) {
                         (tap.serve)(Tap { fd, has_v6 }).map_err(Error::Inside)?;
                         trace.mark("begin to serve the network");
+                    }
+                }
+                Some((Report::Root, fd)) => {
+                    if let (Some((serve, user_namespace)), Some(device)) = (serve_root.take(), fd) {
+                        serve(AskingRoot { device, user_namespace }).map_err(Error::Inside)?;
+                        trace.mark("begin to serve the root filesystem");
                     }
                 }
                 Some((Report::Listener, Some(listener))) => match (refusing.take(), &mut hear) {
@@ -343,6 +357,10 @@ fn borrowed(channel: &Channel) -> Result<OwnedFd, Error> {
         Some((Report::Failed(failure), _)) => Err(Error::Inside(failure)),
         _ => Err(failed(WHAT)(io::ErrorKind::UnexpectedEof.into())),
     }
+}
+
+fn user_namespace(pid: u32) -> Result<File, Error> {
+    File::open(format!("/proc/{pid}/ns/user")).map_err(failed("open the user namespace of the container"))
 }
 
 fn failed(operation: &'static str) -> impl Fn(io::Error) -> Error {

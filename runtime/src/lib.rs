@@ -94,7 +94,7 @@ pub use namespaces::NamespacePlan;
 pub use network::{Tap, TapAddress, TapPlan, WantedTap};
 pub use plan::{InitPlan, KEEP_GROUPS, Streams, User};
 pub use process_id::ProcessId;
-pub use root::{MountRoot, OpenRoot, Prepared};
+pub use root::{AskingRoot, HandOver, MountRoot, OpenRoot, Prepared, ServeRoot};
 pub use running::Running;
 pub use status::Status;
 pub use sysctl::namespace_of_sysctl;

@@ -28,6 +28,7 @@ mod events;
 mod files;
 mod gc;
 mod generations;
+mod host;
 mod index;
 mod layers;
 mod lease;
@@ -84,6 +85,7 @@ use crate::{
 /// │  └─ …                           whatever the container's owner keeps there
 /// ├─ container-names/<name>         symbolic link that says its id, in base64url: the container is there if this is
 /// ├─ volumes/<name>/
+/// ├─ host.json                      what was found out about the host
 /// ├─ events  events.1 …             what has happened, a line of JSON each ([`Events`])
 /// ├─ unsettled/<boot id>/           empty files that name the blobs and layers not known to be on the disk
 /// ├─ locks/                         gc, index, blob.<hex>, layer.<map key>.<hex>, userns.<map key>, told.<what>

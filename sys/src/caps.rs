@@ -8,6 +8,12 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Capabilities(pub u64);
 
+impl Capabilities {
+    /// To work on files of all owners, as their root does: CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER,
+    /// CAP_FSETID, CAP_MKNOD, CAP_SETFCAP.
+    pub const FILES: Self = Self(0b1_1111 | 1 << 27 | 1 << 31);
+}
+
 /// The five sets of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sets {

@@ -33,6 +33,7 @@ cases! {
     what_is_made_inherits_the_default_acl: rbox kernel;
     what_is_made_over_a_whiteout_inherits_too: rbox kernel;
     a_file_capability: rbox kernel fuse_overlayfs;
+    a_file_capability_is_copied_up: rbox kernel fuse_overlayfs;
 }
 
 /// No flags.
@@ -282,9 +283,11 @@ fn what_is_made_over_a_whiteout_inherits_too(backend: Backend) -> Result<()> {
     overlay.ends_as(&end, &format!("{end} opaque"))
 }
 
+/// vfs_cap_data of revision 2: cap_net_raw, effective (linux/capability.h). The kernel keeps it as the namespace's.
+const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
 fn a_file_capability(backend: Backend) -> Result<()> {
-    // vfs_cap_data of revision 2: cap_net_raw, effective (linux/capability.h). The kernel keeps it as the namespace's.
-    let capability = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let capability = CAPABILITY;
     let overlay = Overlay::over(backend, &["file l text=1"], "file u text=1")?;
     for path in ["l", "u"] {
         setxattr(path, "security.capability", &capability, ANY)?;
@@ -296,4 +299,15 @@ fn a_file_capability(backend: Backend) -> Result<()> {
         refused(xattr(path, "security.capability"), Errno::NODATA)?;
     }
     overlay.ends_as_in_upper("file l text=2\n file u text=2")
+}
+
+fn a_file_capability_is_copied_up(backend: Backend) -> Result<()> {
+    let overlay = Overlay::bare(backend, &["file ping mode=755 text=1"], "")?;
+    setxattr("0/ping", "security.capability", &CAPABILITY, ANY)?;
+    let overlay = overlay.mounted()?;
+    fs::set_permissions("ping", Permissions::from_mode(0o711))?;
+    ensure!(xattr("ping", "security.capability")? == CAPABILITY);
+    overlay.remount()?;
+    ensure!(xattr("ping", "security.capability")? == CAPABILITY, "mounted anew");
+    overlay.ends_as_in_upper("file ping mode=711 text=1")
 }

@@ -11,6 +11,7 @@ pub mod mountinfo;
 mod platform;
 mod probe;
 mod reference;
+mod storage_driver;
 
 pub use container::{ContainerId, ContainerName, InvalidContainerId, InvalidContainerName};
 pub use digest::{ChainId, DiffId, Digest, InvalidDigest, chain_ids};
@@ -20,3 +21,4 @@ pub use left_out::{LeftOut, NodeKind};
 pub use platform::{InvalidPlatform, Platform};
 pub use probe::{Finding, ProbeState};
 pub use reference::{InvalidReference, Reference};
+pub use storage_driver::StorageDriver;

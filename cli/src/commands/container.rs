@@ -65,7 +65,8 @@ enum Verb {
 
 impl Container {
     pub(crate) fn act(self, global: Global) -> Result<u8, Failure> {
-        let engine = |global: Global| Engine::open(global.root, global.identity);
+        let driver = global.driver()?;
+        let engine = |global: Global| Engine::open(global.root, global.identity, driver);
         let command = match self.verb {
             Verb::Run(run) => Command::Run(run),
             Verb::Create(create) => Command::Create(create),

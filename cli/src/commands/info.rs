@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use rbox_container::Engine;
 use rbox_rootless::Choice;
-use rbox_types::{IdMap, Platform, ProbeState};
+use rbox_types::{IdMap, Platform, ProbeState, StorageDriver};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -29,6 +29,10 @@ impl Info {
             "Identity": info.identity,
             "UidMap": info.maps.uid,
             "GidMap": info.maps.gid,
+            // Docker's word, and Podman's.
+            "Driver": info.driver,
+            "Store": { "GraphDriverName": info.driver, "GraphRoot": info.root },
+            "DriverLacks": info.lacking.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
             "Images": info.images,
             "Containers": info.containers.0,
             "Running": info.containers.1,
@@ -53,11 +57,18 @@ impl Info {
             ["identity".into(), info.identity.into()],
             ["uids".into(), map(&info.maps.uid)],
             ["gids".into(), map(&info.maps.gid)],
+            ["storage".into(), storage(&info)],
             ["images".into(), info.images.to_string()],
             ["containers".into(), format!("{}, {} running", info.containers.0, info.containers.1)],
         ];
         Ok(output::table(["WHAT", "VALUE"], &rows)?)
     }
+}
+
+/// Which driver, and why no better one.
+fn storage(info: &rbox_container::Info) -> String {
+    let why = |(driver, why): &(StorageDriver, String)| format!("; no {driver}: {why}");
+    format!("{}{}", info.driver, info.lacking.iter().map(why).collect::<String>())
 }
 
 #[derive(Debug, Args)]

@@ -83,7 +83,7 @@ impl<'a> Beside<'a> {
         };
         let root = Wanted::of(&plan).words().map_err(Error::io("describe", "the user"))?;
         let trace = &mut Trace::off();
-        Ok(self.launch.plan(workload, trace)?.start(&root, &mut |_| Ok(()), trace)?)
+        Ok(self.launch.plan(workload, trace)?.start(&root, None, &mut |_| Ok(()), trace)?)
     }
 }
 

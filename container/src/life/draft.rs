@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use rbox_image::Image;
 use rbox_runtime::seccomp::KernelVersion;
 use rbox_store::{ContainerDir, ContainerRefs, Event};
-use rbox_types::{ContainerId, ContainerName, Digest};
+use rbox_types::{ContainerId, ContainerName, Digest, StorageDriver};
 
 use crate::host_devices::host_devices;
+use crate::images::pull::PullOutput;
 use crate::life::overlay_dirs::{make_upper, make_work};
 use crate::on_host::OnHost;
 use crate::plan::{Host, RunPlan, plan};
@@ -31,6 +32,7 @@ pub(crate) struct Draft {
     image_id: Digest,
     refs: ContainerRefs,
     settings: Settings,
+    driver: StorageDriver,
 }
 
 impl Draft {
@@ -41,6 +43,7 @@ impl Draft {
         image: Image,
         terminal: Option<(u16, u16)>,
         shared: &Shared,
+        driver: StorageDriver,
     ) -> Result<Self, Error> {
         let id = names::random_id()?;
         let hostname = request.hostname.clone().or_else(|| shared.hostname.clone());
@@ -73,7 +76,7 @@ impl Draft {
             map_key: engine.identity.maps.key(),
             layers: image.layers.iter().map(|layer| layer.chain_id).collect(),
         };
-        Ok(Self { id, planned, hostname, volumes, image_id: image.config_digest, refs, settings })
+        Ok(Self { id, planned, hostname, volumes, image_id: image.config_digest, refs, settings, driver })
     }
 
     /// Makes its directory, which reserves its name.
@@ -99,12 +102,16 @@ impl Draft {
         request: &RunRequest,
         directory: &ContainerDir,
         shared: &Shared,
+        output: &dyn PullOutput,
     ) -> Result<OverlayRoot, Error> {
         let ContainerRefs { map_key, layers, .. } = &self.refs;
-        let mut lowers = Vec::with_capacity(layers.len());
+        let (mut lowers, mut bytes) = (Vec::with_capacity(layers.len()), 0);
         for id in layers.iter().rev() {
             let layer = engine.store.layer(map_key, *id)?.ok_or(Error::LayerGone(*id))?;
             lowers.push(layer.fs());
+            if self.driver == StorageDriver::Copy {
+                bytes += layer.record()?.size;
+            }
         }
         let on_directory = || Error::io("make the overlay's directories in", directory.path().display());
         let upper = make_upper(directory.path(), lowers.first().map(PathBuf::as_path)).map_err(on_directory())?;
@@ -118,7 +125,20 @@ impl Draft {
         let etc = shared.etc(&engine.store, &self.hostname, directory.name(), &request.settings.resolver)?;
         let files = etc.files(&self.hostname);
         let context = self.planned.spec.linux().as_ref().and_then(|linux| linux.mount_label().clone());
-        Ok(OverlayRoot { lowers, upper, work, volatile: request.rm, context, wanted: Wanted::of(&self.planned), files })
+        let root = OverlayRoot {
+            driver: self.driver,
+            lowers,
+            upper,
+            work,
+            volatile: request.rm,
+            context,
+            wanted: Wanted::of(&self.planned),
+            files,
+        };
+        if self.driver == StorageDriver::Copy {
+            engine.copy_image(&root.lowers, bytes, &root.copy(), output)?;
+        }
+        Ok(root)
     }
 
     /// What is to be written down of what was asked for.

@@ -13,6 +13,7 @@ use crate::life::beside::Beside;
 use crate::life::supervise::{Supervised, Terminal, supervise_until};
 use crate::life::{held, pause};
 use crate::request::ExecRequest;
+use crate::servers::Servers;
 use crate::{Error, events};
 
 /// Runs a process in a container of the store at `root`, or of this user's own, and waits for its end. One that is left to
@@ -37,7 +38,15 @@ pub fn exec(root: Option<PathBuf>, request: &ExecRequest) -> Result<Exit, Error>
     let supervised = if request.detach {
         Supervised::Left(running.take_console().map(Into::into), running)
     } else {
-        supervise_until(running, &signals, terminal, request.interactive, &request.detach_keys, &mut None, &mut || {})?
+        supervise_until(
+            running,
+            &signals,
+            terminal,
+            request.interactive,
+            &request.detach_keys,
+            &mut Servers::default(),
+            &mut || {},
+        )?
     };
     match supervised {
         Supervised::Ended(exit) => {

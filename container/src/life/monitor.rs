@@ -105,7 +105,8 @@ impl Monitor {
             Some(setup) => setup,
             None => return Err(on_monitor()(io::ErrorKind::UnexpectedEof.into())),
         };
-        let engine = Engine { store: Store::open(&setup.root)?, identity: setup.ids.clone() };
+        let engine =
+            Engine { store: Store::open(&setup.root)?, identity: setup.ids.clone(), forced: Some(setup.driver) };
         let directory = engine.store.adopt_container(&setup.id, &setup.name, lock);
         let path = directory.path();
         let on_records = || Error::io("read the records in", path.display());

@@ -11,7 +11,7 @@ use rbox_runtime::{Failure, Init, Launch, WantedTap};
 use rbox_store::ContainerDir;
 use rbox_sys::flock::{self, Mode};
 use rbox_sys::signal::SignalFd;
-use rbox_types::Exit;
+use rbox_types::{Exit, StorageDriver};
 
 use crate::denied::{Denials, Watch};
 use crate::images::pull::PullOutput;
@@ -21,12 +21,13 @@ use crate::life::supervise::{Terminal, supervise_with};
 use crate::life::workload::{Start, workload};
 use crate::life::{health, overlay_dirs};
 use crate::logs::Driver;
-use crate::network::{self, NetProcess};
+use crate::network;
 use crate::on_host::{self, OnHost};
 use crate::plan::RunPlan;
 use crate::record::{Filter, Finished, Made, Record};
 use crate::request::RunRequest;
-use crate::{Engine, Error, events, oom_score, outside, worker};
+use crate::servers::Servers;
+use crate::{Engine, Error, events, oom_score, outside, root, worker};
 
 /// A run that has ended.
 #[derive(Debug)]
@@ -53,14 +54,15 @@ impl Engine {
         on_host::descriptors_are_there(request.settings.preserve_fds)?;
         let shared = self.shared(&request.settings.sharing)?;
         // First of all: it takes longest, and forks, which a process can only do before it has threads that pull.
+        let driver = self.driver();
         let mut siblings = Siblings::find(self);
         // Below a parent there are no helpers to wait for, so first what the plan is made of; and once there, this process
-        // has no way to the helpers, which unpack what is pulled.
+        // has no way to the helpers, which unpack what is pulled, or copy it.
         let image = siblings.parent().map(|_| self.image_here(request)).transpose()?.flatten();
         if let Some(image) = &image {
             needs_no_monitor(request, image)?;
         }
-        let parent = siblings.parent().filter(|_| image.is_some());
+        let parent = siblings.parent().filter(|_| image.is_some() && driver != StorageDriver::Copy);
         let namespaces = shared.plan()?;
         let launch = oom_score::begin_with(&request.settings.limits, OnHost::least_oom_score_adj(request)?, || {
             Ok(Launch::begin(&init, &namespaces, shared.maps(&self.identity), parent, &mut trace)?)
@@ -74,15 +76,15 @@ impl Engine {
             }
         };
         trace.mark("find the image");
-        let draft = Draft::new(self, request, image, terminal.as_ref().map(Terminal::size), &shared)?;
+        let draft = Draft::new(self, request, image, terminal.as_ref().map(Terminal::size), &shared, driver)?;
         let mut watch = Watch::default();
         let mut hear = |refusals| watch.begin(refusals);
         let network = shared.network.slirp();
-        let (served, mut net) = (Cell::new(None), None);
+        let (network_server, root_server, mut servers) = (Cell::new(None), Cell::new(None), Servers::default());
         let path = self.store.container_path(&draft.id);
         let mut serve = |tap| {
             let served_by = |slirp| network::serve(slirp, draft.settings(), &path, tap, false);
-            served.set(network.map(served_by).transpose()?);
+            network_server.set(network.map(served_by).transpose()?);
             Ok(())
         };
         let start = Start {
@@ -102,7 +104,7 @@ impl Engine {
         let directory = draft.make(self, request)?;
         let happened = |action| draft.happened(action, request, &directory);
         let attempt = || {
-            let root = draft.root(self, request, &directory, &shared)?;
+            let root = draft.root(self, request, &directory, &shared, output)?;
             trace.mark("make the container's directory");
             let mut record_file = None;
             let mut record = |pid| {
@@ -119,7 +121,11 @@ impl Engine {
                 Ok(())
             };
             let words = root.words().map_err(Error::io("describe", "the root filesystem"))?;
-            let running = launch.start(&words, &mut record, &mut trace)?;
+            let mut serve_root = |asking| {
+                root_server.set(Some(root::serve(&root, asking, false)?));
+                Ok(())
+            };
+            let running = launch.start(&words, root.serve_root(&mut serve_root), &mut record, &mut trace)?;
             if let Some(file) = &record_file {
                 // From here on it can be joined.
                 flock::lock(file, Mode::Exclusive).map_err(record_error(&directory))?;
@@ -130,10 +136,10 @@ impl Engine {
                 true => overlay_dirs::prepare_next(directory.path(), &root.work),
                 false => overlay_dirs::remove_left(directory.path(), &root.work),
             }
-            net = served.take();
+            servers = Servers { network: network_server.take(), root: root_server.take() };
             let settled = &mut || siblings.invite();
-            let exit = supervise_with(running, &signals, terminal, request.interactive, &mut net, settled)?;
-            net.iter().for_each(NetProcess::finish);
+            let exit = supervise_with(running, &signals, terminal, request.interactive, &mut servers, settled)?;
+            servers.finish();
             trace.mark("supervise the workload to its end");
             Ok(exit)
         };
@@ -143,7 +149,7 @@ impl Engine {
         self.finish(request, directory, ran.as_ref().copied().map_err(Error::status))?;
         events::note(&self.store, &ended[..if request.rm { 2 } else { 1 }]);
         // Here and not earlier: meanwhile there was something to do.
-        drop(net);
+        drop(servers);
         trace.mark(if request.rm { "remove the container" } else { "record the end" });
         let exit = ran?;
         let denied = request.explain_denied.then(|| watch.finish(&request.security, KernelVersion::of_host()));

@@ -1,10 +1,11 @@
 //! Containers that are made now and started later, or again: by a monitor of their own.
 
-use std::io;
+use std::path::PathBuf;
+use std::{io, iter};
 
 use rbox_runtime::Init;
 use rbox_store::{ContainerDir, ContainerEntry};
-use rbox_types::ContainerId;
+use rbox_types::{ContainerId, StorageDriver};
 use serde::{Deserialize, Serialize};
 
 use crate::images::pull::PullOutput;
@@ -182,12 +183,34 @@ impl Engine {
     }
 
     fn begin(&self, directory: ContainerDir, wants: Wants, attached: bool) -> Result<Starting, Error> {
+        self.copy_if_wanted(&directory)?;
         let size = if attached && wants.tty { Some(Terminal::of_caller()?.size()) } else { None };
         let starting = Starting::begin(self, directory, &wants, attached, size)?;
         if !attached {
             starting.listening()?;
         }
         Ok(starting)
+    }
+
+    /// Where containers get copies now, one that has none gets one of all that it has.
+    fn copy_if_wanted(&self, directory: &ContainerDir) -> Result<(), Error> {
+        if self.driver() != StorageDriver::Copy {
+            return Ok(());
+        }
+        let path = directory.path();
+        let startable = Startable::read(path).map_err(Error::io("read the records in", path.display()))?;
+        let Some(mut startable) = startable.filter(|it| it.root.driver != StorageDriver::Copy) else { return Ok(()) };
+        let root = &mut startable.root;
+        let layers: Vec<PathBuf> = iter::once(&root.upper).chain(&root.lowers).cloned().collect();
+        // Of one that was killed at this.
+        match self.remove_tree(&root.copy()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", root.copy().display())(error));
+            }
+            _ => self.copy_layers(&layers, &root.copy(), &mut |_| {})?,
+        }
+        root.driver = StorageDriver::Copy;
+        startable.write(path).map(drop).map_err(Error::io("write the records in", path.display()))
     }
 
     /// As [`make`](Self::make), for what is to be started at once: that it could not be is found before.
@@ -202,11 +225,13 @@ impl Engine {
             return Err(Unfit::EgressUnread.into());
         }
         let shared = self.shared_later(&request.settings.sharing)?;
+        // Before there are threads that pull.
+        let driver = self.driver();
         let image = self.image_for(request, output)?;
-        let draft = Draft::new(self, request, image, request.tty.then_some((0, 0)), &shared)?;
+        let draft = Draft::new(self, request, image, request.tty.then_some((0, 0)), &shared, driver)?;
         self.make_room(request)?;
         let directory = draft.make(self, request)?;
-        let filled = self.fill(request, &draft, &directory, &shared);
+        let filled = self.fill(request, &draft, &directory, &shared, output);
         if let Err(error) = filled {
             // The first failure is the one to tell; gc removes what this leaves.
             let _ = directory.remove(&|path| self.remove_tree(path));
@@ -222,11 +247,12 @@ impl Engine {
         draft: &Draft,
         directory: &ContainerDir,
         shared: &Shared,
+        output: &dyn PullOutput,
     ) -> Result<(), Error> {
         let failed = || Error::io("write the records in", directory.path().display());
         let startable = Startable {
             planned: draft.planned.clone(),
-            root: draft.root(self, request, directory, shared)?,
+            root: draft.root(self, request, directory, shared, output)?,
             interactive: request.interactive,
             reaper: request.init,
             rm: request.rm,

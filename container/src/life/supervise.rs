@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rbox_runtime::Running;
@@ -15,7 +15,7 @@ use rbox_types::Exit;
 use crate::Error;
 use crate::life::attach::detach_keys::{DetachKeys, Watch};
 use crate::life::siblings::SETTLED_AFTER;
-use crate::network::NetProcess;
+use crate::servers::Servers;
 
 /// How long a workload may go on when the terminal that it was started from is gone.
 const GRACE_AFTER_HANGUP: Duration = Duration::from_secs(10);
@@ -83,19 +83,19 @@ pub fn supervise(
     interactive: bool,
     settled: &mut dyn FnMut(),
 ) -> Result<Exit, Error> {
-    supervise_with(running, signals, terminal, interactive, &mut None, settled)
+    supervise_with(running, signals, terminal, interactive, &mut Servers::default(), settled)
 }
 
-/// As [`supervise`], with the process that serves the workload's network. Where that ends first, it is said, and taken.
+/// As [`supervise`], with the processes that serve the container. Where one ends first, it is said, and taken.
 pub(crate) fn supervise_with(
     running: Running,
     signals: &SignalFd,
     terminal: Option<Terminal>,
     interactive: bool,
-    net: &mut Option<NetProcess>,
+    servers: &mut Servers,
     settled: &mut dyn FnMut(),
 ) -> Result<Exit, Error> {
-    match supervise_until(running, signals, terminal, interactive, &DetachKeys::NONE, net, settled)? {
+    match supervise_until(running, signals, terminal, interactive, &DetachKeys::NONE, servers, settled)? {
         Supervised::Ended(exit) => Ok(exit),
         Supervised::Left(..) => unreachable!("there are no keys to leave it by"),
     }
@@ -108,12 +108,12 @@ pub(crate) fn supervise_until<'a>(
     terminal: Option<Terminal>,
     interactive: bool,
     keys: &DetachKeys,
-    net: &'a mut Option<NetProcess>,
+    servers: &'a mut Servers,
     settled: &'a mut dyn FnMut(),
 ) -> Result<Supervised, Error> {
     let console = running.take_console().zip(terminal);
     let settled = Some((Instant::now() + SETTLED_AFTER, settled));
-    let mut supervisor = Supervisor { running, signals, net, interrupts: 0, deadline: None, settled };
+    let mut supervisor = Supervisor { running, signals, servers, interrupts: 0, deadline: None, settled };
     if let Some((master, terminal)) = console {
         let input = Input { buffer: Vec::new(), open: interactive, left: false, watch: Watch::for_keys(keys) };
         let left = supervisor.with_terminal(master, &terminal, input).map_err(Error::io("serve", "the terminal"))?;
@@ -128,7 +128,7 @@ pub(crate) fn supervise_until<'a>(
 struct Supervisor<'a> {
     running: Running,
     signals: &'a SignalFd,
-    net: &'a mut Option<NetProcess>,
+    servers: &'a mut Servers,
     interrupts: u32,
     /// When the workload is killed.
     deadline: Option<Instant>,
@@ -139,18 +139,17 @@ struct Supervisor<'a> {
 impl Supervisor<'_> {
     fn without_terminal(&mut self) -> io::Result<()> {
         loop {
+            let [network, root] = self.servers.watched(self.running.as_fd());
             let waited =
-                [(self.running.as_fd(), Interest::Read), (self.signals.as_fd(), Interest::Read), self.network()];
-            let [ended, signalled, cut_off] = poll::wait(waited, self.remaining())?;
+                [(self.running.as_fd(), Interest::Read), (self.signals.as_fd(), Interest::Read), network, root];
+            let [ended, signalled, network, root] = poll::wait(waited, self.remaining())?;
             if ended {
                 return Ok(());
             }
             if signalled {
                 self.hand_on_signals(true, || {})?;
             }
-            if cut_off {
-                self.say_cut_off("");
-            }
+            self.say_lost([network, root], "");
             self.keep_time()?;
         }
     }
@@ -171,16 +170,18 @@ impl Supervisor<'_> {
         let mut output_open = true;
         loop {
             let interest = |wanted, interest| if wanted { interest } else { Interest::None };
+            let [network, root] = self.servers.watched(self.running.as_fd());
             let waited = [
                 (self.running.as_fd(), Interest::Read),
                 (self.signals.as_fd(), Interest::Read),
-                self.network(),
+                network,
+                root,
                 (master.as_fd(), interest(output_open, Interest::Read)),
                 (master.as_fd(), interest(!input.buffer.is_empty(), Interest::Write)),
                 // One buffer at a time: a workload that does not read keeps us from reading, not our memory growing.
                 (stdin.as_fd(), interest(input.open && input.buffer.is_empty(), Interest::Read)),
             ];
-            let [ended, signalled, cut_off, printed, takes_input, typed] = poll::wait(waited, self.remaining())?;
+            let [ended, signalled, network, root, printed, takes_input, typed] = poll::wait(waited, self.remaining())?;
             if signalled {
                 self.hand_on_signals(false, || {
                     if let Some(size) = terminal.winsize() {
@@ -192,10 +193,8 @@ impl Supervisor<'_> {
                     return Ok(None);
                 }
             }
-            if cut_off {
-                // The terminal does nothing by itself.
-                self.say_cut_off("\r");
-            }
+            // The terminal does nothing by itself.
+            self.say_lost([network, root], "\r");
             if printed {
                 output_open = !matches!(print(&mut master)?, Printed::Last);
             }
@@ -237,17 +236,9 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// The process that serves the network, where there is one.
-    fn network(&self) -> (BorrowedFd<'_>, Interest) {
-        self.net.as_ref().map_or((self.running.as_fd(), Interest::None), |net| (net.as_fd(), Interest::Read))
-    }
-
-    fn say_cut_off(&mut self, end: &str) {
-        if let Some(net) = self.net.take() {
-            eprintln!(
-                "rbox: the container has no network any more, but goes on: what served it is gone ({}){end}",
-                net.end()
-            );
+    fn say_lost(&mut self, ended: [bool; 2], end: &str) {
+        for lost in self.servers.take_lost(ended) {
+            eprintln!("rbox: {lost}{end}");
         }
     }
 

@@ -6,15 +6,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{
-    LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompArgBuilder,
-    LinuxSeccompOperator as Operator, LinuxSyscall,
-};
-use rbox_runtime::seccomp;
 use rbox_sys::caps::{self, Capabilities, Sets};
 use rbox_sys::{landlock, process};
 
 use super::uplink::RESOLV_CONF;
+use crate::confinement::{allow_only, entry, equal};
 
 /// Where resolv.conf(5) is, and where it leads on systems whose resolver is systemd's.
 const RESOLVERS: [&str; 2] = ["/etc", "/run/systemd/resolve"];
@@ -31,7 +27,6 @@ const ALLOWED: &str = "\
 
 const AF_INET: u64 = 2;
 const AF_INET6: u64 = 10;
-const PROT_EXEC: u64 = 4;
 
 /// Confines this process, for good.
 pub(super) fn confine() -> io::Result<()> {
@@ -43,8 +38,8 @@ pub(super) fn confine() -> io::Result<()> {
     let directories: Vec<&Path> = directories.iter().map(PathBuf::as_path).collect();
     // Older kernels do without; what is below then still holds.
     landlock::read_only_beneath(&directories)?;
-    let filter = seccomp::compile(&profile()).map_err(io::Error::other)?;
-    filter.install(|_| Ok(()))
+    let sockets = [AF_INET, AF_INET6].map(|family| entry("socket", equal(0, family)));
+    allow_only([entry(ALLOWED, Vec::new())].into_iter().chain(sockets).collect())
 }
 
 /// Those in which names are looked up; also where the file itself is a link to.
@@ -52,39 +47,6 @@ fn directories() -> Vec<PathBuf> {
     let target = std::fs::canonicalize(RESOLV_CONF).ok();
     let target = target.as_deref().and_then(Path::parent).map(Path::to_owned);
     RESOLVERS.into_iter().map(PathBuf::from).chain(target).collect()
-}
-
-fn profile() -> LinuxSeccomp {
-    let mut calls = vec![entry(ALLOWED, Vec::new())];
-    calls.extend([AF_INET, AF_INET6].map(|family| entry("socket", argument(0, family, Operator::ScmpCmpEq))));
-    let not_executable = || argument(2, PROT_EXEC, Operator::ScmpCmpMaskedEq);
-    calls.push(entry("mmap mmap2 mprotect", not_executable()));
-    // Of itself only.
-    calls.push(entry("prlimit64", argument(0, 0, Operator::ScmpCmpEq)));
-    const EPERM: u32 = 1;
-    let mut profile = LinuxSeccomp::default();
-    profile.set_default_action(Action::ScmpActErrno).set_default_errno_ret(Some(EPERM)).set_syscalls(Some(calls));
-    profile
-}
-
-/// One argument, or none where there could be none built: then nothing is allowed by it.
-fn argument(index: usize, value: u64, operator: Operator) -> Vec<LinuxSeccompArg> {
-    let mut argument = LinuxSeccompArgBuilder::default().index(index).value(value).op(operator);
-    if operator == Operator::ScmpCmpMaskedEq {
-        // What the bits of the mask are to be.
-        argument = argument.value_two(0_u64);
-    }
-    argument.build().into_iter().collect()
-}
-
-fn entry(names: &str, arguments: Vec<LinuxSeccompArg>) -> LinuxSyscall {
-    let mut entry = LinuxSyscall::default();
-    let arguments = Some(arguments).filter(|arguments| !arguments.is_empty());
-    entry
-        .set_names(names.split_whitespace().map(Into::into).collect())
-        .set_action(Action::ScmpActAllow)
-        .set_args(arguments);
-    entry
 }
 
 #[cfg(test)]

@@ -5,83 +5,27 @@ use std::fs::File;
 use std::io::{self, Stderr, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::parent_id;
-use std::time::Duration;
 
 use rbox_net_slirp::Config;
 use rbox_net_slirp::config::PublishedSocket;
-use rbox_sys::clone::{self, Child, Ended, Forked, Namespaces};
-use rbox_sys::poll::{self, Interest};
-use rbox_sys::rlimit::{self, Resource};
+use rbox_sys::process;
 use rbox_sys::signal::{self, Signal};
-use rbox_sys::{process, tty};
 use rbox_types::Exit;
 
 use super::confinement;
+use crate::servers::{self, Ending, Server};
 
 /// As lists of processes show it.
 const NAME: &std::ffi::CStr = c"rbox-net";
 
-/// How long it may take to write down what it knows.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// It, while it runs. Dropped, it is ended and reaped.
-#[derive(Debug)]
-pub(crate) struct NetProcess {
-    child: Child,
-    /// It has something to write down in the end.
-    has_log: bool,
+/// Forks it from this process, which has one thread and is in the host's network namespace.
+pub(super) fn begin(tap: OwnedFd, config: Config, quiet: bool) -> io::Result<Server> {
+    let parent = std::process::id();
+    let ending = if config.log.is_some() { Ending::Asked } else { Ending::Killed };
+    Server::begin(ending, move || live(tap, config, parent, quiet))
 }
 
-impl NetProcess {
-    /// Forks it from this process, which has one thread and is in the host's network namespace.
-    pub(super) fn begin(tap: OwnedFd, config: Config, quiet: bool) -> io::Result<Self> {
-        let parent = std::process::id();
-        let has_log = config.log.is_some();
-        let mut given = Some((tap, config));
-        match clone::fork_into(Namespaces::NONE)? {
-            Forked::Parent(child) => Ok(Self { child, has_log }),
-            Forked::Child => {
-                let status = given.take().map_or(Exit::RBOX_FAILED, |(tap, config)| live(tap, config, parent, quiet));
-                process::exit_at_once(status)
-            }
-        }
-    }
-
-    /// Has it end; that is waited for when this is dropped.
-    pub(crate) fn finish(&self) {
-        // One that has ended already is no failure, and another there is not.
-        let _ = self.child.signal(if self.has_log { Signal::TERM } else { Signal::KILL });
-    }
-
-    /// How it has ended, as is seen when it [is readable](AsFd).
-    pub(crate) fn end(self) -> String {
-        match self.child.wait() {
-            Ok(Ended::Exited(status)) => format!("it has ended with status {status}"),
-            Ok(Ended::Signaled(signal)) => format!("it was ended by signal {signal}"),
-            Err(error) => error.to_string(),
-        }
-    }
-}
-
-impl Drop for NetProcess {
-    fn drop(&mut self) {
-        self.finish();
-        if self.has_log && !matches!(poll::wait([(self.child.as_fd(), Interest::Read)], Some(PATIENCE)), Ok([true])) {
-            let _ = self.child.signal(Signal::KILL);
-        }
-        // One that was waited for is no child any more.
-        let _ = self.child.wait();
-    }
-}
-
-/// Readable once it has ended.
-impl AsFd for NetProcess {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.child.as_fd()
-    }
-}
-
-/// The child; gives its exit status.
+/// Gives its exit status.
 fn live(tap: OwnedFd, mut config: Config, parent: u32, quiet: bool) -> u8 {
     if let Err(error) = prepare(&mut config, parent, quiet) {
         eprintln!("rbox: cannot serve the network: {error}");
@@ -123,9 +67,7 @@ impl Life {
 }
 
 fn prepare(config: &mut Config, parent: u32, quiet: bool) -> io::Result<()> {
-    process::set_name(NAME)?;
-    // What a terminal does to its foreground is not for it.
-    process::new_session()?;
+    // The tap keeps the network namespace in being: it would not see the container's end by itself.
     process::signal_at_parent_death(Signal::KILL)?;
     if parent_id() != parent {
         return Err(io::Error::other("its parent has ended"));
@@ -135,7 +77,6 @@ fn prepare(config: &mut Config, parent: u32, quiet: bool) -> io::Result<()> {
         // A write that is too much for `ulimit -f` fails, and that is all.
         signal::ignore_file_size_limit();
     }
-    tty::replace_stdio_by_null(0..if quiet { 3 } else { 2 })?;
     // Each flow takes a descriptor.
-    rlimit::raise(Resource::NOFILE).map(drop)
+    servers::begin(NAME, quiet)
 }

@@ -39,6 +39,10 @@ impl View {
         let (temporary, work) = self.temporary()?;
         let work = work.as_fd();
         let made = make_copy(source.as_fd(), &name, &stat, length, work, &temporary).and_then(|()| {
+            if stat.links == 1 || stat.is_directory() {
+                // Of several names of one file each becomes a file of its own.
+                numbers::set_origin(work, &temporary, source.as_fd(), &name);
+            }
             keep_parent_times(target.as_fd(), || {
                 stored::rename(work, &temporary, target.as_fd(), &name, Rename::Replace)
             })
@@ -68,8 +72,7 @@ impl View {
         let copied = (|| -> io::Result<File> {
             let (from, to) = (stored::reopen(left.as_fd(), false)?, stored::create(work, &temporary, 0o600)?);
             copy_data(&from, &to, length.unwrap_or(stat.size))?;
-            xattrs::copy(left.as_fd(), b"", work, &temporary)?;
-            dress(work, &temporary, &stat)?;
+            dress(left.as_fd(), b"", &stat, work, &temporary)?;
             Ok(to)
         })();
         at::unlink(work, &temporary)?;
@@ -139,22 +142,29 @@ fn make_copy(
         kind::SYMLINK => at::make_symlink(&at::read_link(from, name)?, work, new)?,
         _ => stored::make(work, new, stat.mode & (kind::MASK | 0o600), stat.rdev)?,
     }
-    xattrs::copy(from, name, work, new)?;
-    if stat.links == 1 || stat.is_directory() {
-        // Of several names of one file each becomes a file of its own.
-        numbers::set_origin(work, new, from, name);
-    }
-    dress(work, new, stat)
+    dress(from, name, stat, work, new)
 }
 
-/// Owner, mode and times of another one.
-fn dress(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> io::Result<()> {
-    stored::set_owner(dir, name, Some(stat.uid), Some(stat.gid))?;
+/// Copies what is no directory, whole.
+pub(super) fn copy_one(
+    from: BorrowedFd<'_>,
+    name: &[u8],
+    stat: &Stat,
+    to: BorrowedFd<'_>,
+    new: &[u8],
+) -> io::Result<()> {
+    make_copy(from, name, stat, None, to, new)
+}
+
+/// Gives `new` the owner, extended attributes, mode and times of another one.
+pub(super) fn dress(from: BorrowedFd<'_>, name: &[u8], stat: &Stat, to: BorrowedFd<'_>, new: &[u8]) -> io::Result<()> {
+    // First, since its change takes set-id bits and capabilities away.
+    stored::set_owner(to, new, Some(stat.uid), Some(stat.gid))?;
+    xattrs::copy(from, name, to, new)?;
     if stat.kind() != kind::SYMLINK {
-        // Later than the owner, whose change takes set-id bits away.
-        at::set_mode(dir, name, stat.mode & 0o7777)?;
+        at::set_mode(to, new, stat.mode & 0o7777)?;
     }
-    stored::set_times(dir, name, NewTime::At(stat.accessed), NewTime::At(stat.modified))
+    stored::set_times(to, new, NewTime::At(stat.accessed), NewTime::At(stat.modified))
 }
 
 /// Copies data, and leaves holes as they are.

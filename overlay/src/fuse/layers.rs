@@ -54,6 +54,17 @@ impl Layers {
         Ok(Self { lowers: lowers.iter().map(|path| open(path)).collect::<Result<_, _>>()?, upper })
     }
 
+    /// Layers to be read, the topmost first.
+    pub fn of(lowers: Vec<OwnedFd>) -> Self {
+        Self { lowers, upper: None }
+    }
+
+    /// What is open.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let upper = self.upper.iter().flat_map(|upper| [upper.directory.as_fd(), upper.work.as_fd()]);
+        self.lowers.iter().map(AsFd::as_fd).chain(upper)
+    }
+
     /// Whether nothing can be written.
     pub fn are_read_only(&self) -> bool {
         self.upper.is_none()

@@ -4,9 +4,9 @@
 //! namespace (fuse_get_req() in fs/fuse/dev.c). Nobody but the server may keep it: the kernel answers for a server that
 //! has died when the last descriptor is closed, and not before.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rbox_sys::mount::{Attributes, Filesystem};
@@ -15,7 +15,7 @@ const DEVICE: &str = "/dev/fuse";
 
 /// One that is open.
 #[derive(Debug)]
-pub struct Device(File);
+pub struct Device(OwnedFd);
 
 /// Why there is no filesystem.
 #[derive(Debug, thiserror::Error)]
@@ -53,12 +53,13 @@ impl Device {
     /// Opens it.
     pub fn open() -> Result<Self, MountError> {
         let device = OpenOptions::new().read(true).write(true).open(DEVICE).map_err(MountError::Open)?;
-        Ok(Self(device))
+        Ok(Self(device.into()))
     }
 
     /// A detached mount, made as root of the user namespace, which answers when somebody [serves](super::serve) the device.
-    /// The kernel itself judges who may do what, by owner, mode and ACL.
-    pub fn mount(&self, source: &str, read_only: bool) -> Result<OwnedFd, MountError> {
+    /// The kernel itself judges who may do what, by owner, mode and ACL. All files are in the SELinux `context`, where there
+    /// is one.
+    pub fn mount(&self, source: &str, read_only: bool, context: Option<&str>) -> Result<OwnedFd, MountError> {
         let plain = |source| MountError::Mount { message: None, source };
         let fuse = Filesystem::open("fuse").map_err(plain)?;
         let configure = || -> io::Result<()> {
@@ -73,6 +74,9 @@ impl Device {
             }
             fuse.set_flag("default_permissions")?;
             fuse.set_flag("allow_other")?;
+            if let Some(context) = context {
+                fuse.set("context", context)?;
+            }
             fuse.create()
         };
         configure().map_err(|source| MountError::Mount { message: fuse.message(), source })?;
@@ -81,6 +85,19 @@ impl Device {
     }
 
     pub(super) fn into_fd(self) -> OwnedFd {
-        self.0.into()
+        self.0
+    }
+}
+
+/// One that somebody else has opened, and mounted.
+impl From<OwnedFd> for Device {
+    fn from(device: OwnedFd) -> Self {
+        Self(device)
+    }
+}
+
+impl AsFd for Device {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

@@ -69,12 +69,9 @@ impl<'a> Client<'a> {
 
     /// Finishes the layer on top of its parents, topmost first, each settled.
     pub fn settle(self, parents: &[BorrowedFd<'_>]) -> Result<(), Error> {
-        let mut groups = parents.chunks(MAX_FDS).peekable();
-        if groups.peek().is_none() {
-            self.send(&Request::Parents { more: false }, &[])?;
-        }
-        while let Some(group) = groups.next() {
-            self.send(&Request::Parents { more: groups.peek().is_some() }, group)?;
+        match send_layers(self.channel, parents) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(self.unexpected()),
+            sent => sent.map_err(talking)?,
         }
         match self.answer()? {
             Reply::Done => Ok(()),
@@ -121,6 +118,36 @@ pub fn measure(channel: &Channel, dir: BorrowedFd<'_>) -> Result<u64, Error> {
     }
 }
 
+/// Has a worker copy what `layers`, topmost first, [show together](crate::fuse::flatten) into the empty directory `to`.
+/// `copied` hears how many bytes there are so far.
+pub fn flatten(
+    channel: &Channel,
+    layers: &[BorrowedFd<'_>],
+    to: BorrowedFd<'_>,
+    copied: &mut dyn FnMut(u64),
+) -> Result<(), Error> {
+    send(channel, &Request::Flatten, &[to]).map_err(talking)?;
+    send_layers(channel, layers).map_err(talking)?;
+    loop {
+        match answer(channel)? {
+            Reply::Measured { bytes } => copied(bytes),
+            Reply::Done => return Ok(()),
+            _ => return Err(talking(io::ErrorKind::InvalidData.into())),
+        }
+    }
+}
+
+fn send_layers(channel: &Channel, layers: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut groups = layers.chunks(MAX_FDS).peekable();
+    if groups.peek().is_none() {
+        send(channel, &Request::Parents { more: false }, &[])?;
+    }
+    while let Some(group) = groups.next() {
+        send(channel, &Request::Parents { more: groups.peek().is_some() }, group)?;
+    }
+    Ok(())
+}
+
 fn talking(source: io::Error) -> Error {
     Error::Worker { operation: "talk to", source }
 }
@@ -145,6 +172,8 @@ pub(super) enum Request {
     },
     /// With the descriptor of a directory.
     Measure,
+    /// With the descriptor of the directory to copy into; the layers follow as [`Parents`](Self::Parents).
+    Flatten,
 }
 
 /// The worker's words.

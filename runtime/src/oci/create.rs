@@ -169,7 +169,7 @@ impl States {
             refusals: None,
         };
         let trace = &mut Trace::off();
-        let running = launch.plan(workload, trace)?.start(root, &mut write_down, trace)?;
+        let running = launch.plan(workload, trace)?.start(root, None, &mut write_down, trace)?;
         if let Some(path) = &creation.pid_file {
             write_pid(path, running.pid())?;
         }

@@ -66,7 +66,7 @@ impl Container {
             held: None,
             refusals: None,
         };
-        let running = launch.plan(workload, trace)?.start(&[], &mut |_| Ok(()), trace)?;
+        let running = launch.plan(workload, trace)?.start(&[], None, &mut |_| Ok(()), trace)?;
         if let Some(path) = &execution.pid_file {
             write_pid(path, running.pid())?;
         }

@@ -12,7 +12,7 @@ use rbox_sys::poll::{self, Interest};
 use rbox_sys::signal::Signal;
 use rbox_sys::socket::Channel;
 use rbox_sys::{text, tty};
-use rbox_types::Exit;
+use rbox_types::{Exit, StorageDriver};
 
 use super::Monitor;
 use super::checks::Checks;
@@ -26,12 +26,13 @@ use crate::life::siblings::SETTLED_AFTER;
 use crate::life::stop::{Stopping, mark_stopped};
 use crate::life::workload::{Start, workload};
 use crate::logs::Stream;
-use crate::network::{self, NetProcess};
+use crate::network;
 use crate::on_host::OnHost;
 use crate::plan::console_size;
 use crate::record::{Filter, Finished, Record};
+use crate::servers::Servers;
 use crate::settings::HealthAction;
-use crate::{Error, oom_score, outside};
+use crate::{Error, oom_score, outside, root};
 
 impl Monitor {
     /// Starts the workload, which `starter` hears, and stays with it to its end.
@@ -57,7 +58,7 @@ impl Monitor {
         if !passed {
             tty::replace_stdio_by_null(0..3).map_err(io_error("leave the streams of", "the workload"))?;
         }
-        let (mut running, record, mut net) = begun?;
+        let (mut running, record, mut servers) = begun?;
         let mut checks = Checks::begin(self.made.settings.health.as_ref(), self.directory.path(), self.made.since());
         // From here on it can be joined.
         flock::lock(&record, Mode::Exclusive).map_err(io_error("lock the record of", "the container"))?;
@@ -74,18 +75,18 @@ impl Monitor {
             }
             (None, None) => return Err(io_error("get", "the terminal")(std::io::ErrorKind::NotFound.into())),
         };
-        self.serve(&running, &mut streams, &mut checks, &mut net).map_err(io_error("supervise", "the workload"))?;
-        net.iter().for_each(NetProcess::finish);
+        self.serve(&running, &mut streams, &mut checks, &mut servers).map_err(io_error("supervise", "the workload"))?;
+        servers.finish();
         // One that still runs has nothing left to check.
         drop(checks);
         let exit = running.wait().map_err(io_error("wait for", "the workload"))?;
         self.finish(&mut streams, exit);
-        drop(net);
+        drop(servers);
         Ok(exit)
     }
 
     /// `interactive`: this process's standard input is the workload's.
-    fn launch(&mut self, interactive: bool) -> Result<(Running, std::fs::File, Option<NetProcess>), Error> {
+    fn launch(&mut self, interactive: bool) -> Result<(Running, std::fs::File, Servers), Error> {
         let Self { engine, directory, setup, startable, made, .. } = self;
         let path = directory.path().to_owned();
         // What it has of the host's, this process has too. A container that is joined may have been started anew.
@@ -93,6 +94,9 @@ impl Monitor {
         // Anew: the host may be elsewhere today.
         let etc = shared.etc(&engine.store, &made.hostname, directory.name(), &made.settings.resolver)?;
         startable.root.files = etc.files(&made.hostname);
+        if startable.root.driver != StorageDriver::Copy {
+            startable.root.driver = setup.driver;
+        }
         let planned = startable.planned.clone().sharing(&shared);
         let (namespaces, ids) = (shared.plan()?, shared.maps(&engine.identity));
         let on_host = OnHost::of_record(&made.settings)?;
@@ -111,12 +115,17 @@ impl Monitor {
             outside::write_pid_file(&made.settings, pid)
         };
         let network = shared.network.slirp();
-        let mut net = None;
+        let (mut servers, mut root_server) = (Servers::default(), None);
         let mut serve = |tap| {
-            net = network.map(|slirp| network::serve(slirp, settings, &path, tap, true)).transpose()?;
+            servers.network = network.map(|slirp| network::serve(slirp, settings, &path, tap, true)).transpose()?;
             Ok(())
         };
-        let root = startable.root.words().map_err(Error::io("describe", "the root filesystem"))?;
+        let root = &startable.root;
+        let mut serve_root = |asking| {
+            root_server = Some(root::serve(root, asking, true)?);
+            Ok(())
+        };
+        let words = root.words().map_err(Error::io("describe", "the root filesystem"))?;
         let start = Start {
             planned: &planned,
             id: &setup.id,
@@ -127,9 +136,11 @@ impl Monitor {
             tap: network.map(|slirp| WantedTap { plan: network::tap(slirp), serve: &mut serve }),
         };
         let trace = &mut Trace::off();
-        let running = launch.plan(workload(start, None), trace)?.start(&root, &mut before, trace)?;
+        let launch = launch.plan(workload(start, None), trace)?;
+        let running = launch.start(&words, root.serve_root(&mut serve_root), &mut before, trace)?;
+        servers.root = root_server;
         let missing = || Error::io("write the record of", "the container")(std::io::ErrorKind::NotFound.into());
-        Ok((running, record.ok_or_else(missing)?, net))
+        Ok((running, record.ok_or_else(missing)?, servers))
     }
 
     /// To the workload's end, or until it is to be killed.
@@ -138,7 +149,7 @@ impl Monitor {
         running: &Running,
         streams: &mut Streams,
         checks: &mut Option<Checks>,
-        net: &mut Option<NetProcess>,
+        servers: &mut Servers,
     ) -> std::io::Result<()> {
         let mut buffer = [0; LONGEST];
         let mut settles = Some(Instant::now() + SETTLED_AFTER);
@@ -148,8 +159,8 @@ impl Monitor {
             let wants_output = self.clients.are_ready();
             let mut waited = vec![(running.as_fd(), Interest::Read), (self.signals.as_fd(), Interest::Read)];
             waited.extend(streams.interests(wants_output));
-            let network = waited.len()..waited.len() + net.iter().len();
-            waited.extend(net.iter().map(|net| (net.as_fd(), Interest::Read)));
+            let before_servers = waited.len();
+            waited.extend(servers.watched(running.as_fd()));
             let before_checks = waited.len();
             waited.extend(checks.iter().flat_map(Checks::interests));
             let before_clients = waited.len();
@@ -176,10 +187,8 @@ impl Monitor {
             if ready[0] {
                 return Ok(());
             }
-            if ready[network].contains(&true)
-                && let Some(net) = net.take()
-            {
-                self.note(self.happened("network_lost").with("error", net.end()));
+            for lost in servers.take_lost([ready[before_servers], ready[before_servers + 1]]) {
+                self.note(self.happened(lost.action).with("error", lost.end));
             }
             if let Some(checks) = checks {
                 let has_ended = ready[before_checks..before_clients].first() == Some(&true);

@@ -50,6 +50,7 @@ impl Starting {
             id: directory.id().clone(),
             name: directory.name().clone(),
             ids: if has_ids { identity.inside() } else { identity.clone() },
+            driver: engine.driver(),
             offers: siblings.offers().filter(|_| has_ids).map(Path::to_owned),
             attached,
             size,

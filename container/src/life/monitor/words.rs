@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use rbox_rootless::Identity;
 use rbox_sys::socket::Channel;
-use rbox_types::{ContainerId, ContainerName};
+use rbox_types::{ContainerId, ContainerName, StorageDriver};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,8 @@ pub(super) struct Setup {
     pub(super) name: ContainerName,
     /// Those of its container, as the monitor itself has to map them.
     pub(super) ids: Identity,
+    /// What makes one tree of its layers and what it writes.
+    pub(super) driver: StorageDriver,
     /// Where it lets others find its user namespace, to make theirs below.
     pub(super) offers: Option<PathBuf>,
     /// Whether somebody attaches before the start, and the workload's input ends with his.
