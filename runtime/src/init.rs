@@ -1,7 +1,9 @@
 //! Init: from the execution of the read-only clone to the workload's.
 
 use std::convert::Infallible;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc;
 use std::thread;
 
@@ -227,7 +229,12 @@ fn hold(channel: &mut Channel, program: &mut Program) -> Result<(), Failure> {
 }
 
 fn hand_over(channel: &Channel, device: BorrowedFd<'_>) -> Result<(), Failure> {
-    Report::Root.send(channel, Some(device)).during(|| "hand over what serves the root filesystem")
+    let hand_over = || -> io::Result<()> {
+        // Of this process, which is hidden from everybody, nobody else can open it.
+        Report::UserNamespace.send(channel, Some(File::open("/proc/self/ns/user")?.as_fd()))?;
+        Report::Root.send(channel, Some(device))
+    };
+    hand_over().during(|| "hand over what serves the root filesystem")
 }
 
 fn root_words(channel: &Channel) -> Result<Vec<u8>, Failure> {

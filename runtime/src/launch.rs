@@ -1,6 +1,5 @@
 //! The launcher's side: make the namespaces, give them ids, say what to run, wait until it runs.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -211,7 +210,7 @@ impl Planned<'_> {
     pub fn start(
         self,
         root: &[u8],
-        serve_root: Option<ServeRoot<'_>>,
+        mut serve_root: Option<ServeRoot<'_>>,
         before: &mut dyn FnMut(u32) -> Result<(), Failure>,
         trace: &mut Trace,
     ) -> Result<Running, Error> {
@@ -232,11 +231,6 @@ impl Planned<'_> {
             let clone = clone.map_err(|source| Error::IdMappedMount { path: path.to_owned(), source })?;
             let _ = Order::Source.send(&channel, Some(clone.as_fd()));
         }
-        // Now: what init opens as root it does hidden from everybody, and its namespaces with it.
-        let mut serve_root = match serve_root {
-            Some(serve) => Some((serve, user_namespace(pid)?)),
-            None => None,
-        };
         let _ = Order::Mapped.send(&channel, None);
         // Init wakes on this core if the others are busy, and has more to do.
         thread::yield_now();
@@ -262,7 +256,7 @@ impl Planned<'_> {
         if !plan.waits_for_hooks {
             go()?;
         }
-        let mut console = None;
+        let (mut console, mut user_namespace) = (None, None);
         loop {
             match Report::receive(&channel).map_err(failed("hear from the container"))? {
                 // The channel is closed by execve(2), or by a death that said nothing; waiting tells which.
@@ -275,8 +269,11 @@ impl Planned<'_> {
                         trace.mark("begin to serve the network");
                     }
                 }
+                Some((Report::UserNamespace, fd)) => user_namespace = fd,
                 Some((Report::Root, fd)) => {
-                    if let (Some((serve, user_namespace)), Some(device)) = (serve_root.take(), fd) {
+                    if let (Some(serve), Some(device), Some(user_namespace)) =
+                        (serve_root.take(), fd, user_namespace.take())
+                    {
                         serve(AskingRoot { device, user_namespace }).map_err(Error::Inside)?;
                         trace.mark("begin to serve the root filesystem");
                     }
@@ -357,10 +354,6 @@ fn borrowed(channel: &Channel) -> Result<OwnedFd, Error> {
         Some((Report::Failed(failure), _)) => Err(Error::Inside(failure)),
         _ => Err(failed(WHAT)(io::ErrorKind::UnexpectedEof.into())),
     }
-}
-
-fn user_namespace(pid: u32) -> Result<File, Error> {
-    File::open(format!("/proc/{pid}/ns/user")).map_err(failed("open the user namespace of the container"))
 }
 
 fn failed(operation: &'static str) -> impl Fn(io::Error) -> Error {

@@ -23,6 +23,8 @@ pub(crate) enum Report {
         /// Whether it has its address of IPv6.
         has_v6: bool,
     },
+    /// The container's user namespace comes with this, for who is to serve the root filesystem.
+    UserNamespace,
     /// Where the root filesystem asks for all there is in it comes with this.
     Root,
     /// The workload is under its filter; what hears of the calls that are for others to decide comes with this. A

@@ -1,6 +1,5 @@
 //! What the root filesystem's maker and this crate promise each other, so that neither knows the other's insides.
 
-use std::fs::File;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -33,7 +32,7 @@ pub struct AskingRoot {
     /// Where it is asked.
     pub device: OwnedFd,
     /// The container's.
-    pub user_namespace: File,
+    pub user_namespace: OwnedFd,
 }
 
 /// The root filesystem, and what could only be known by looking into it.

@@ -16,6 +16,8 @@ use crate::registry::Registry;
 use crate::running::Running;
 use crate::{alpine, host, subids};
 
+const DRIVER: &str = "RBOX_STORAGE_DRIVER";
+
 /// A user's view of rbox: a binary and an empty home directory.
 pub struct Rbox {
     home: TempDir,
@@ -102,6 +104,8 @@ impl Rbox {
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.home()).env("XDG_RUNTIME_DIR", self.home().join("run"));
         command.env("USER", host::user_name()).env("RUST_BACKTRACE", "1");
+        // That of all tests, where the suite is run by another one than the best.
+        command.envs(std::env::var_os(DRIVER).map(|driver| (DRIVER, driver)));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

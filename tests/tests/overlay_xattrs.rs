@@ -305,9 +305,10 @@ fn a_file_capability_is_copied_up(backend: Backend) -> Result<()> {
     let overlay = Overlay::bare(backend, &["file ping mode=755 text=1"], "")?;
     setxattr("0/ping", "security.capability", &CAPABILITY, ANY)?;
     let overlay = overlay.mounted()?;
-    fs::set_permissions("ping", Permissions::from_mode(0o711))?;
+    calls::chmod("ping", Mode::from_raw_mode(0o711))?;
     ensure!(xattr("ping", "security.capability")? == CAPABILITY);
     overlay.remount()?;
     ensure!(xattr("ping", "security.capability")? == CAPABILITY, "mounted anew");
-    overlay.ends_as_in_upper("file ping mode=711 text=1")
+    let text = r"security.capability=\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00";
+    overlay.ends_as_in_upper(&format!("file ping mode=711 {text} text=1"))
 }
