@@ -26,7 +26,7 @@ impl PullOutput for Quiet {
     fn downloaded(&self, _: usize, _: u64) {}
     fn state(&self, _: usize, _: LayerState) {}
     fn end(&self) {}
-    fn copy_begins(&self, _: u64, _: &str, _: Option<&str>) {}
+    fn copy_begins(&self, _: u64, _: Option<(&str, Option<&str>)>) {}
     fn copied(&self, _: u64) {}
     fn copy_ends(&self) {}
 }
@@ -52,8 +52,12 @@ impl PullOutput for Lines {
 
     fn end(&self) {}
 
-    fn copy_begins(&self, bytes: u64, why: &str, hint: Option<&str>) {
-        eprintln!("Copying the image, {}, {why}", crate::output::size(bytes));
+    fn copy_begins(&self, bytes: u64, why: Option<(&str, Option<&str>)>) {
+        let Some((why, hint)) = why else { return };
+        eprintln!(
+            "rbox: the container gets a copy of its image, {}, which takes its time: {why}",
+            crate::output::size(bytes)
+        );
         if let Some(hint) = hint {
             eprintln!("hint: {hint}");
         }
@@ -114,8 +118,8 @@ impl PullOutput for Bars {
         }
     }
 
-    fn copy_begins(&self, bytes: u64, why: &str, hint: Option<&str>) {
-        Lines.copy_begins(bytes, why, hint);
+    fn copy_begins(&self, bytes: u64, why: Option<(&str, Option<&str>)>) {
+        Lines.copy_begins(bytes, why);
         let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr_with_hz(10));
         bar.set_style(style("{bar:30} {bytes:>10}/{total_bytes:<10}"));
         let mut copy = self.copy.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -75,9 +75,15 @@ fn in_namespace(identity: &Identity, place: &Path, act: impl FnOnce(&Scratch) ->
     let scratch =
         Scratch::make(identity, place).map_err(|error| format!("cannot write in {}: {error}", place.display()))?;
     match attempt(identity, Namespaces::MOUNT, || act(&scratch)) {
-        Ok(done) => done.map_err(|error| error.to_string()),
+        Ok(done) => done.map_err(|error| words(&error)),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Without the number, which tells people nothing.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
 /// What containers do: they write, and remove what layers have, of which the upper directory keeps marks.

@@ -52,8 +52,9 @@ pub trait PullOutput: Sync {
     fn state(&self, layer: usize, state: LayerState);
     /// The pull is over, whether it succeeded or not.
     fn end(&self);
-    /// A container gets a copy of an image with so many bytes, since there is no overlay: why not, and what would help.
-    fn copy_begins(&self, bytes: u64, why: &str, hint: Option<&str>);
+    /// A container gets a copy of an image with so many bytes: why there is no overlay, and what would help; nothing where a
+    /// copy is what was asked for.
+    fn copy_begins(&self, bytes: u64, why: Option<(&str, Option<&str>)>);
     /// Of which so many are there.
     fn copied(&self, bytes: u64);
     /// All are there, or something failed.

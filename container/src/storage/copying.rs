@@ -41,13 +41,9 @@ impl Engine {
         to: &Path,
         output: &dyn PullOutput,
     ) -> Result<(), Error> {
-        match self.forced {
-            Some(_) => output.copy_begins(bytes, "as --storage-driver asks for", None),
-            None => {
-                let storage = self.storage()?;
-                output.copy_begins(bytes, &format!("since there is no overlay: {}", storage.why()), storage.remedy());
-            }
-        }
+        let storage = self.forced.is_none().then(|| self.storage()).transpose()?;
+        let why = storage.as_ref().map(|storage| (storage.why(), storage.remedy()));
+        output.copy_begins(bytes, why.as_ref().map(|(why, remedy)| (&**why, *remedy)));
         let copied = self.copy_layers(layers, to, &mut |bytes| output.copied(bytes));
         output.copy_ends();
         copied
