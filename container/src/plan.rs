@@ -132,7 +132,9 @@ pub(crate) fn plan(config: Option<&Config>, request: &RunRequest, host: &Host<'_
     let security = &request.security;
     let granted = security.granted()?;
     settings::check(request, host)?;
-    let user = request.user.clone().or_else(|| config?.user().clone()).unwrap_or_default();
+    // Who keeps his id is himself, whoever the image is for; as in Podman.
+    let kept = host.shared.kept(request).map(|(uid, gid)| format!("{uid}:{gid}"));
+    let user = request.user.clone().or(kept).or_else(|| config?.user().clone()).unwrap_or_default();
     let (context, mount_context) = security.label.contexts().unzip();
     let built_in = security.has_default_profile() && seccomp::is_built_in(&granted);
     // That one refuses by itself.

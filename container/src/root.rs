@@ -16,9 +16,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::RunPlan;
-use crate::user;
+use crate::user::{self, Person};
 
-pub(crate) use server::serve;
+pub(crate) use server::{Owners, serve};
 
 /// The layers of an image under a container's own directory.
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,6 +52,9 @@ pub(crate) struct Wanted {
     groups: Vec<String>,
     /// HOME is set already.
     has_home: bool,
+    /// Somebody whom the image may not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    person: Option<Person>,
 }
 
 fn the_first() -> StorageDriver {
@@ -84,7 +87,13 @@ impl Wanted {
             user: plan.user.clone(),
             groups: plan.groups.clone(),
             has_home: env.iter().any(|variable| variable.starts_with("HOME=")),
+            person: None,
         }
+    }
+
+    /// With somebody whom the image need not know.
+    pub(crate) fn with(self, person: Option<Person>) -> Self {
+        Self { person, ..self }
     }
 
     /// In words for [`there`].
@@ -93,9 +102,13 @@ impl Wanted {
     }
 
     /// Looks for them in `rootfs`.
-    fn find(self, rootfs: OwnedFd, files: Vec<(PathBuf, String)>) -> Result<Prepared, Failure> {
-        let (passwd, group) = user::databases(rootfs.as_fd())
+    fn find(self, rootfs: OwnedFd, mut files: Vec<(PathBuf, String)>) -> Result<Prepared, Failure> {
+        let (mut passwd, mut group) = user::databases(rootfs.as_fd())
             .map_err(|error| Failure::new("look up the user in the container", &error))?;
+        if let Some(person) = &self.person {
+            let added = person.add_to(rootfs.as_fd(), &mut passwd, &mut group);
+            files.extend(added.map_err(|error| Failure::new("add the user to /etc/passwd in the container", &error))?);
+        }
         let account = user::look_up(&self.user, &passwd, &group)
             .and_then(|account| user::add_groups(account, &self.groups, &group))
             .map_err(|nobody| Failure::new("look up the user", &io::Error::other(nobody)))?;

@@ -3,6 +3,7 @@
 //! A namespace belongs to the user namespace that it was made in, and only who has power there may join it. So a container
 //! that joins another's shares its user namespace too, and has the same ids.
 
+use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -16,7 +17,8 @@ use rbox_types::ContainerName;
 use crate::etc_files::Etc;
 use crate::life::begun::Begun;
 use crate::record::{Made, Record};
-use crate::settings::{Ipc, NetworkMode, Resolver, Settings, Sharing, Whose};
+use crate::request::RunRequest;
+use crate::settings::{Ipc, NetworkMode, Resolver, Settings, Sharing, Userns, Whose};
 use crate::{Engine, Error, network};
 
 /// Whose they are.
@@ -32,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) without_shm: bool,
     /// The host name that the container finds, where it has not its own.
     pub(crate) hostname: Option<String>,
+    /// Whose ids it has.
+    pub(crate) userns: Userns,
     /// Whose are joined.
     neighbour: Option<Neighbour>,
 }
@@ -69,6 +73,9 @@ pub enum CannotShare {
     /// `--ipc=private` or `none`.
     #[error("container {0} shares its IPC namespace with nobody (--ipc={1})")]
     Private(ContainerName, Ipc),
+    /// `--userns`, and another's.
+    #[error("--userns: who joins namespaces of the container {0} has its ids")]
+    Ids(ContainerName),
     /// Ids are mapped otherwise.
     #[error("container {0} has other ids than this one would have, and whoever joins it shares its user namespace")]
     OtherIds(ContainerName),
@@ -150,7 +157,14 @@ impl Engine {
         };
         let network = if net == Source::Host { NetworkMode::Host } else { network };
         let without_shm = asked.ipc == Ipc::None;
-        Ok(Shared { ipc, pid, uts, net, network, without_shm, hostname, neighbour: found.neighbour })
+        let userns = match &found.neighbour {
+            Some(of) if asked.userns != Userns::Own && asked.userns != of.made.settings.sharing.userns => {
+                return Err(CannotShare::Ids(of.entry.name.clone()).into());
+            }
+            Some(of) => of.made.settings.sharing.userns.clone(),
+            None => asked.userns.settle(&self.identity),
+        };
+        Ok(Shared { ipc, pid, uts, net, network, without_shm, hostname, userns, neighbour: found.neighbour })
     }
 }
 
@@ -196,6 +210,7 @@ impl Shared {
             uts: source(sharing.uts == Whose::Host),
             net: source(sharing.network == NetworkMode::Host),
             network: sharing.network.clone(),
+            userns: sharing.userns.clone(),
             ..Self::default()
         }
     }
@@ -221,6 +236,7 @@ impl Shared {
                 Source::Own | Source::Host => self.network.clone(),
                 Source::Joined => NetworkMode::Container(id()),
             },
+            userns: self.userns.clone(),
         }
     }
 
@@ -258,9 +274,18 @@ impl Shared {
         Ok(plan.joining(*pid, pidfd, shm))
     }
 
-    /// The ids to be mapped: none where the user namespace is another's.
-    pub(crate) fn maps<'a>(&self, identity: &'a Identity) -> Option<&'a Identity> {
-        self.neighbour.is_none().then_some(identity)
+    /// Who the user himself is to be inside, where he has asked for that: not everybody who joins is.
+    pub(crate) fn kept(&self, request: &RunRequest) -> Option<(u32, u32)> {
+        self.userns.kept().filter(|_| request.settings.sharing.userns != Userns::Own)
+    }
+
+    /// The ids to be mapped, of all that containers may have: none where the user namespace is another's.
+    pub(crate) fn maps<'a>(&self, identity: &'a Identity) -> Result<Option<Cow<'a, Identity>>, Error> {
+        Ok(match (&self.neighbour, self.userns.kept()) {
+            (Some(_), _) => None,
+            (None, None) => Some(Cow::Borrowed(identity)),
+            (None, Some((uid, gid))) => Some(Cow::Owned(identity.keeping(uid, gid)?)),
+        })
     }
 
     /// What the files are made of that tell a container of its network: what is said of this container where it is its own.

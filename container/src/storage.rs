@@ -17,7 +17,8 @@ use rbox_sys::{dir, process, stored};
 use rbox_types::StorageDriver;
 use serde::{Deserialize, Serialize};
 
-use crate::{Engine, Error, files};
+use crate::settings::Userns;
+use crate::{Engine, Error, Unfit, files};
 
 /// What was found, and where that is so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +98,15 @@ impl Engine {
     /// remembered: then the first one fails, and says why.
     pub(crate) fn driver(&self) -> StorageDriver {
         self.forced.unwrap_or_else(|| self.storage().map_or(StorageDriver::Overlay, |storage| storage.driver))
+    }
+
+    /// The same for a container of these ids: only a server shows files with others than they are stored with.
+    pub(crate) fn driver_for(&self, userns: &Userns) -> Result<StorageDriver, Error> {
+        match (userns.kept(), self.forced) {
+            (None, _) => Ok(self.driver()),
+            (Some(_), None | Some(StorageDriver::Fuse)) => Ok(StorageDriver::Fuse),
+            (Some(_), Some(other)) => Err(Unfit::ShownOtherwise { userns: userns.clone(), driver: other }.into()),
+        }
     }
 
     /// What there is on this host, for this store.

@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+use rbox_types::StorageDriver;
+
+use crate::settings::Userns;
+
 /// It, for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
@@ -42,6 +46,14 @@ pub enum Unfit {
         "--log-driver=passthrough: what would be passed on is a terminal, which somebody else reads and writes too"
     )]
     PassedTerminal,
+    /// `--userns=keep-id` by what shows files as they are stored.
+    #[error("--userns={userns}: --storage-driver={driver} shows files with the ids that they are stored with")]
+    ShownOtherwise {
+        /// What was asked for.
+        userns: Userns,
+        /// And this.
+        driver: StorageDriver,
+    },
     /// `--cidfile`.
     #[error("{0} is there already: --cidfile writes a new file, lest another container's id be lost")]
     CidFile(PathBuf),
@@ -60,6 +72,7 @@ impl Unfit {
                 Some("they are the host's as they are, without --publish".into())
             }
             Self::NoPorts(_) | Self::NoEgress(_) => Some("--network slirp has one; it needs /dev/net/tun".into()),
+            Self::ShownOtherwise { .. } => Some("--storage-driver=fuse shows them with others".into()),
             Self::EgressUnread => Some("--egress-log FILE".into()),
             Self::NoDevice(_) | Self::NoDevices(_) | Self::NoZone(_) => None,
         }

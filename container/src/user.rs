@@ -1,11 +1,13 @@
 //! Who "nginx:www" is in a container: passwd(5) and group(5) of its own root filesystem.
 
-use std::io::{self, Read};
-use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
 
 use rbox_runtime::User;
-use rbox_sys::in_root;
+use rbox_sys::at::{self, Kind};
+use rbox_sys::{in_root, stored};
+use serde::{Deserialize, Serialize};
 
 /// The workload's user and its home.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +76,64 @@ pub(crate) fn look_up(wanted: &str, passwd: &str, group: &str) -> Result<Account
     additional_gids.dedup();
     let home = line.and_then(|fields| fields.get(5).copied()).filter(|home| !home.is_empty()).unwrap_or("/");
     Ok(Account { user: User { uid, gid, additional_gids }, home: home.into() })
+}
+
+/// Somebody in a container whom its image does not know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Person {
+    pub(crate) name: String,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) home: String,
+    /// The container's files cannot be written.
+    pub(crate) read_only: bool,
+}
+
+impl Person {
+    /// Adds lines to the two files of `root`, whose texts these are, where they have none for the ids. Gives those that are to
+    /// be shown in place of the root's own, which cannot be written.
+    pub(crate) fn add_to(
+        &self,
+        root: BorrowedFd<'_>,
+        passwd: &mut String,
+        group: &mut String,
+    ) -> io::Result<Vec<(PathBuf, String)>> {
+        let Self { name, uid, gid, home, read_only } = self;
+        let mut shown = Vec::new();
+        for (path, text, id, line) in [
+            ("/etc/passwd", passwd, uid, format!("{name}:x:{uid}:{gid}:{name}:{home}:/bin/sh\n")),
+            ("/etc/group", group, gid, format!("{name}:x:{gid}:\n")),
+        ] {
+            let id = id.to_string();
+            if lines(text).any(|fields| fields[2] == id || fields[0] == name) {
+                continue;
+            }
+            let line = if text.is_empty() || text.ends_with('\n') { line } else { format!("\n{line}") };
+            text.push_str(&line);
+            // In place, so that programs which add users can replace it.
+            if *read_only || !append(root, path, &line)? {
+                shown.push((path.into(), text.clone()));
+            }
+        }
+        Ok(shown)
+    }
+}
+
+/// Writes at the end of a regular file; false where there is none.
+fn append(root: BorrowedFd<'_>, path: &str, line: &str) -> io::Result<bool> {
+    let place = match in_root::open_path(root, Path::new(path)) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(false);
+        }
+        place => place?,
+    };
+    if at::status_of(place.as_fd())?.kind != Kind::File {
+        return Ok(false);
+    }
+    let mut file = stored::reopen(place.as_fd(), true)?;
+    file.seek(io::SeekFrom::End(0))?;
+    file.write_all(line.as_bytes())?;
+    Ok(true)
 }
 
 /// The account, in these groups too: each a name or a number.

@@ -36,6 +36,16 @@ pub enum Error {
         /// Name or number of the user.
         user: String,
     },
+    /// An id that is none of the container's.
+    #[error("no {what} of a container can have the id {id}: they have {count} ids")]
+    NotKept {
+        /// "user" or "group".
+        what: &'static str,
+        /// Which.
+        id: u32,
+        /// How many there are.
+        count: u64,
+    },
     /// The files give ranges that no map can be made of.
     #[error("the ranges of /etc/subuid and /etc/subgid cannot be used")]
     Ranges(#[from] InvalidIdMap),
@@ -89,6 +99,12 @@ impl Error {
                 "give it some as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user} (choose \
                  numbers that nobody else has)"
             )),
+            Self::NotKept { count: 1, .. } => Some(
+                "it needs ranges in /etc/subuid and /etc/subgid, as root: usermod --add-subuids 100000-165535 --add-subgids \
+                 100000-165535 USER"
+                    .into(),
+            ),
+            Self::NotKept { .. } => Some("be another one inside: --userns=keep-id:uid=1000,gid=1000".into()),
             Self::Userns(source) => Some(crate::probe::userns_hint(source)),
             _ => None,
         }

@@ -111,6 +111,23 @@ impl Identity {
         Self { maps, kind: Kind::Privileged, own: (0, 0) }
     }
 
+    /// Who this user is: uid and gid.
+    pub fn own(&self) -> (u32, u32) {
+        self.own
+    }
+
+    /// The same ids outside, with the user himself as these inside instead of root.
+    pub fn keeping(&self, uid: u32, gid: u32) -> Result<Self, Error> {
+        let kept = |map: &IdMap, id: u32, what| map.keeping(id).ok_or(Error::NotKept { what, id, count: map.count() });
+        let maps = IdMaps { uid: kept(&self.maps.uid, uid, "user")?, gid: kept(&self.maps.gid, gid, "group")? };
+        Ok(Self { maps, ..self.clone() })
+    }
+
+    /// Whether the ids inside are those of this process's own user namespace.
+    pub fn is_inside(&self) -> bool {
+        self.maps.uid == self.maps.uid.onto_itself() && self.maps.gid == self.maps.gid.onto_itself()
+    }
+
     /// Whether only one id is mapped, so that no file can belong to another.
     pub fn is_single(&self) -> bool {
         self.maps.uid.is_single()

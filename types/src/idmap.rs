@@ -96,6 +96,28 @@ impl IdMap {
         Self(self.0.iter().map(|range| IdRange { outside: range.inside, ..*range }).collect())
     }
 
+    /// The ids of this map, with `id` inside in the place of root: what is below it moves up by one. None where there is no
+    /// such id inside.
+    pub fn keeping(&self, id: u32) -> Option<Self> {
+        self.outside(id)?;
+        // In terms of this map's inside, and then range by range: one that lies across two of them is none to the kernel.
+        let up = |range: &IdRange| {
+            let (start, end) = (u64::from(range.inside), u64::from(range.inside) + u64::from(range.length));
+            let part = move |from: u64, to: u64, moved: u64| {
+                let (from, to) = (from.max(start), to.min(end));
+                let outside = u64::from(range.outside) + from.saturating_sub(start);
+                (from < to).then(|| IdRange {
+                    inside: (from - moved) as u32,
+                    outside: outside as u32,
+                    length: (to - from) as u32,
+                })
+            };
+            [part(1, u64::from(id) + 1, 1), part(u64::from(id) + 1, u64::MAX, 0)]
+        };
+        let root = IdRange { inside: id, outside: self.root(), length: 1 };
+        Self::new(self.0.iter().flat_map(up).flatten().chain([root]).collect()).ok()
+    }
+
     /// How many ids are mapped.
     pub fn count(&self) -> u64 {
         self.0.iter().map(|range| u64::from(range.length)).sum()
@@ -159,6 +181,29 @@ impl IdMaps {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn somebody_else_in_the_place_of_root() {
+        let line = |inside, outside, length| IdRange { inside, outside, length };
+        let map = IdMap::new(vec![line(0, 1000, 1), line(1, 100, 10), line(11, 500, 5)]).expect("valid");
+        for id in [0, 1, 5, 10, 11, 15] {
+            let kept = map.keeping(id).expect("an id inside");
+            assert_eq!(kept.outside(id), Some(1000));
+            let others: Vec<u32> =
+                (0..16).filter(|inside| *inside != id).filter_map(|inside| kept.outside(inside)).collect();
+            assert_eq!(others, (100..110).chain(500..505).collect::<Vec<_>>(), "{id}: {kept}");
+            // The kernel takes no line that lies across two.
+            let within = |range: &IdRange| {
+                map.ranges()
+                    .iter()
+                    .any(|of| range.outside >= of.outside && range.outside + range.length <= of.outside + of.length)
+            };
+            assert!(kept.ranges().iter().all(within), "{id}: {kept}");
+        }
+        assert_eq!(map.keeping(16), None);
+        assert_eq!(IdMap::single(7).keeping(0), Some(IdMap::single(7)));
+        assert_eq!(IdMap::single(7).keeping(1), None);
+    }
 
     fn range(inside: u32, outside: u32, length: u32) -> IdRange {
         IdRange { inside, outside, length }

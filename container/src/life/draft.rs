@@ -20,6 +20,7 @@ use crate::request::RunRequest;
 use crate::root::{OverlayRoot, Wanted};
 use crate::settings::Settings;
 use crate::shared::Shared;
+use crate::user::Person;
 use crate::volume::Volume;
 use crate::{Engine, Error, events, names, outside};
 
@@ -132,13 +133,24 @@ impl Draft {
             work,
             volatile: request.rm,
             context,
-            wanted: Wanted::of(&self.planned),
+            wanted: Wanted::of(&self.planned).with(self.person(request, shared)),
             files,
         };
         if self.driver == StorageDriver::Copy {
             engine.copy_image(&root.lowers, bytes, &root.copy(), output)?;
         }
         Ok(root)
+    }
+
+    /// Who keeps his ids, for an image that does not know him.
+    fn person(&self, request: &RunRequest, shared: &Shared) -> Option<Person> {
+        let (uid, gid) = shared.kept(request)?;
+        let name = rbox_rootless::user_of(rbox_sys::ids::uid());
+        let fits = |name: &String| !name.contains(|c: char| c == ':' || c.is_control());
+        let name = name.filter(fits).unwrap_or_else(|| "user".into());
+        let process = self.planned.spec.process().as_ref();
+        let home = process.map_or_else(|| "/".into(), |process| process.cwd().display().to_string());
+        Some(Person { name, uid, gid, home, read_only: request.read_only })
     }
 
     /// What is to be written down of what was asked for.

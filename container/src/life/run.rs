@@ -26,6 +26,7 @@ use crate::on_host::{self, OnHost};
 use crate::plan::RunPlan;
 use crate::record::{Filter, Finished, Made, Record};
 use crate::request::RunRequest;
+use crate::root::Owners;
 use crate::servers::Servers;
 use crate::{Engine, Error, events, oom_score, outside, root, worker};
 
@@ -54,7 +55,7 @@ impl Engine {
         on_host::descriptors_are_there(request.settings.preserve_fds)?;
         let shared = self.shared(&request.settings.sharing)?;
         // First of all: it takes longest, and forks, which a process can only do before it has threads that pull.
-        let driver = self.driver();
+        let driver = self.driver_for(&shared.userns)?;
         let mut siblings = Siblings::find(self);
         // Below a parent there are no helpers to wait for, so first what the plan is made of; and once there, this process
         // has no way to the helpers, which unpack what is pulled, or copy it.
@@ -62,10 +63,16 @@ impl Engine {
         if let Some(image) = &image {
             needs_no_monitor(request, image)?;
         }
-        let parent = siblings.parent().filter(|_| image.is_some() && driver != StorageDriver::Copy);
+        let ids = shared.maps(&self.identity)?;
+        let is_shifted = shared.userns.kept().is_some();
+        if is_shifted && !self.identity.is_inside() {
+            siblings.have_parent()?;
+        }
+        let may_be_below = image.is_some() && driver != StorageDriver::Copy && !is_shifted;
+        let parent = siblings.parent().filter(|_| may_be_below);
         let namespaces = shared.plan()?;
         let launch = oom_score::begin_with(&request.settings.limits, OnHost::least_oom_score_adj(request)?, || {
-            Ok(Launch::begin(&init, &namespaces, shared.maps(&self.identity), parent, &mut trace)?)
+            Ok(Launch::begin(&init, &namespaces, ids.as_deref(), parent, &mut trace)?)
         })?;
         let image = match image {
             Some(image) => image,
@@ -122,7 +129,12 @@ impl Engine {
             };
             let words = root.words().map_err(Error::io("describe", "the root filesystem"))?;
             let mut serve_root = |asking| {
-                root_server.set(Some(root::serve(&root, asking, false)?));
+                let owners = match (is_shifted, siblings.parent()) {
+                    (false, _) => Owners::Container,
+                    (true, None) => Owners::This,
+                    (true, Some(parent)) => Owners::Parent(parent),
+                };
+                root_server.set(Some(root::serve(&root, asking, owners, false)?));
                 Ok(())
             };
             let running = launch.start(&words, root.serve_root(&mut serve_root), &mut record, &mut trace)?;

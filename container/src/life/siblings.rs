@@ -28,6 +28,14 @@ impl<'a> Siblings<'a> {
         Self { identity, path, parent, offer: None }
     }
 
+    /// Has one, whose ids are those of all files that are stored. Needs a process of one thread.
+    pub(crate) fn have_parent(&mut self) -> Result<(), rbox_rootless::Error> {
+        if self.parent.is_none() {
+            self.parent = Some(Parent::make(self.identity)?);
+        }
+        Ok(())
+    }
+
     /// Below which this container's user namespace can be made.
     pub(crate) fn parent(&self) -> Option<&Parent> {
         self.parent.as_ref()

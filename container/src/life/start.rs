@@ -199,6 +199,11 @@ impl Engine {
         }
         let path = directory.path();
         let startable = Startable::read(path).map_err(Error::io("read the records in", path.display()))?;
+        let made = Made::read(path).map_err(Error::io("read the records in", path.display()))?;
+        if made.is_some_and(|made| made.settings.sharing.userns.kept().is_some()) {
+            // A copy would show its files with the ids that they are stored with.
+            return Ok(());
+        }
         let Some(mut startable) = startable.filter(|it| it.root.driver != StorageDriver::Copy) else { return Ok(()) };
         let root = &mut startable.root;
         let layers: Vec<PathBuf> = iter::once(&root.upper).chain(&root.lowers).cloned().collect();
@@ -226,7 +231,7 @@ impl Engine {
         }
         let shared = self.shared_later(&request.settings.sharing)?;
         // Before there are threads that pull.
-        let driver = self.driver();
+        let driver = self.driver_for(&shared.userns)?;
         let image = self.image_for(request, output)?;
         let draft = Draft::new(self, request, image, request.tty.then_some((0, 0)), &shared, driver)?;
         self.make_room(request)?;

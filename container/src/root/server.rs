@@ -7,6 +7,9 @@
 //!     └─▶ rbox-overlay: root of the container's ids, confined, with the layers and the device
 //! ```
 //!
+//! The kernel asks by the container's ids, and the server stores by its own. So where the container has its ids otherwise than
+//! files are stored, as with `--userns=keep-id`, all that it takes is a server in another user namespace than the container's.
+//!
 //! It is outside of the container's pid namespace and cgroup: nobody in there finds it, and memory that it takes is not
 //! theirs. Nobody else keeps the device, so that the kernel answers with errors from when it dies. It ends by itself, when the
 //! last process of the container has taken the mount along, and with that all that was written.
@@ -16,6 +19,7 @@ use std::io::{self, Stderr, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rbox_overlay::fuse::{self, Device, Layers};
+use rbox_rootless::Parent;
 use rbox_rootless::worker::become_root;
 use rbox_runtime::{AskingRoot, Failure};
 use rbox_sys::clone::{self, Namespaces};
@@ -28,15 +32,35 @@ use crate::servers::{self, Ending, Server};
 /// As lists of processes show it.
 const NAME: &std::ffi::CStr = c"rbox-overlay";
 
+/// Whose ids files are stored with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Owners<'a> {
+    /// Those of the container's user namespace.
+    Container,
+    /// Those of this process's own: the container shows them otherwise.
+    This,
+    /// Those of this one: the same.
+    Parent(&'a Parent),
+}
+
 /// Begins to serve what the layers of `root` are together. `quiet`: nobody reads what goes to the standard error. The caller
 /// may pass through the directories of the store, and has one thread.
-pub(crate) fn serve(root: &OverlayRoot, asking: AskingRoot, quiet: bool) -> Result<Server, Failure> {
+pub(crate) fn serve(
+    root: &OverlayRoot,
+    asking: AskingRoot,
+    owners: Owners<'_>,
+    quiet: bool,
+) -> Result<Server, Failure> {
     let layers = Layers::open(&root.lowers, Some((&root.upper, &root.work)))
         .map_err(|error| Failure::new(format!("open {}", error.path.display()), &error.source))?;
     let life = Life { device: asking.device.into(), layers, volatile: root.volatile, log: io::stderr() };
     let begin = || -> io::Result<()> {
         servers::begin(NAME, quiet)?;
-        clone::enter(&asking.user_namespace, Namespaces::USER)?;
+        match owners {
+            Owners::Container => clone::enter(&asking.user_namespace, Namespaces::USER)?,
+            Owners::This => {}
+            Owners::Parent(parent) => parent.enter()?,
+        }
         become_root().map(drop)
     };
     Server::begin(Ending::Itself, || {

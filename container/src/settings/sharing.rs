@@ -1,11 +1,11 @@
-//! `--ipc`, `--pid`, `--uts`, `--network`: whose namespaces a container has.
+//! `--ipc`, `--pid`, `--uts`, `--network`, `--userns`: whose namespaces a container has.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{NetworkMode, is_default};
+use super::{NetworkMode, Userns, is_default};
 
 /// Those that can be another's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub struct Sharing {
     /// Devices, addresses, ports.
     #[serde(skip_serializing_if = "is_default")]
     pub network: NetworkMode,
+    /// Ids.
+    #[serde(skip_serializing_if = "is_default")]
+    pub userns: Userns,
 }
 
 impl Sharing {
@@ -35,7 +38,7 @@ impl Sharing {
     /// Whether any can only be had by who is in no namespace of his own: another container's belong to its user namespace,
     /// and nobody forks into a pid namespace that is not below his own (pid_namespaces(7)).
     pub(crate) fn reaches_out(&self) -> bool {
-        let Self { ipc, pid, uts, network } = self;
+        let Self { ipc, pid, uts, network, userns: _ } = self;
         *pid != Whose::Private
             || matches!(ipc, Ipc::Container(_))
             || matches!(uts, Whose::Container(_))

@@ -30,6 +30,7 @@ use crate::network;
 use crate::on_host::OnHost;
 use crate::plan::console_size;
 use crate::record::{Filter, Finished, Record};
+use crate::root::Owners;
 use crate::servers::Servers;
 use crate::settings::HealthAction;
 use crate::{Error, oom_score, outside, root};
@@ -94,14 +95,17 @@ impl Monitor {
         // Anew: the host may be elsewhere today.
         let etc = shared.etc(&engine.store, &made.hostname, directory.name(), &made.settings.resolver)?;
         startable.root.files = etc.files(&made.hostname);
-        if startable.root.driver != StorageDriver::Copy {
-            startable.root.driver = setup.driver;
-        }
         let planned = startable.planned.clone().sharing(&shared);
-        let (namespaces, ids) = (shared.plan()?, shared.maps(&engine.identity));
+        let (namespaces, ids) = (shared.plan()?, shared.maps(&engine.identity)?);
+        let is_shifted = shared.userns.kept().is_some();
+        if startable.root.driver != StorageDriver::Copy {
+            startable.root.driver = if is_shifted { StorageDriver::Fuse } else { setup.driver };
+        }
+        let parent =
+            (is_shifted && !engine.identity.is_inside()).then(|| Parent::make(&engine.identity)).transpose()?;
         let on_host = OnHost::of_record(&made.settings)?;
         let launch = oom_score::begin_with(&made.settings.limits, on_host.least_oom_score_adj, || {
-            Ok(Launch::begin(&startable.init(), &namespaces, ids, None, &mut Trace::off())?)
+            Ok(Launch::begin(&startable.init(), &namespaces, ids.as_deref(), None, &mut Trace::off())?)
         })?;
         let settings = &made.settings.clone();
         let (mut record, preserved) = (None, made.settings.preserve_fds);
@@ -122,7 +126,12 @@ impl Monitor {
         };
         let root = &startable.root;
         let mut serve_root = |asking| {
-            root_server = Some(root::serve(root, asking, true)?);
+            let owners = match (is_shifted, &parent) {
+                (false, _) => Owners::Container,
+                (true, None) => Owners::This,
+                (true, Some(parent)) => Owners::Parent(parent),
+            };
+            root_server = Some(root::serve(root, asking, owners, true)?);
             Ok(())
         };
         let words = root.words().map_err(Error::io("describe", "the root filesystem"))?;
