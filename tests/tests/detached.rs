@@ -167,7 +167,7 @@ fn it_outlives_its_login() -> Result<()> {
     drop(terminal);
     std::fs::remove_dir_all(rbox.home().join("run"))?;
 
-    assert_eq!(rbox.run(["logs", "box"]).success(), "begun\n");
+    until(|| rbox.run(["logs", "box"]).success(), |printed| printed == "begun\n");
     assert_eq!(rbox.run(["ps", "-q"]).success().lines().count(), 1);
     rbox.run(["stop", "-t", "0", "box"]).success();
     rbox.run(["rm", "box"]).success();

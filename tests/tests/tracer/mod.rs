@@ -310,6 +310,9 @@ const CHANGES: &[Sysno] = &[
 /// Of so many points the ordinary tests try one.
 pub(crate) const HERE_AND_THERE: usize = 10;
 
+/// Not each process makes each time the same number of calls: a read may give less. So often a point is looked for.
+const TRIES: usize = 3;
+
 /// Kills at one of `step` points after the other. `accident` follows the command to the point, or to its end where there
 /// is none; `recover` mends what is left and gives what should be there then, which is the same after each. No process
 /// that was followed lives on, and no mount is left.
@@ -327,10 +330,18 @@ pub(crate) fn each_point(
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     ensure!(points.len() >= 5, "{name} makes {} calls that change something", points.len());
     let (mut killed, mut by_program) = (0, BTreeMap::<&str, usize>::new());
+    // Of few, more than one.
+    let step = step.min(points.len() / 5);
     for (point, what) in points.iter().step_by(step) {
-        let followed = accident(Some(point))?;
+        let mut followed = accident(Some(point))?;
+        for _ in 1..TRIES {
+            if followed.killed.is_some() {
+                break;
+            }
+            recover()?;
+            followed = accident(Some(point))?;
+        }
         let Some(victim) = &followed.killed else {
-            // Not each process makes each time the same number of calls: a read may give less.
             recover()?;
             continue;
         };
