@@ -1,6 +1,7 @@
 //! Image config + request → the OCI runtime spec that the runtime runs. No I/O.
 
 pub(crate) mod exec;
+mod one_id;
 pub(crate) mod security;
 mod settings;
 
@@ -138,9 +139,14 @@ pub(crate) fn plan(config: Option<&Config>, request: &RunRequest, host: &Host<'_
     let (context, mount_context) = security.label.contexts().unzip();
     let built_in = security.has_default_profile() && seccomp::is_built_in(&granted);
     // That one refuses by itself.
-    let built_in_filter = built_in && !request.explain_denied;
+    let built_in_filter = built_in && !request.explain_denied && host.many_ids;
     let (args, entrypoint) = args(config, request)?;
     let profile = if built_in_filter { None } else { security.seccomp(&granted, host.kernel)? };
+    // Who wants no filter at all gets none.
+    let profile = match host.many_ids || security.is_unfiltered() {
+        true => profile,
+        false => Some(one_id::answer_for_the_kernel(profile)),
+    };
     let mut process = Process::default();
     process
         .set_terminal(Some(request.tty))

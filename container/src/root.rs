@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rbox_overlay::fuse::{Device, MountError};
 use rbox_overlay::kernel::{KernelOverlay, KernelOverlayError};
 use rbox_runtime::{CONTEXT_HINT, Failure, HandOver, MountRoot, Prepared, ServeRoot};
-use rbox_sys::{Errno, dir, mount};
+use rbox_sys::{Errno, dir, in_root, mount};
 use rbox_types::StorageDriver;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,11 @@ pub(crate) struct OverlayRoot {
     pub(crate) files: Vec<(PathBuf, String)>,
 }
 
+/// Where apt(8) looks for what it is to do, on systems that have it.
+const APT: &str = "/etc/apt/apt.conf.d";
+/// It becomes somebody else to download, and looks whether it did.
+const APT_STAYS: &str = "// The container has one id.\nAPT::Sandbox::User \"root\";\n";
+
 /// In a container's directory, its copy of all layers.
 pub(crate) const COPY: &str = "rootfs";
 
@@ -52,6 +57,9 @@ pub(crate) struct Wanted {
     groups: Vec<String>,
     /// HOME is set already.
     has_home: bool,
+    /// There is nobody else to be.
+    #[serde(default)]
+    one_id: bool,
     /// Somebody whom the image may not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     person: Option<Person>,
@@ -87,13 +95,14 @@ impl Wanted {
             user: plan.user.clone(),
             groups: plan.groups.clone(),
             has_home: env.iter().any(|variable| variable.starts_with("HOME=")),
+            one_id: false,
             person: None,
         }
     }
 
-    /// With somebody whom the image need not know.
-    pub(crate) fn with(self, person: Option<Person>) -> Self {
-        Self { person, ..self }
+    /// With somebody whom the image need not know; `one_id`: with nobody else to be.
+    pub(crate) fn with(self, person: Option<Person>, one_id: bool) -> Self {
+        Self { person, one_id, ..self }
     }
 
     /// In words for [`there`].
@@ -105,6 +114,9 @@ impl Wanted {
     fn find(self, rootfs: OwnedFd, mut files: Vec<(PathBuf, String)>) -> Result<Prepared, Failure> {
         let (mut passwd, mut group) = user::databases(rootfs.as_fd())
             .map_err(|error| Failure::new("look up the user in the container", &error))?;
+        if self.one_id && in_root::open_path(rootfs.as_fd(), Path::new(APT)).is_ok() {
+            files.push((Path::new(APT).join("99rbox-one-id"), APT_STAYS.into()));
+        }
         if let Some(person) = &self.person {
             let added = person.add_to(rootfs.as_fd(), &mut passwd, &mut group);
             files.extend(added.map_err(|error| Failure::new("add the user to /etc/passwd in the container", &error))?);

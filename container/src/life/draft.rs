@@ -133,7 +133,7 @@ impl Draft {
             work,
             volatile: request.rm,
             context,
-            wanted: Wanted::of(&self.planned).with(self.person(request, shared)),
+            wanted: Wanted::of(&self.planned).with(self.person(request, shared), engine.identity.is_single()),
             files,
         };
         if self.driver == StorageDriver::Copy {

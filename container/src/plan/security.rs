@@ -72,6 +72,11 @@ impl Security {
         }
     }
 
+    /// Whether it is said that there is to be none.
+    pub(super) fn is_unfiltered(&self) -> bool {
+        matches!(self.seccomp, Some(Seccomp::Unconfined))
+    }
+
     /// The profile, which depends on what the workload may come to have, and on the kernel.
     pub(crate) fn seccomp(
         &self,

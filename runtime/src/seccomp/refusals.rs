@@ -78,6 +78,8 @@ impl Program {
     /// The same filter, with a listener to be asked where this one refuses by itself.
     fn asking(&self, kernel: KernelVersion) -> Self {
         let ask = |instruction: &Instruction| match (instruction.code, instruction.k & ACTION) {
+            // A call that is said to have succeeded is refused to nobody.
+            (RETURN, ERRNO) if instruction.k == ERRNO => *instruction,
             (RETURN, ERRNO | KILL_PROCESS | KILL_THREAD) => Instruction { k: NOTIFY, ..*instruction },
             _ => *instruction,
         };
