@@ -281,11 +281,10 @@ impl Shared {
 
     /// The ids to be mapped, of all that containers may have: none where the user namespace is another's.
     pub(crate) fn maps<'a>(&self, identity: &'a Identity) -> Result<Option<Cow<'a, Identity>>, Error> {
-        Ok(match (&self.neighbour, self.userns.kept()) {
-            (Some(_), _) => None,
-            (None, None) => Some(Cow::Borrowed(identity)),
-            (None, Some((uid, gid))) => Some(Cow::Owned(identity.keeping(uid, gid)?)),
-        })
+        if self.neighbour.is_some() {
+            return Ok(None);
+        }
+        Ok(Some(self.userns.ids(identity)?.map_or(Cow::Borrowed(identity), Cow::Owned)))
     }
 
     /// What the files are made of that tell a container of its network: what is said of this container where it is its own.

@@ -102,10 +102,10 @@ impl Engine {
 
     /// The same for a container of these ids: only a server shows files with others than they are stored with.
     pub(crate) fn driver_for(&self, userns: &Userns) -> Result<StorageDriver, Error> {
-        match (userns.kept(), self.forced) {
-            (None, _) => Ok(self.driver()),
-            (Some(_), None | Some(StorageDriver::Fuse)) => Ok(StorageDriver::Fuse),
-            (Some(_), Some(other)) => Err(Unfit::ShownOtherwise { userns: userns.clone(), driver: other }.into()),
+        match (userns.shows_otherwise(), self.forced) {
+            (false, _) => Ok(self.driver()),
+            (true, None | Some(StorageDriver::Fuse)) => Ok(StorageDriver::Fuse),
+            (true, Some(other)) => Err(Unfit::ShownOtherwise { userns: userns.clone(), driver: other }.into()),
         }
     }
 

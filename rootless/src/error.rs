@@ -46,6 +46,9 @@ pub enum Error {
         /// How many there are.
         count: u64,
     },
+    /// What is asked for makes no map.
+    #[error("the ids of the container cannot be mapped so")]
+    Map(#[source] InvalidIdMap),
     /// The files give ranges that no map can be made of.
     #[error("the ranges of /etc/subuid and /etc/subgid cannot be used")]
     Ranges(#[from] InvalidIdMap),

@@ -123,6 +123,13 @@ impl Identity {
         Ok(Self { maps, ..self.clone() })
     }
 
+    /// Those that these ranges say, which lead to what these ids are inside.
+    pub fn below(&self, uid: &[IdRange], gid: &[IdRange]) -> Result<Self, Error> {
+        let below = |map: &IdMap, ranges| map.below(ranges).map_err(Error::Map);
+        let maps = IdMaps { uid: below(&self.maps.uid, uid)?, gid: below(&self.maps.gid, gid)? };
+        Ok(Self { maps, ..self.clone() })
+    }
+
     /// Whether the ids inside are those of this process's own user namespace.
     pub fn is_inside(&self) -> bool {
         self.maps.uid == self.maps.uid.onto_itself() && self.maps.gid == self.maps.gid.onto_itself()

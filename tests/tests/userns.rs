@@ -107,6 +107,28 @@ fn an_image_with_users_of_its_own_works() -> Result<()> {
 }
 
 #[test]
+fn maps_of_ones_own() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let shared = rbox.home().join("shared");
+    fs::create_dir(&shared)?;
+    let volume = format!("{}:/shared", shared.display());
+    let maps = ["--uidmap=0:1:10", "--uidmap=10:0", "--gidmap=0:0:100", "-v", &volume];
+    let seen =
+        run(&rbox, &maps, &image, "id -u; stat -c '%u %g' /bin /shared; touch /x; chown 9:19 /x; stat -c '%u %g' /x");
+    assert_eq!(seen, "0\n0 0\n10 0\n9 19\n");
+    let as_ten = run(&rbox, &[&maps[..], &["--user", "10:0"]].concat(), &image, "touch /shared/y; id -u");
+    assert_eq!((as_ten.as_str(), fs::metadata(shared.join("y"))?.uid()), ("10\n", host::uid()));
+    let refused = |flags: &[&str], words: &[&str]| {
+        rbox.run([&["run", "--rm"], flags, &[&image, "true"]].concat()).refused_as(125, words);
+    };
+    refused(&["--uidmap=0:1:x"], &["CONTAINER_ID:ID"]);
+    refused(&["--uidmap=1:1:5"], &["id 0"]);
+    refused(&["--uidmap=0:4000000:5"], &["4000000"]);
+    refused(&["--uidmap=0:1:5", "--userns=keep-id"], &["two ways"]);
+    Ok(())
+}
+
+#[test]
 fn what_cannot_be_is_refused() -> Result<()> {
     let (rbox, image) = Rbox::with_small_image()?;
     let refused = |flags: &[&str], words: &[&str]| {

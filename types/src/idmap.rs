@@ -29,6 +29,9 @@ pub enum InvalidIdMap {
     /// A range of no ids, or one that runs past the last id.
     #[error("the id map has the range {0}, which is empty or too long")]
     Range(IdRange),
+    /// An id that the map above has not.
+    #[error("the id {0} is none that there is")]
+    Unmapped(u32),
     /// An id stands in two ranges.
     #[error("the ranges {0} and {1} of the id map overlap")]
     Overlap(IdRange, IdRange),
@@ -37,12 +40,7 @@ pub enum InvalidIdMap {
 impl IdMap {
     /// A map of these ranges.
     pub fn new(ranges: Vec<IdRange>) -> Result<Self, InvalidIdMap> {
-        for range in &ranges {
-            let fits = |start: u32| start.checked_add(range.length).is_some();
-            if range.length == 0 || !fits(range.inside) || !fits(range.outside) {
-                return Err(InvalidIdMap::Range(*range));
-            }
-        }
+        ranges.iter().try_for_each(|range| Self::new_part(range).map(drop))?;
         let overlap = |a: u32, a_len: u32, b: u32, b_len: u32| a < b + b_len && b < a + a_len;
         for (at, a) in ranges.iter().enumerate() {
             for b in &ranges[at + 1..] {
@@ -100,22 +98,37 @@ impl IdMap {
     /// such id inside.
     pub fn keeping(&self, id: u32) -> Option<Self> {
         self.outside(id)?;
-        // In terms of this map's inside, and then range by range: one that lies across two of them is none to the kernel.
-        let up = |range: &IdRange| {
-            let (start, end) = (u64::from(range.inside), u64::from(range.inside) + u64::from(range.length));
-            let part = move |from: u64, to: u64, moved: u64| {
-                let (from, to) = (from.max(start), to.min(end));
-                let outside = u64::from(range.outside) + from.saturating_sub(start);
-                (from < to).then(|| IdRange {
-                    inside: (from - moved) as u32,
-                    outside: outside as u32,
-                    length: (to - from) as u32,
-                })
-            };
-            [part(1, u64::from(id) + 1, 1), part(u64::from(id) + 1, u64::MAX, 0)]
-        };
-        let root = IdRange { inside: id, outside: self.root(), length: 1 };
-        Self::new(self.0.iter().flat_map(up).flatten().chain([root]).collect()).ok()
+        let last = self.0.iter().map(|range| range.inside + (range.length - 1)).max()?;
+        let lines = [(0, 1, id), (id, 0, 1), (id.checked_add(1)?, id + 1, last - id)];
+        let lines = lines.map(|(inside, outside, length)| IdRange { inside, outside, length });
+        self.below(&lines.into_iter().filter(|range| range.length > 0).collect::<Vec<_>>()).ok()
+    }
+
+    /// A map whose ranges lead to the inside of this one, as one that leads to the outside: range by range of both, since the
+    /// kernel takes none that lies across two of the map above.
+    pub fn below(&self, ranges: &[IdRange]) -> Result<Self, InvalidIdMap> {
+        let mut lines = Vec::new();
+        for range in ranges {
+            let (mut done, of) = (0, Self::new_part(range)?);
+            while done < of.length {
+                let id = of.outside + done;
+                let above = self.0.iter().find(|above| id >= above.inside && id - above.inside < above.length);
+                let above = above.ok_or(InvalidIdMap::Unmapped(id))?;
+                let offset = id - above.inside;
+                let length = (above.length - offset).min(of.length - done);
+                lines.push(IdRange { inside: of.inside + done, outside: above.outside + offset, length });
+                done += length;
+            }
+        }
+        Self::new(lines)
+    }
+
+    fn new_part(range: &IdRange) -> Result<&IdRange, InvalidIdMap> {
+        let fits = |start: u32| start.checked_add(range.length).is_some();
+        if range.length == 0 || !fits(range.inside) || !fits(range.outside) {
+            return Err(InvalidIdMap::Range(*range));
+        }
+        Ok(range)
     }
 
     /// How many ids are mapped.
@@ -200,6 +213,12 @@ mod tests {
             };
             assert!(kept.ranges().iter().all(within), "{id}: {kept}");
         }
+        assert_eq!(
+            map.below(&[line(0, 9, 4), line(7, 0, 1)]).map(|map| map.to_string()),
+            Ok("0 108 2\n2 500 2\n7 1000 1\n".into())
+        );
+        assert_eq!(map.below(&[line(0, 14, 3)]), Err(InvalidIdMap::Unmapped(16)));
+        assert_eq!(map.below(&[line(1, 1, 3)]), Err(InvalidIdMap::NoRoot));
         assert_eq!(map.keeping(16), None);
         assert_eq!(IdMap::single(7).keeping(0), Some(IdMap::single(7)));
         assert_eq!(IdMap::single(7).keeping(1), None);

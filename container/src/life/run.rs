@@ -64,7 +64,7 @@ impl Engine {
             needs_no_monitor(request, image)?;
         }
         let ids = shared.maps(&self.identity)?;
-        let is_shifted = shared.userns.kept().is_some();
+        let is_shifted = shared.userns.shows_otherwise();
         if is_shifted && !self.identity.is_inside() {
             siblings.have_parent()?;
         }

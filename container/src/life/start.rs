@@ -200,7 +200,7 @@ impl Engine {
         let path = directory.path();
         let startable = Startable::read(path).map_err(Error::io("read the records in", path.display()))?;
         let made = Made::read(path).map_err(Error::io("read the records in", path.display()))?;
-        if made.is_some_and(|made| made.settings.sharing.userns.kept().is_some()) {
+        if made.is_some_and(|made| made.settings.sharing.userns.shows_otherwise()) {
             // A copy would show its files with the ids that they are stored with.
             return Ok(());
         }

@@ -1,9 +1,10 @@
-//! `--userns`: whose ids a container has.
+//! `--userns`, `--uidmap`, `--gidmap`: whose ids a container has.
 
 use std::fmt;
 use std::str::FromStr;
 
-use rbox_rootless::Identity;
+use rbox_rootless::{Error, Identity};
+use rbox_types::IdRange;
 use serde::{Deserialize, Serialize};
 
 /// Whose they are.
@@ -20,6 +21,13 @@ pub enum Userns {
         /// The group id inside.
         gid: Option<u32>,
     },
+    /// As these say: outside is what the ids of [`Own`](Self::Own) are inside.
+    Mapped {
+        /// User ids.
+        uid: Vec<IdRange>,
+        /// Group ids.
+        gid: Vec<IdRange>,
+    },
 }
 
 impl Userns {
@@ -28,7 +36,7 @@ impl Userns {
     pub(crate) fn settle(&self, identity: &Identity) -> Self {
         let (own_uid, own_gid) = identity.own();
         match self {
-            Self::Own => Self::Own,
+            Self::Own | Self::Mapped { .. } => self.clone(),
             Self::KeepId { uid, gid } => {
                 Self::KeepId { uid: Some(uid.unwrap_or(own_uid)), gid: Some(gid.unwrap_or(own_gid)) }
             }
@@ -39,7 +47,64 @@ impl Userns {
     pub(crate) fn kept(&self) -> Option<(u32, u32)> {
         match self {
             Self::KeepId { uid: Some(uid), gid: Some(gid) } if (*uid, *gid) != (0, 0) => Some((*uid, *gid)),
-            Self::Own | Self::KeepId { .. } => None,
+            Self::Own | Self::KeepId { .. } | Self::Mapped { .. } => None,
+        }
+    }
+
+    /// The ids, of all that containers may have; none where they are just those.
+    pub(crate) fn ids(&self, identity: &Identity) -> Result<Option<Identity>, Error> {
+        match (self, self.kept()) {
+            (Self::Mapped { uid, gid }, _) => identity.below(uid, gid).map(Some),
+            (_, Some((uid, gid))) => identity.keeping(uid, gid).map(Some),
+            (_, None) => Ok(None),
+        }
+    }
+
+    /// Whether files are shown with other ids than they are stored with.
+    pub(crate) fn shows_otherwise(&self) -> bool {
+        self.kept().is_some() || matches!(self, Self::Mapped { .. })
+    }
+
+    /// With what `--uidmap` and `--gidmap` say. Where one of them says nothing, it is as the other.
+    pub fn with(self, uid: Vec<MapFlag>, gid: Vec<MapFlag>) -> Result<Self, String> {
+        if uid.is_empty() && gid.is_empty() {
+            return Ok(self);
+        }
+        if self != Self::Own {
+            return Err("--userns and --uidmap, --gidmap say the same in two ways".into());
+        }
+        let ranges = |flags: &[MapFlag]| flags.iter().map(|flag| flag.0).collect::<Vec<_>>();
+        let (uid, gid) = (ranges(&uid), ranges(&gid));
+        Ok(match (uid.is_empty(), gid.is_empty()) {
+            (true, _) => Self::Mapped { uid: gid.clone(), gid },
+            (_, true) => Self::Mapped { gid: uid.clone(), uid },
+            _ => Self::Mapped { uid, gid },
+        })
+    }
+}
+
+/// Of digits alone: Podman's sign before one means something else.
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// `CONTAINER:ID[:AMOUNT]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MapFlag(IdRange);
+
+impl FromStr for MapFlag {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let numbers: Option<Vec<u32>> = text.split(':').map(number).collect();
+        match numbers.as_deref() {
+            Some([inside, outside]) => Ok(Self(IdRange { inside: *inside, outside: *outside, length: 1 })),
+            Some([inside, outside, length]) => {
+                Ok(Self(IdRange { inside: *inside, outside: *outside, length: *length }))
+            }
+            _ => Err(format!(
+                "{text:?}: expected CONTAINER_ID:ID:AMOUNT; ID 0 is you, those from 1 on are of your ranges"
+            )),
         }
     }
 }
@@ -50,6 +115,12 @@ impl FromStr for Userns {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (kind, options) = text.split_once(':').map_or((text, ""), |(kind, options)| (kind, options));
         match kind {
+            // As records have it.
+            "map" => {
+                let (uid, gid) = options.split_once(';').ok_or("expected two maps")?;
+                let ranges = |line| ranges(line).ok_or_else(|| format!("{text}: no map"));
+                Ok(Self::Mapped { uid: ranges(uid)?, gid: ranges(gid)? })
+            }
             "" | "private" if options.is_empty() => Ok(Self::Own),
             "keep-id" => {
                 let (mut uid, mut gid) = (None, None);
@@ -78,9 +149,28 @@ impl FromStr for Userns {
     }
 }
 
+fn line(ranges: &[IdRange]) -> String {
+    let parts = ranges.iter().map(|IdRange { inside, outside, length }| format!("{inside}-{outside}-{length}"));
+    parts.collect::<Vec<_>>().join(",")
+}
+
+/// What [`line`] has made.
+fn ranges(line: &str) -> Option<Vec<IdRange>> {
+    let range = |part: &str| {
+        let mut numbers = part.split('-').map(|number| number.parse().ok());
+        let mut next = || numbers.next()?;
+        Some(IdRange { inside: next()?, outside: next()?, length: next()? })
+    };
+    line.split(',').map(range).collect()
+}
+
 impl fmt::Display for Userns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::KeepId { uid, gid } = self else { return Ok(()) };
+        let (uid, gid) = match self {
+            Self::Own => return Ok(()),
+            Self::KeepId { uid, gid } => (uid, gid),
+            Self::Mapped { uid, gid } => return write!(f, "map:{};{}", line(uid), line(gid)),
+        };
         let options: Vec<String> = [("uid", uid), ("gid", gid)]
             .into_iter()
             .filter_map(|(key, id)| id.map(|id| format!("{key}={id}")))
@@ -116,6 +206,15 @@ mod tests {
             let parsed: Userns = text.parse().expect(text);
             assert_eq!(parsed, Userns::KeepId { uid, gid });
             assert_eq!(parsed.to_string(), text);
+        }
+        let flag = |text: &str| text.parse::<MapFlag>();
+        let mapped = Userns::Own.with(vec![flag("0:1:5").expect("valid"), flag("5:0").expect("valid")], Vec::new());
+        let mapped = mapped.expect("one way");
+        assert_eq!(mapped.to_string(), "map:0-1-5,5-0-1;0-1-5,5-0-1");
+        assert_eq!(mapped.to_string().parse(), Ok(mapped.clone()));
+        mapped.with(vec![flag("0:1:5").expect("valid")], Vec::new()).expect_err("twice");
+        for wrong in ["", "0", "0:1:2:3", "a:1:1", "+0:1:1"] {
+            flag(wrong).expect_err(wrong);
         }
         assert_eq!("".parse(), Ok(Userns::Own));
         assert_eq!(Userns::Own.to_string(), "");

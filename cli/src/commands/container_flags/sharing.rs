@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use clap::Args;
-use rbox_container::settings::{Ipc, MacAddress, NetworkMode, Sharing, Userns, Whose};
+use rbox_container::settings::{Ipc, MacAddress, MapFlag, NetworkMode, Sharing, Userns, Whose};
 
 use crate::failure::Failure;
 
@@ -25,6 +25,14 @@ pub(super) struct SharingFlags {
     /// Whose ids: private (you are root), keep-id[:uid=ID,gid=ID] (you are yourself, or whom that says)
     #[arg(long, value_name = "WHOSE", default_value = "private", hide_default_value = true)]
     userns: Userns,
+
+    /// User ids: CONTAINER_ID:ID[:AMOUNT]; ID 0 is you, those from 1 on are of your ranges; may be repeated
+    #[arg(long, value_name = "MAP")]
+    uidmap: Vec<MapFlag>,
+
+    /// Group ids, likewise [default: as --uidmap]
+    #[arg(long, value_name = "MAP")]
+    gidmap: Vec<MapFlag>,
 
     /// The network: slirp[:cidr=10.0.2.0/24,mtu=BYTES,allow_host_loopback=true|false,enable_ipv6=true|false], none, host,
     /// container:NAME [default: slirp, where the host has /dev/net/tun for it]
@@ -48,6 +56,7 @@ impl SharingFlags {
     pub(super) fn take(self) -> Result<Sharing, Failure> {
         let network = self.network.unwrap_or_default().with(self.mac_address, self.ip, self.ip6);
         let network = network.and_then(|network| network.check().map(|()| network)).map_err(Failure::new)?;
-        Ok(Sharing { ipc: self.ipc, pid: self.pid, uts: self.uts, network, userns: self.userns })
+        let userns = self.userns.with(self.uidmap, self.gidmap).map_err(Failure::new)?;
+        Ok(Sharing { ipc: self.ipc, pid: self.pid, uts: self.uts, network, userns })
     }
 }

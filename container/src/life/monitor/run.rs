@@ -97,7 +97,7 @@ impl Monitor {
         startable.root.files = etc.files(&made.hostname);
         let planned = startable.planned.clone().sharing(&shared);
         let (namespaces, ids) = (shared.plan()?, shared.maps(&engine.identity)?);
-        let is_shifted = shared.userns.kept().is_some();
+        let is_shifted = shared.userns.shows_otherwise();
         if startable.root.driver != StorageDriver::Copy {
             startable.root.driver = if is_shifted { StorageDriver::Fuse } else { setup.driver };
         }
