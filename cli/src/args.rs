@@ -9,8 +9,8 @@ use rbox_rootless::Choice;
 use rbox_types::StorageDriver;
 
 use crate::commands::{
-    attach, audit, container, create, events, exec, gc, generate, healthcheck, image, images, info, inspect, kill,
-    logs, oci, pause, port, ps, pull, rename, rm, rmi, run, start, stats, stop, top, wait,
+    attach, audit, container, cp, create, diff, events, exec, export, gc, generate, healthcheck, image, images, info,
+    inspect, kill, logs, oci, pause, port, ps, pull, rename, rm, rmi, run, start, stats, stop, top, unshare, wait,
 };
 use crate::failure::Failure;
 
@@ -151,6 +151,14 @@ verbs! {
     "stats" => Stats(stats::Stats),
     /// Show the ports of a container that are published
     "port" => Port(port::Port),
+    /// Copy files from a container or into one
+    "cp" => Cp(cp::Cp),
+    /// Show which files a container has added, changed and deleted
+    "diff" => Diff(diff::Diff),
+    /// Write all files of a container to a tar archive
+    "export" => Export(export::Export),
+    /// Run a program of this host as root of the ids that containers have
+    "unshare" => Unshare(unshare::Unshare),
     /// Wait until containers have ended, and print how
     "wait" => Wait(wait::Wait),
     /// Send a signal to containers

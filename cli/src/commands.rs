@@ -6,12 +6,15 @@ pub(crate) mod audit;
 mod chosen;
 pub(crate) mod container;
 mod container_flags;
+pub(crate) mod cp;
 pub(crate) mod create;
 mod denied;
+pub(crate) mod diff;
 mod environment;
 pub(crate) mod events;
 pub(crate) mod exec;
 mod exists;
+pub(crate) mod export;
 pub(crate) mod gc;
 pub(crate) mod generate;
 pub(crate) mod healthcheck;
@@ -36,6 +39,7 @@ pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod top;
+pub(crate) mod unshare;
 pub(crate) mod wait;
 
 use rbox_container::Engine;
@@ -66,6 +70,10 @@ pub(crate) fn act(args: Args) -> Result<u8, Failure> {
         Command::Top(top) => top.act(&engine()?)?,
         Command::Stats(stats) => stats.act(&engine()?)?,
         Command::Port(port) => port.act(&engine()?)?,
+        Command::Cp(cp) => cp.act(&engine()?)?,
+        Command::Diff(diff) => diff.act(&engine()?)?,
+        Command::Export(export) => export.act(&engine()?)?,
+        Command::Unshare(unshare) => return unshare.act(&engine()?),
         Command::Wait(wait) => return wait.act(&engine()?),
         Command::Kill(kill) => return kill.act(&engine()?),
         Command::Rename(rename) => rename.act(&engine()?)?,

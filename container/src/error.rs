@@ -152,6 +152,22 @@ pub enum Error {
         /// One that uses it.
         container: String,
     },
+    /// A program of the user's own.
+    #[error("cannot execute {program:?}")]
+    NotExecuted {
+        /// As it was called.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// What was to be done with a container's files, in words.
+    #[error("{message}")]
+    Files {
+        /// What and why.
+        message: String,
+        /// What mends it.
+        hint: Option<String>,
+    },
     /// A step on a file or on the kernel failed.
     #[error("cannot {operation} {on}")]
     Io {
@@ -211,6 +227,7 @@ impl Error {
             Self::NoImage(image) => Some(format!("rbox pull {image}")),
             Self::LayerGone(_) => Some("pull the image again".into()),
             Self::InUse { container, .. } => Some(format!("rbox rm {container}, or rbox rmi --force")),
+            Self::Files { hint, .. } => hint.clone(),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("rbox gc frees what no image and no container uses".into())
             }

@@ -1,4 +1,12 @@
-//! Removing and measuring what containers and layers leave: files of ids that are not ours.
+//! Files of ids that are not ours: what containers and layers leave is removed and measured, and a container's files are
+//! compared, read and written from outside.
+
+mod changes;
+pub(crate) mod copy;
+mod destination;
+mod export;
+mod job;
+pub(crate) mod serve;
 
 use std::fs::File;
 use std::io;

@@ -4,6 +4,7 @@ use rbox_rootless::worker;
 use rbox_runtime::{Init, init_main};
 use rbox_sys::socket::Channel;
 
+use crate::files::serve;
 use crate::life::{monitor, pause};
 use crate::root;
 
@@ -20,6 +21,11 @@ pub(crate) const UNPACK: &str = "__unpack";
 /// Removes or measures a tree.
 pub(crate) const TREE: &str = "__tree";
 
+/// Sees to the files of a container that does not run.
+pub(crate) const FILES: &str = "__files";
+/// Sees to those of one that does.
+pub(crate) const FILES_JOIN: &str = "__files-join";
+
 type Verb = fn(std::iter::Skip<std::env::Args>) -> u8;
 
 /// What a hidden verb does; it gives the exit status.
@@ -31,6 +37,8 @@ pub fn find(verb: &str) -> Option<Verb> {
         MONITOR => Some(monitor::main),
         SIGNAL => Some(pause::main),
         UNPACK => Some(|_| serve(rbox_overlay::worker::main)),
+        FILES => Some(serve::main),
+        FILES_JOIN => Some(serve::main_joined),
         TREE => Some(|_| serve(rbox_overlay::worker::main_once)),
         _ => None,
     }

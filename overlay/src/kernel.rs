@@ -4,6 +4,8 @@
 //! options of mount(2) have one page of 4 KiB for all of them, and fsconfig(2) takes 255 bytes a value, which paths
 //! below a home directory would soon fill. The names also tell a container's /proc/self/mounts nothing of the host.
 
+mod read_only;
+
 use std::ffi::{CString, OsString};
 use std::fs::{self, Permissions};
 use std::io;
@@ -13,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 use rbox_sys::mount::{self, Attributes, Filesystem};
 use rbox_sys::{Errno, dir};
+
+pub use read_only::KernelLayers;
 
 /// The open directories of one overlay.
 #[derive(Debug)]

@@ -10,11 +10,14 @@
 //! the kernel (openat2(2)); what cannot be meant well is an error that names the entry; memory and descriptors are
 //! bounded whatever an archive says.
 
+mod changes;
 mod error;
 pub mod fuse;
 pub mod kernel;
 mod measure;
+mod pack;
 mod path;
+mod place;
 pub mod probe;
 mod remove;
 mod settle;
@@ -22,9 +25,12 @@ mod tar;
 mod unpack;
 pub mod worker;
 
+pub use changes::{Change, ChangeKind, changes};
 pub use error::{Error, Problem};
 pub use measure::tree_size;
+pub use pack::{PackError, Packing, pack};
 pub use path::PathProblem;
+pub use place::{PlaceError, Placed, Placing, Target, place};
 pub use remove::remove_tree;
 pub use settle::settle;
 pub use unpack::{Compression, Options, Report, Unpacked, unpack};

@@ -79,6 +79,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// What another process of ours met, as it words it.
+    #[error("{message}")]
+    InHelper {
+        /// The error and its causes.
+        message: String,
+        /// What mends it.
+        hint: Option<String>,
+    },
 }
 
 impl Error {
@@ -108,6 +116,7 @@ impl Error {
                     .into(),
             ),
             Self::NotKept { .. } => Some("be another one inside: --userns=keep-id:uid=1000,gid=1000".into()),
+            Self::InHelper { hint, .. } => hint.clone(),
             Self::Userns(source) => Some(crate::probe::userns_hint(source)),
             _ => None,
         }

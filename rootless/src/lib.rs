@@ -10,6 +10,7 @@
 //! uid 0 needs no capability to write what the kernel keeps for uid 0 in /proc and /sys.
 
 mod attempt;
+mod enter;
 mod error;
 mod identity;
 mod map_writer;
@@ -19,6 +20,7 @@ mod subid;
 pub mod worker;
 
 pub use attempt::attempt;
+pub use enter::enter;
 pub use error::Error;
 pub use identity::{Choice, Identity, Kind, user_of};
 pub use map_writer::MapWriter;

@@ -57,6 +57,7 @@ pub mod tcp;
 pub mod text;
 pub mod tty;
 pub mod usage;
+pub mod whole;
 pub mod xattr;
 
 pub use rustix::io::Errno;

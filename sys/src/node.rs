@@ -40,6 +40,11 @@ pub fn number(major: u32, minor: u32) -> u64 {
     rustix::fs::makedev(major, minor)
 }
 
+/// Major and minor of such a number.
+pub fn numbers(number: u64) -> (u32, u32) {
+    (rustix::fs::major(number), rustix::fs::minor(number))
+}
+
 /// Makes what overlayfs takes for "removed": a character device 0:0. The one device that needs no privilege, since
 /// Linux 5.8.
 pub fn make_whiteout(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {

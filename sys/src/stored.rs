@@ -249,6 +249,12 @@ pub fn space(fd: impl AsFd) -> io::Result<Space> {
     Ok(rustix::fs::fstatvfs(fd)?)
 }
 
+/// Which kind of filesystem something is on, by its magic number (statfs(2), f_type).
+#[allow(clippy::unnecessary_cast, reason = "the field's type differs between architectures")]
+pub fn filesystem(fd: impl AsFd) -> io::Result<u64> {
+    Ok(rustix::fs::fstatfs(fd)?.f_type as u64)
+}
+
 /// The value of an extended attribute; ENODATA where it is not set. The empty name is what is open itself, here and below.
 pub fn get_xattr(dir: BorrowedFd<'_>, name: &[u8], attribute: &[u8]) -> io::Result<Vec<u8>> {
     let path = path(dir, name)?;

@@ -4,8 +4,8 @@ use clap::Subcommand;
 use rbox_container::{Engine, Kind};
 
 use super::{
-    attach, create, exec, exists, inspect, kill, logs, pause, port, prune, ps, rename, rm, run, start, stats, stop,
-    top, wait,
+    attach, cp, create, diff, exec, exists, export, inspect, kill, logs, pause, port, prune, ps, rename, rm, run,
+    start, stats, stop, top, wait,
 };
 use crate::args::{Args, Command, Global};
 use crate::failure::Failure;
@@ -51,6 +51,12 @@ enum Verb {
     Stats(Box<stats::Stats>),
     /// Show the ports of a container that are published
     Port(Box<port::Port>),
+    /// Copy files from a container or into one
+    Cp(Box<cp::Cp>),
+    /// Show which files a container has added, changed and deleted
+    Diff(Box<diff::Diff>),
+    /// Write all files of a container to a tar archive
+    Export(Box<export::Export>),
     /// Wait until containers have ended, and print how
     Wait(Box<wait::Wait>),
     /// Send a signal to containers
@@ -82,6 +88,9 @@ impl Container {
             Verb::Top(top) => Command::Top(top),
             Verb::Stats(stats) => Command::Stats(stats),
             Verb::Port(port) => Command::Port(port),
+            Verb::Cp(cp) => Command::Cp(cp),
+            Verb::Diff(diff) => Command::Diff(diff),
+            Verb::Export(export) => Command::Export(export),
             Verb::Wait(wait) => Command::Wait(wait),
             Verb::Kill(kill) => Command::Kill(kill),
             Verb::Rename(rename) => Command::Rename(rename),
