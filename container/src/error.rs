@@ -153,7 +153,7 @@ pub enum Error {
         container: String,
     },
     /// A program of the user's own.
-    #[error("cannot execute {program:?}")]
+    #[error("cannot execute {program:?}: {}", not_executed(source))]
     NotExecuted {
         /// As it was called.
         program: String,
@@ -200,6 +200,8 @@ impl Error {
         match self {
             Self::Runtime(error) => error.status(),
             Self::Start(failure) => failure.status,
+            Self::NotExecuted { source, .. } if source.kind() == io::ErrorKind::NotFound => Exit::NOT_FOUND,
+            Self::NotExecuted { .. } => Exit::NOT_EXECUTABLE,
             _ => Exit::RBOX_FAILED,
         }
     }
@@ -233,6 +235,14 @@ impl Error {
             }
             _ => None,
         }
+    }
+}
+
+/// The words that shells and Podman have for the commonest reason.
+fn not_executed(source: &io::Error) -> String {
+    match source.kind() {
+        io::ErrorKind::NotFound => "executable file not found in $PATH".into(),
+        _ => source.to_string(),
     }
 }
 

@@ -6,13 +6,15 @@
 //! never followed.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, BufRead, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
 use rbox_sys::at::{self, Kind as FileKind, Time};
 use rbox_sys::whole::NewFile;
-use rbox_sys::{Errno, node, xattr};
+use rbox_sys::{Errno, beneath, node, stored, xattr};
 
 use crate::path::{EntryPath, shown};
 use crate::tar::{self, Archive, Entry, Kind};
@@ -141,7 +143,7 @@ impl Placer<'_> {
             Kind::Fifo => {
                 clear(dir, &path)?;
                 node::make_fifo(dir, name, 0o600).map_err(failed("make", &path))?;
-                let made = rbox_sys::stored::open_path(dir, name).map_err(failed("open", &path))?;
+                let made = stored::open_path(dir, name).map_err(failed("open", &path))?;
                 self.owner(entry, &path, |uid, gid| at::set_owner(dir, name, uid, gid))?;
                 at::set_mode_of(made.as_fd(), self.mode(entry)).map_err(failed("set the mode of", &path))?;
                 at::set_times(dir, name, entry.mtime).map_err(failed("set the times of", &path))
@@ -163,27 +165,18 @@ impl Placer<'_> {
         size: Option<u64>,
         archive: &mut Archive<impl BufRead>,
     ) -> Result<(), PlaceError> {
-        use std::os::unix::fs::FileExt;
         let (_, name) = path.split();
         if matches!(at::status(dir, name), Ok(status) if status.kind == FileKind::Directory) {
             return Err(PlaceError::OverDirectory(path.to_string()));
         }
+        // What is mounted there stays, and so nothing takes its place: it is somebody else's, and has its owner and mode.
+        if beneath::is_mount_point(dir, name).map_err(failed("look at", path))? {
+            let file = open_mounted(dir, path)?;
+            return copy(&file, path, pieces, size, archive);
+        }
         let new = NewFile::create(dir, 0o600).map_err(failed("make", path))?;
-        let mut out = new.file();
-        for (offset, length) in pieces {
-            let (mut at, end) = (*offset, offset + length);
-            while at < end {
-                let data = archive.data(end - at)?;
-                let length = data.len();
-                let written = if size.is_none() { out.write_all(data) } else { out.write_all_at(data, at) };
-                written.map_err(failed("write", path))?;
-                archive.consume(length);
-                at += length as u64;
-            }
-        }
-        if let Some(size) = size {
-            out.set_len(size).map_err(failed("write", path))?;
-        }
+        let out = new.file();
+        copy(out, path, pieces, size, archive)?;
         // Before the mode: a change of owner takes set-id bits away.
         self.owner(entry, path, |uid, gid| at::set_owner_of(out.as_fd(), uid, gid))?;
         at::set_mode_of(out.as_fd(), self.mode(entry)).map_err(failed("set the mode of", path))?;
@@ -286,8 +279,50 @@ impl Placer<'_> {
     }
 }
 
+/// Writes the data that the archive is at. Without a `size` it is one piece from the beginning.
+fn copy(
+    mut out: &File,
+    path: &EntryPath,
+    pieces: &[(u64, u64)],
+    size: Option<u64>,
+    archive: &mut Archive<impl BufRead>,
+) -> Result<(), PlaceError> {
+    for (offset, length) in pieces {
+        let (mut at, end) = (*offset, offset + length);
+        while at < end {
+            let data = archive.data(end - at)?;
+            let length = data.len();
+            let written = if size.is_none() { out.write_all(data) } else { out.write_all_at(data, at) };
+            written.map_err(failed("write", path))?;
+            archive.consume(length);
+            at += length as u64;
+        }
+    }
+    match size {
+        Some(size) => out.set_len(size).map_err(failed("write", path)),
+        None => Ok(()),
+    }
+}
+
+/// Opens a file that is mounted, to be written anew.
+fn open_mounted(dir: BorrowedFd<'_>, path: &EntryPath) -> Result<File, PlaceError> {
+    let (_, name) = path.split();
+    if !matches!(at::status(dir, name), Ok(status) if status.kind == FileKind::File) {
+        return Err(failed("replace what is mounted at", path)(Errno::BUSY.into()));
+    }
+    let file = stored::open(dir, name, true).map_err(failed("open", path))?;
+    if !matches!(at::status_of(file.as_fd()), Ok(status) if status.kind == FileKind::File) {
+        return Err(failed("replace what is mounted at", path)(Errno::BUSY.into()));
+    }
+    file.set_len(0).map_err(failed("write", path))?;
+    Ok(file)
+}
+
 /// Removes what has the name, unless it is a directory.
 fn clear(dir: BorrowedFd<'_>, path: &EntryPath) -> Result<(), PlaceError> {
+    if beneath::is_mount_point(dir, path.split().1).map_err(failed("look at", path))? {
+        return Err(failed("replace what is mounted at", path)(Errno::BUSY.into()));
+    }
     match at::unlink(dir, path.split().1) {
         Err(error) if is(&error, Errno::ISDIR) => Err(PlaceError::OverDirectory(path.to_string())),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("replace", path)(error)),
@@ -319,10 +354,8 @@ impl From<tar::Error> for PlaceError {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File};
+    use std::fs;
     use std::path::Path;
-
-    use rbox_sys::beneath;
 
     use super::*;
     use crate::tar::write::{Head, What, Writer};

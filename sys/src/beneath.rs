@@ -24,6 +24,18 @@ pub fn open_dir_here(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     open(dir, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, ResolveFlags::NO_XDEV)
 }
 
+/// Whether something is mounted on `name`, in the mount namespace that `dir` was opened in. That may be another one than the
+/// caller's, and there unlink(2) and rename(2) do not fail for that: they take the mount away.
+pub fn is_mount_point(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<bool> {
+    match open(dir, name, OFlags::PATH | OFlags::NOFOLLOW, ResolveFlags::NO_XDEV) {
+        Err(error) if error.raw_os_error() == Some(Errno::XDEV.raw_os_error()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        // O_PATH and O_NOFOLLOW open a link itself, but RESOLVE_NO_SYMLINKS forbids even that.
+        Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => Ok(false),
+        found => found.map(|_| false),
+    }
+}
+
 fn open(root: BorrowedFd<'_>, path: &[u8], flags: OFlags, more: ResolveFlags) -> io::Result<OwnedFd> {
     let path = if path.is_empty() { b"." } else { path };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | more;
