@@ -5,6 +5,7 @@ mod changes;
 pub(crate) mod copy;
 mod destination;
 mod export;
+mod hold;
 mod job;
 pub(crate) mod serve;
 

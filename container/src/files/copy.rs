@@ -4,6 +4,7 @@
 //! caller's own rights. What comes out of a container may be anything: it stays beneath the place where it goes, and goes
 //! through no link that came with it.
 
+use std::fs::File;
 use std::io::{self, BufReader, BufWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -14,6 +15,7 @@ use rbox_store::{ContainerDir, ContainerEntry};
 use rbox_sys::beneath;
 
 use super::destination::{Directories, OnHost, Source, destination, source};
+use super::hold::hold;
 use super::job::{Client, Job, Reply, Request, pipe, talking};
 use crate::life::begun::Begun;
 use crate::tree::View;
@@ -37,10 +39,11 @@ pub struct CopyOptions {
     pub follow: bool,
 }
 
-/// A worker on a container's files; what does not run stays claimed meanwhile.
+/// A worker on a container's files; what does not run and is written to stays claimed meanwhile. The fields' order is that in
+/// which they are given back.
 struct OnFiles {
     client: Client,
-    _claimed: Option<ContainerDir>,
+    _held: Option<(File, ContainerDir)>,
 }
 
 impl Engine {
@@ -52,7 +55,7 @@ impl Engine {
         to: Local<'_>,
         options: CopyOptions,
     ) -> Result<Placed, Error> {
-        let entry = self.store.find_container(name_or_id)?;
+        let entry = self.find_settled(name_or_id)?;
         let job = Job::Read {
             path: path.as_os_str().as_bytes().to_vec(),
             shown: shown(&entry, path),
@@ -95,7 +98,7 @@ impl Engine {
         path: &Path,
         options: CopyOptions,
     ) -> Result<Placed, Error> {
-        let entry = self.store.find_container(name_or_id)?;
+        let entry = self.find_settled(name_or_id)?;
         let job = |source| Job::Write {
             path: path.as_os_str().as_bytes().to_vec(),
             shown: shown(&entry, path),
@@ -143,17 +146,18 @@ impl Engine {
         if entry.running {
             let begun = Begun::find(&self.store, entry.id.as_str())?;
             let client = Client::on_process(begun.first.pid, begun.pidfd.as_fd(), job, bytes)?;
-            return Ok(OnFiles { client, _claimed: None });
+            return Ok(OnFiles { client, _held: None });
         }
-        let (tree, claimed) = match view {
+        let (tree, held) = match view {
             View::Writable => {
                 let claimed = self.store.claim_container(entry)?;
-                (self.writable_tree(entry)?, Some(claimed))
+                let held = hold(entry).map_err(Error::io("lock the files in", entry.path.display()))?;
+                (self.writable_tree(entry)?, Some((held, claimed)))
             }
             _ => (self.stored_tree(entry)?, None),
         };
         let client = Client::on_stored(&self.identity, tree, view, job, bytes)?;
-        Ok(OnFiles { client, _claimed: claimed })
+        Ok(OnFiles { client, _held: held })
     }
 }
 

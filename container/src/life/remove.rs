@@ -14,7 +14,7 @@ impl Engine {
     /// Removes a container that is not running. Where that is `forced`, one that runs is asked to end first, and killed if
     /// it has not within this time. Gives its id.
     pub fn remove_container(&self, name_or_id: &str, forced: Option<Duration>) -> Result<ContainerId, Error> {
-        let entry = self.store.find_container(name_or_id)?;
+        let entry = self.find_settled(name_or_id)?;
         if let Some(grace) = forced
             && entry.running
         {

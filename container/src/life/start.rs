@@ -170,7 +170,7 @@ impl Engine {
 
     /// The container, and its directory if it does not run.
     fn startable(&self, name_or_id: &str) -> Result<(ContainerEntry, Option<ContainerDir>), Error> {
-        let entry = self.store.find_container(name_or_id)?;
+        let entry = self.find_settled(name_or_id)?;
         if entry.running {
             self.refuse_paused(&entry)?;
             return Ok((entry, None));
