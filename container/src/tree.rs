@@ -39,8 +39,10 @@ pub(crate) enum View {
     Writable,
 }
 
-/// A tree, or why there is none and what mends that.
-pub(crate) type Opened = Result<OwnedFd, (String, Option<String>)>;
+/// What went wrong, and what mends it.
+pub(crate) type Failed = (String, Option<String>);
+/// Mounts a tree whose parts are open, and gives its root directory.
+pub(crate) type Mount = Box<dyn FnOnce() -> Result<OwnedFd, Failed>>;
 
 impl Engine {
     /// That of a container that is there.
@@ -73,9 +75,8 @@ impl Engine {
 }
 
 impl StoredTree {
-    /// Opens what is needed, with the ids of the caller; what is given then mounts it, as root of the user namespace, and
-    /// gives its root directory.
-    pub(crate) fn open(self, view: View) -> Result<Box<dyn FnOnce() -> Opened>, (String, Option<String>)> {
+    /// Opens what is needed, with the ids of the caller; what is given is then called as root of the user namespace.
+    pub(crate) fn open(self, view: View) -> Result<Mount, Failed> {
         let Self { mut layers, upper, work } = self;
         match (view, work) {
             (View::Writable, Some(work)) => {
@@ -94,7 +95,7 @@ impl StoredTree {
     }
 }
 
-fn told(error: KernelOverlayError) -> (String, Option<String>) {
+fn told(error: KernelOverlayError) -> Failed {
     (with_causes(&error), error.hint().map(Into::into))
 }
 

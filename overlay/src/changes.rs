@@ -238,7 +238,8 @@ mod tests {
         rbox_sys::node::make_whiteout(open.as_fd(), b"gone").expect("made");
         let hidden = File::open(at("upper/hidden")).expect("opened");
         rbox_sys::xattr::set(hidden.as_fd(), OPAQUE, b"y").expect("set");
-        let wanted = ["C /file", "D /gone", "C /hidden", "D /hidden/x", "D /hidden/y", "A /new", "A /new/a", "A /new/a/b"];
+        let wanted =
+            ["C /file", "D /gone", "C /hidden", "D /hidden/x", "D /hidden/y", "A /new", "A /new/a", "A /new/a/b"];
         assert_eq!(told(directory.path()), wanted);
         // What is put into a mount point is told, and the mount point then is.
         fs::write(at("upper/dev/null"), "text").expect("written");

@@ -16,9 +16,9 @@ use rbox_sys::at::{self, Kind as FileKind, Time};
 use rbox_sys::whole::NewFile;
 use rbox_sys::{Errno, beneath, node, stored, xattr};
 
+use crate::is;
 use crate::path::{EntryPath, shown};
 use crate::tar::{self, Archive, Entry, Kind};
-use crate::is;
 
 /// The tree.
 pub trait Target {
@@ -83,8 +83,7 @@ pub enum PlaceError {
 /// Places an archive's files.
 pub fn place(input: impl BufRead, target: &dyn Target, placing: Placing) -> Result<Placed, PlaceError> {
     let mut archive = Archive::new(input);
-    let mut placer =
-        Placer { target, placing, parent: None, directories: BTreeMap::new(), placed: Placed::default() };
+    let mut placer = Placer { target, placing, parent: None, directories: BTreeMap::new(), placed: Placed::default() };
     while let Some(entry) = archive.next()? {
         placer.entry(&entry, &mut archive)?;
     }

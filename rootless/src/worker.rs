@@ -20,7 +20,7 @@ use std::process::{Child, Command, Stdio};
 
 use rbox_sys::clone::{self, Namespaces};
 use rbox_sys::socket::Channel;
-use rbox_sys::{fd, ids};
+use rbox_sys::{fd, ids, process};
 
 use crate::{Error, Identity, MapWriter};
 
@@ -128,11 +128,14 @@ pub fn join() -> io::Result<Channel> {
     let channel = Channel::from(fd::duplicate(io::stdin())?);
     let mut message = [0; 64];
     let (length, fds) = channel.receive(&mut message)?;
-    let process = match (&message[..length], fds.first()) {
-        (JOIN, Some(process)) => process,
+    let whose = match (&message[..length], fds.first()) {
+        (JOIN, Some(whose)) => whose,
         _ => return Err(io::ErrorKind::UnexpectedEof.into()),
     };
-    match clone::enter(process, Namespaces::USER).and_then(|()| become_root()) {
+    // Whoever is root there, with all capabilities, and sees the host's processes, could otherwise trace this one, which has
+    // the host's files.
+    process::set_undumpable()?;
+    match clone::enter(whose, Namespaces::USER).and_then(|()| become_root()) {
         Ok(_) => channel.send(JOINED, &[])?,
         Err(error) => {
             channel.send(error.raw_os_error().unwrap_or(0).to_string().as_bytes(), &[])?;

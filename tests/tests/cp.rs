@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context, Result};
+use rbox_tests::attacker;
 use rbox_tests::detached::Detached;
 use rbox_tests::layer::Layer;
 use rbox_tests::patience::until;
 use rbox_tests::rbox::{Outcome, Rbox};
-use rbox_tests::attacker;
 
 /// A container called `box`, running or not, and files in the home directory.
 struct There {
@@ -39,7 +39,8 @@ impl There {
 
     /// Starts it; the script has come to its end.
     fn start(&self, flags: &[&str], script: &str) -> Detached<'_> {
-        let container = Detached::start(&self.rbox, &self.image, "box", flags, &format!("{script}; echo ready; exec sleep 1000"));
+        let container =
+            Detached::start(&self.rbox, &self.image, "box", flags, &format!("{script}; echo ready; exec sleep 1000"));
         until(|| container.logs(), |logs| logs.contains("ready"));
         container
     }
@@ -96,7 +97,10 @@ fn out_of_one_that_runs_and_of_one_that_does_not() -> Result<()> {
             assert_eq!(there.text(&into(found)), "one\n", "{from}");
         }
         assert_eq!(fs::read_link(there.at(&into("new/link")))?, PathBuf::from("one"));
-        assert_eq!(fs::metadata(there.at(&into("new/one")))?.ino(), fs::metadata(there.at(&into("new/inner/again")))?.ino());
+        assert_eq!(
+            fs::metadata(there.at(&into("new/one")))?.ino(),
+            fs::metadata(there.at(&into("new/inner/again")))?.ino()
+        );
         // A link itself, or what it leads to.
         there.copied("box:/d/link", &into("link"));
         assert!(there.at(&into("link")).is_symlink());
@@ -147,8 +151,7 @@ fn into_one_that_runs_and_into_one_that_does_not() -> Result<()> {
     let look = "cd /$0 && cat new file sub/inner/x sub/dir/inner/x all/inner/x all/x; stat -c '%u:%g %a' new; \
         stat -c %u:%g archived sub";
     let own = fs::metadata(there.at("file"))?;
-    let wanted =
-        format!("from outside\nfrom outside\nxxxx0:0 640\n{}:{}\n0:0", own.uid(), own.gid());
+    let wanted = format!("from outside\nfrom outside\nxxxx0:0 640\n{}:{}\n0:0", own.uid(), own.gid());
     let container = there.start(&[], ":");
     copy("running");
     let seen = |state: &str| there.rbox.run(["exec", "box", "sh", "-c", look, state]).success().trim_end().to_owned();
@@ -250,10 +253,11 @@ fn what_is_mounted_in_a_container_that_runs() -> Result<()> {
     Ok(())
 }
 
-/// CVE-2018-15664, CVE-2019-10152: links in a container lead nowhere else than in the container.
+/// Links in a container lead nowhere else than in the container.
+///
 /// To see it fail: have `InRoot` (container) open paths with `beneath` joined to the root's path; or `Outside` follow links.
 #[test]
-fn links_of_a_container_stay_in_it() -> Result<()> {
+fn cve_2019_10152_links_of_a_container_stay_in_it() -> Result<()> {
     let there = There::new()?;
     let home = there.rbox.home().display().to_string();
     let script = format!(
@@ -303,7 +307,7 @@ fn links_of_a_container_stay_in_it() -> Result<()> {
 /// The same as a race: a directory of the container is exchanged for a link to the host's for ever, while files come out of
 /// it and go into it.
 #[test]
-fn links_that_are_swapped_meanwhile() -> Result<()> {
+fn cve_2018_15664_links_that_are_swapped_meanwhile() -> Result<()> {
     let there = There::new()?;
     fs::create_dir(there.at("kit"))?;
     attacker::install(&there.at("kit/kit"))?;
@@ -311,7 +315,9 @@ fn links_that_are_swapped_meanwhile() -> Result<()> {
     fs::write(there.at("secret/file"), "secret")?;
     let secret = there.at("secret").display().to_string();
     let volume = format!("--volume={}:/kit", there.at("kit").display());
-    let script = format!("mkdir -p /d/real; echo inside > /d/real/file; ln -s '{secret}' /d/link; /kit/kit swap /d/real /d/link & :");
+    let script = format!(
+        "mkdir -p /d/real; echo inside > /d/real/file; ln -s '{secret}' /d/link; /kit/kit swap /d/real /d/link & :"
+    );
     let container = there.start(&[&volume], &script);
     fs::create_dir(there.at("many"))?;
     for number in 0..50 {
@@ -334,7 +340,11 @@ fn links_that_are_swapped_meanwhile() -> Result<()> {
     for turn in 0..40 {
         for name in ["real", "link"] {
             let path = there.at(&format!("all-{turn}/{name}"));
-            assert!(path.is_symlink() || fs::read_to_string(path.join("file")).is_ok_and(|text| text != "secret") || !path.join("file").exists());
+            assert!(
+                path.is_symlink()
+                    || fs::read_to_string(path.join("file")).is_ok_and(|text| text != "secret")
+                    || !path.join("file").exists()
+            );
         }
     }
     drop(container);
@@ -357,7 +367,9 @@ fn what_is_broken_off_leaves_the_file_that_was_there() -> Result<()> {
             running.signal(signal)?;
             drop(running);
             assert_eq!(fs::read_dir(there.rbox.home())?.count(), before, "{from} {signal}");
-            assert!(matches!(fs::metadata(there.at("kept"))?.len(), 5) || fs::metadata(there.at("kept"))?.len() == whole);
+            assert!(
+                matches!(fs::metadata(there.at("kept"))?.len(), 5) || fs::metadata(there.at("kept"))?.len() == whole
+            );
             let size = || there.says("stat -c %s /kept; ls -a / | grep -c rbox-; :");
             until(size, |size| size == "5\n0" || *size == format!("{whole}\n0"));
             fs::write(there.at("kept"), "kept\n")?;
@@ -388,7 +400,8 @@ fn one_is_not_started_while_it_is_written_to() -> Result<()> {
     };
     until(mounted, |mounted| *mounted);
     // They wait, and so does another copy.
-    let mut waiting = [["start", "-a", "box"].as_slice(), &["cp", "file", "box:/x"]].map(|words| there.rbox.start(words));
+    let mut waiting =
+        [["start", "-a", "box"].as_slice(), &["cp", "file", "box:/x"]].map(|words| there.rbox.start(words));
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert!(waiting.iter_mut().all(|running| !running.has_ended()));
     copying.stdin.take().context("piped")?.write_all(&Layer::new().file("y", 0o644, "y").to_tar())?;
@@ -399,5 +412,23 @@ fn one_is_not_started_while_it_is_written_to() -> Result<()> {
     copy.wait();
     there.copied("box:/tmp/y", "y");
     there.rbox.run(["rm", "box"]).success();
+    Ok(())
+}
+
+/// To see it fail: have `join` (rootless) leave out `set_undumpable`.
+#[test]
+fn who_copies_is_not_traced() -> Result<()> {
+    let there = There::new()?;
+    let container = there.start(&["--privileged", "--pid=host"], ":");
+    let mut copying = there.rbox.command(["cp", "-", "box:/tmp"]);
+    let mut copying = copying.stdin(Stdio::piped()).spawn()?;
+    // Its root is a door to the host's files, for who may trace it.
+    let script = "for p in /proc/[0-9]*; do if grep -qs '__file[s]-join' $p/cmdline && grep -q '^CapEff:.*f$' $p/status; then \
+        ls -d $p/root/ >/dev/null 2>&1 && echo open || echo closed; fi; done";
+    let look = || there.rbox.run(["exec", "--privileged", "box", "sh", "-c", script]).success();
+    assert_eq!(until(look, |seen| !seen.is_empty()), "closed\n");
+    drop(copying.stdin.take());
+    assert!(copying.wait()?.success());
+    drop(container);
     Ok(())
 }

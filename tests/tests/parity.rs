@@ -561,3 +561,60 @@ fn what_a_workload_finds() -> Result<()> {
     ]);
     Ok(())
 }
+
+#[test]
+#[ignore = "long: needs podman"]
+fn files_from_outside() -> Result<()> {
+    let pair = Pair::new()?;
+    pair.write("file", "text\n")?;
+    pair.write("other", "other\n")?;
+    let script = "create --name box IMAGE sh -c 'mkdir -p /d/in /new; echo x > /d/x; ln -s x /d/link; echo y >> /etc/passwd; \
+        rm /etc/group; chmod 700 /tmp; echo z > /new/z; cat /mine 2>/dev/null; :'";
+    pair.run(&[
+        same(script),
+        same("diff box"),
+        same("diff --format json box"),
+        same("cp file box:/mine"),
+        same("start -a box"),
+        same("diff --format bogus box"),
+        same("diff nobody"),
+        same("diff"),
+        same("cp box:/d/x got"),
+        same("cp box:/d new"),
+        same("cp box:/d/. new"),
+        same("cp box:/none got"),
+        same("cp box:/d file"),
+        same("cp box:/d/x missing/"),
+        same("cp box:/d/x missing/x"),
+        same("cp file box:/d/"),
+        same("cp file box:/d/copied"),
+        same("cp new box:/d/x"),
+        same("cp new box:/tree"),
+        same("cp file box:/none/"),
+        same("cp file box:/none/x"),
+        same("cp none box:/x"),
+        same("cp file other"),
+        same("cp file nobody:/x"),
+        same("cp file"),
+        same("cp"),
+        status("cp box:/d/x -"),
+        status("export box"),
+        same("export -o box.tar box"),
+        same("export nobody"),
+        same("export"),
+        same("run -d --name two IMAGE sleep 600"),
+        same("cp new two:/tmp"),
+        same("exec two find /tmp"),
+        same("exec two cat /tmp/new/x"),
+        same("cp two:/tmp/new/x here"),
+        same("diff two").differs("Podman tells of /etc for the files that it mounts there itself; Docker does not"),
+        same("unshare sh -c 'id -u; exit 7'"),
+        same("unshare cat /proc/self/uid_map"),
+        same("unshare no-such-program"),
+        same("unshare /etc/passwd"),
+        same("unshare sh -c 'kill -KILL $$'").differs("rbox is the program by then, and a shell says 137 of it"),
+        same("rm -f -t 0 two"),
+        same("rm box"),
+    ]);
+    Ok(())
+}

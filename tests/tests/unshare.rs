@@ -13,7 +13,8 @@ fn it_is_root_with_all_ids_and_has_mounts_of_its_own() -> Result<()> {
     let file = rbox.home().join("file");
     fs::write(&file, "")?;
     let own = fs::metadata(&file)?.uid();
-    let script = "id -u; chown 5:6 file && stat -c %u:%g file; mkdir m && mount -t tmpfs tmpfs m && touch m/x && echo mounted";
+    let script =
+        "id -u; chown 5:6 file && stat -c %u:%g file; mkdir m && mount -t tmpfs tmpfs m && touch m/x && echo mounted";
     assert_eq!(rbox.run(["unshare", "sh", "-c", script]).success(), "0\n5:6\nmounted\n");
     let owner = fs::metadata(&file)?.uid();
     assert_ne!((owner, owner), (own, 5), "it belongs to one of the subordinate ids");

@@ -103,11 +103,7 @@ pub(super) fn locate(directories: &impl Directories, path: &Path, follow: bool) 
 }
 
 /// Finds the source of a copy.
-pub(super) fn source(
-    directories: &impl Directories,
-    path: &Path,
-    follow: bool,
-) -> Result<(Located, Source), Refused> {
+pub(super) fn source(directories: &impl Directories, path: &Path, follow: bool) -> Result<(Located, Source), Refused> {
     let end = End::of(path);
     let located = locate(directories, path, follow || end != End::Name).map_err(|error| reason(&error))?;
     let Some(status) = located.status else { return Err("no such file or directory".into()) };

@@ -64,9 +64,14 @@ pub(super) enum Reply {
     /// There is this to read.
     Source(Source),
     /// What is written is to be called so in the archive; empty for what a directory has in it.
-    Goes { called: Vec<u8> },
+    Goes {
+        called: Vec<u8>,
+    },
     Done(Placed),
-    Failed { message: String, hint: Option<String> },
+    Failed {
+        message: String,
+        hint: Option<String>,
+    },
 }
 
 /// Longer than the names of as many layers as an overlay takes.
@@ -103,12 +108,7 @@ impl Client {
     }
 
     /// Likewise, on what a process sees.
-    pub(super) fn on_process(
-        pid: u32,
-        pidfd: BorrowedFd<'_>,
-        job: Job,
-        bytes: BorrowedFd<'_>,
-    ) -> Result<Self, Error> {
+    pub(super) fn on_process(pid: u32, pidfd: BorrowedFd<'_>, job: Job, bytes: BorrowedFd<'_>) -> Result<Self, Error> {
         let client = Self(Worker::start_in(pidfd, worker::FILES_JOIN)?);
         client.send(&Request::Begin { tree: Tree::Of { pid }, job }, &[bytes, pidfd])?;
         Ok(client)

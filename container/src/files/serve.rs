@@ -19,11 +19,8 @@ use rbox_types::Exit;
 
 use super::destination::{Destination, Directories, InRoot, destination, source};
 use super::job::{Job, Reply, Request, Tree, receive, send};
-use crate::tree::{StoredTree, root_of};
+use crate::tree::{Failed, Mount, StoredTree, root_of};
 use crate::with_causes;
-
-/// What went wrong, and what mends it.
-type Failed = (String, Option<String>);
 
 /// The main function of a worker in a user namespace of its own.
 pub(crate) fn main(_: std::iter::Skip<std::env::Args>) -> u8 {
@@ -70,7 +67,7 @@ fn open(tree: Tree, pidfd: Option<OwnedFd>, job: &Job, becomes_root: bool) -> Re
                 Ok([false]) => {}
                 _ => return Err(("the container has just ended".into(), None)),
             }
-            let mount: Box<dyn FnOnce() -> crate::tree::Opened> = Box::new(move || Ok(root));
+            let mount: Mount = Box::new(move || Ok(root));
             (mount, None)
         }
         (Tree::Of { .. }, None) => return Err(("no process was named".into(), None)),

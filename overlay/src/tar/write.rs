@@ -235,7 +235,13 @@ mod tests {
         for length in [1, 88, 89, 90, 91, 988, 989, 990, 991] {
             let mut bytes = Vec::new();
             record(&mut bytes, b"path", &vec![b'x'; length]);
-            let said: usize = std::str::from_utf8(&bytes).expect("text").split(' ').next().expect("a length").parse().expect("a number");
+            let said: usize = std::str::from_utf8(&bytes)
+                .expect("text")
+                .split(' ')
+                .next()
+                .expect("a length")
+                .parse()
+                .expect("a number");
             assert_eq!(said, bytes.len());
         }
     }
