@@ -13,6 +13,7 @@
 //! ├─ written              locked while the files of one that does not run are written to from outside ([`files`](crate::files))
 //! ├─ attach               the socket of its monitor
 //! ├─ log log.1 …          what it printed ([`logs`](crate::logs))
+//! ├─ work.files/          likewise, of one that was run in the foreground, for `cp`
 //! └─ upper/ work/         the overlay's; upper holds what the workload wrote
 //! ```
 //!

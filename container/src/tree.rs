@@ -4,18 +4,21 @@
 //! what is mounted in a container is not to be seen, the root filesystem is put together from what is stored: see
 //! [`StoredTree::open`], which is the one place that knows how.
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::{fs, io};
 
 use rbox_overlay::kernel::{KernelLayers, KernelOverlay, KernelOverlayError};
 use rbox_store::ContainerEntry;
 use serde::{Deserialize, Serialize};
 
-use crate::life::overlay_dirs::{UPPER, make_work};
+use crate::life::overlay_dirs::UPPER;
 use crate::life::start::Startable;
 use crate::record::Record;
 use crate::{Engine, Error, with_causes};
+
+/// In the directory of a container that was run in the foreground: the overlay's own, for who writes to its files later.
+const WORK: &str = "work.files";
 
 /// Where the root filesystem of a container is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -62,8 +65,13 @@ impl Engine {
         let recorded = Startable::read(&entry.path).map_err(failed())?;
         let work = match recorded {
             Some(startable) => startable.root.work,
+            // It is never started again. Which one it has had is not written down, and those of others may be in use.
             None => {
-                let work = make_work(&entry.path).map_err(failed())?;
+                let work = entry.path.join(WORK);
+                match fs::create_dir(&work) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed()(error)),
+                    _ => {}
+                }
                 if let Some((uid, gid)) = self.identity.foreign_root() {
                     std::os::unix::fs::chown(&work, Some(uid), Some(gid)).map_err(failed())?;
                 }

@@ -169,6 +169,13 @@ fn into_one_that_runs_and_into_one_that_does_not() -> Result<()> {
     there.copied("file", "made:/etc/mine");
     assert_eq!(there.rbox.run(["start", "-a", "made"]).success(), "from outside\n");
     there.rbox.run(["rm", "made"]).success();
+    // One that was run in the foreground, and cannot be started again: as often as one likes.
+    there.rbox.run(["run", "--name=ran", &there.image, "true"]).success();
+    for number in 0..6 {
+        there.copied("file", &format!("ran:/{number}"));
+    }
+    assert_eq!(there.rbox.run(["diff", "ran"]).success().lines().count(), 6);
+    there.rbox.run(["rm", "ran"]).success();
     drop(container);
     Ok(())
 }
