@@ -5,7 +5,6 @@ mod changes;
 pub(crate) mod copy;
 mod destination;
 mod export;
-mod hold;
 mod job;
 pub(crate) mod serve;
 

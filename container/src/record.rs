@@ -10,7 +10,7 @@
 //! ├─ exit.json            [`Finished`]; missing while the workload runs
 //! ├─ health.json          [`Health`](crate::life::health::Health), where there is a check; written anew after each one
 //! ├─ waiters.json         made by those who wait for a container's end; [`Finished`], if the container goes away then
-//! ├─ written              locked while the files of one that does not run are written to from outside ([`files`](crate::files))
+//! ├─ written              likewise: locked while the files of one that does not run are written to from outside
 //! ├─ attach               the socket of its monitor
 //! ├─ log log.1 …          what it printed ([`logs`](crate::logs))
 //! ├─ work.files/          likewise, of one that was run in the foreground, for `cp`

@@ -14,7 +14,7 @@ use rbox_sys::{Errno, at};
 use serde::{Deserialize, Serialize};
 
 use crate::path::shown;
-use crate::{OPAQUE, is};
+use crate::{OPAQUE, WHITEOUT, is};
 
 /// What happened to a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,7 +119,7 @@ impl Walk<'_> {
             Some(lower) => found(stored::stat(lower, name)).map_err(failed)?,
             None => None,
         };
-        let Some(above) = above.filter(|stat| !stat.is_whiteout()) else {
+        let Some(above) = above.filter(|stat| !is_whiteout(upper, name, stat)) else {
             if below.is_some() {
                 self.tell(ChangeKind::Deleted, path);
             }
@@ -180,6 +180,12 @@ fn found(stat: io::Result<Stat>) -> io::Result<Option<Stat>> {
     }
 }
 
+/// Either of the two forms that overlayfs knows.
+fn is_whiteout(upper: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> bool {
+    stat.is_whiteout()
+        || stat.kind() == kind::FILE && stat.size == 0 && stored::get_xattr(upper, name, WHITEOUT).is_ok()
+}
+
 /// Whether a directory of the upper one hides all that is below (overlayfs with `userxattr`).
 fn is_opaque(dir: BorrowedFd<'_>) -> bool {
     stored::get_xattr(dir, b"", OPAQUE).is_ok_and(|value| value == b"y")
@@ -236,10 +242,22 @@ mod tests {
         fs::write(at("upper/etc/hosts"), "").expect("written");
         let open = File::open(at("upper")).expect("opened");
         rbox_sys::node::make_whiteout(open.as_fd(), b"gone").expect("made");
+        fs::write(at("lower/removed"), "").expect("written");
+        let removed = File::create(at("upper/removed")).expect("made");
+        rbox_sys::xattr::set(removed.as_fd(), WHITEOUT, b"").expect("set");
         let hidden = File::open(at("upper/hidden")).expect("opened");
         rbox_sys::xattr::set(hidden.as_fd(), OPAQUE, b"y").expect("set");
-        let wanted =
-            ["C /file", "D /gone", "C /hidden", "D /hidden/x", "D /hidden/y", "A /new", "A /new/a", "A /new/a/b"];
+        let wanted = [
+            "C /file",
+            "D /gone",
+            "C /hidden",
+            "D /hidden/x",
+            "D /hidden/y",
+            "A /new",
+            "A /new/a",
+            "A /new/a/b",
+            "D /removed",
+        ];
         assert_eq!(told(directory.path()), wanted);
         // What is put into a mount point is told, and the mount point then is.
         fs::write(at("upper/dev/null"), "text").expect("written");

@@ -39,6 +39,8 @@ pub use unpack::{Compression, Options, Report, Unpacked, unpack};
 const OWN: &[u8] = b"user.overlay.";
 /// The extended attribute, "y" on a directory that hides what is below it, with overlayfs's option `userxattr`.
 const OPAQUE: &[u8] = b"user.overlay.opaque";
+/// The extended attribute on an empty file that says that it is a whiteout.
+const WHITEOUT: &[u8] = b"user.overlay.whiteout";
 
 /// Whether a layer's file may have this extended attribute. `trusted.*` and most of `security.*` belong to the host's
 /// root; under `user.overlay.` an image could make overlayfs show other files.

@@ -59,8 +59,15 @@ pub struct ContainerEntry {
     pub refs: ContainerRefs,
     /// Its directory.
     pub path: PathBuf,
-    /// Whether its owner lives: somebody holds its lock.
+    /// Whether its owner lives: somebody holds its lock, and not only to [write to its files](ContainerDir::write_to).
     pub running: bool,
+}
+
+/// A container that does not run, and that this process writes to. Its lock is given back before what tells that from running.
+#[derive(Debug)]
+pub struct WrittenContainer {
+    _owned: ContainerDir,
+    _written: File,
 }
 
 impl Store {
@@ -148,6 +155,19 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             file => flock::lock(file.at("open", &path)?, Mode::Shared).at("lock", &path),
         }
+    }
+
+    /// Waits until nobody writes to the files of a container that does not run; says whether somebody did.
+    pub fn wait_for_writer(&self, entry: &ContainerEntry) -> Result<bool> {
+        let path = entry.path.join(WRITTEN);
+        if !is_written_to(&entry.path)? {
+            return Ok(false);
+        }
+        match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            file => flock::lock(file.at("open", &path)?, Mode::Shared).at("lock", &path)?,
+        }
+        Ok(true)
     }
 
     /// Becomes the owner of a container that has none: to start it again, or to remove it.
@@ -295,11 +315,16 @@ impl Store {
     /// `None` if it is being removed, or was made when the power failed.
     fn entry(&self, name: ContainerName, id: ContainerId) -> Result<Option<ContainerEntry>> {
         let path = self.container_path(&id);
-        Ok(inspect(&path)?.map(|(refs, running)| ContainerEntry { id, name, refs, path, running }))
+        let Some((refs, owned)) = inspect(&path)? else { return Ok(None) };
+        let running = owned && !is_written_to(&path)?;
+        Ok(Some(ContainerEntry { id, name, refs, path, running }))
     }
 }
 
 pub(crate) const LOCK: &str = "lock";
+
+/// Locked while somebody who does not run the container writes to its files.
+const WRITTEN: &str = "written";
 
 /// Where one directory waits for the next container ([`ContainerDir::recycle`]).
 pub(crate) const SPARE: &str = "tmp/spare";
@@ -326,7 +351,24 @@ pub(crate) fn inspect(directory: &Path) -> Result<Option<(ContainerRefs, bool)>>
     Ok(serde_json::from_slice(&json).ok().map(|refs| (refs, running)))
 }
 
+fn is_written_to(directory: &Path) -> Result<bool> {
+    let path = directory.join(WRITTEN);
+    match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        file => Ok(!flock::try_lock(file.at("open", &path)?, Mode::Shared).at("lock", &path)?),
+    }
+}
+
 impl ContainerDir {
+    /// Keeps others from starting or removing the container while this process writes to its files. To those who look at it,
+    /// it does not run.
+    pub fn write_to(self) -> Result<WrittenContainer> {
+        let path = self.path.join(WRITTEN);
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).at("create", &path)?;
+        flock::lock(&file, Mode::Exclusive).at("lock", &path)?;
+        Ok(WrittenContainer { _owned: self, _written: file })
+    }
+
     /// Its id.
     pub fn id(&self) -> &ContainerId {
         &self.id
@@ -337,7 +379,7 @@ impl ContainerDir {
         &self.name
     }
 
-    /// The directory, for its owner to fill; only the file `lock` is the store's.
+    /// The directory, for its owner to fill; only the files `lock` and `written` are the store's.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -49,7 +49,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use blobs::StagedBlob;
-pub use containers::{ContainerDir, ContainerEntry, ContainerRefs};
+pub use containers::{ContainerDir, ContainerEntry, ContainerRefs, WrittenContainer};
 pub use durability::Suspects;
 pub use error::Error;
 pub use events::{Event, EventKind, EventReader, Events, EventsFrom};
@@ -82,6 +82,7 @@ use crate::{
 /// ├─ names/<encoded reference>      [`ImageRecord`]
 /// ├─ containers/<id>/
 /// │  ├─ lock                        [`ContainerRefs`] as its text; locked for life by the container's owner
+/// │  ├─ written                     locked while somebody writes to the files of one that does not run
 /// │  └─ …                           whatever the container's owner keeps there
 /// ├─ container-names/<name>         symbolic link that says its id, in base64url: the container is there if this is
 /// ├─ volumes/<name>/

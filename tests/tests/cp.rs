@@ -398,6 +398,11 @@ fn what_is_broken_off_leaves_the_file_that_was_there() -> Result<()> {
 fn one_is_not_started_while_it_is_written_to() -> Result<()> {
     let there = There::new()?;
     there.rbox.run(["create", "--name=box", &there.image, "true"]).success();
+    there.rbox.run(["start", "--attach", "box"]).success();
+    // What its own mount has left.
+    for container in fs::read_dir(there.rbox.store().join("containers"))?.flatten() {
+        there.rbox.run(["unshare", "rm", "-rf", &container.path().join("work/work").display().to_string()]).success();
+    }
     let mut copying = there.rbox.command(["cp", "-", "box:/tmp"]);
     let mut copying = copying.stdin(Stdio::piped()).spawn()?;
     // The kernel makes this when the overlay is mounted.
@@ -406,6 +411,8 @@ fn one_is_not_started_while_it_is_written_to() -> Result<()> {
         containers.into_iter().any(|container| container.path().join("work/work").exists())
     };
     until(mounted, |mounted| *mounted);
+    let state = there.rbox.run(["inspect", "-f", "{{.State.Status}} {{.State.Pid}}", "box"]).success();
+    assert_eq!(state, "exited 0\n");
     // They wait, and so does another copy.
     let mut waiting =
         [["start", "-a", "box"].as_slice(), &["cp", "file", "box:/x"]].map(|words| there.rbox.start(words));

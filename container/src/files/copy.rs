@@ -4,18 +4,16 @@
 //! caller's own rights. What comes out of a container may be anything: it stays beneath the place where it goes, and goes
 //! through no link that came with it.
 
-use std::fs::File;
 use std::io::{self, BufReader, BufWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rbox_overlay::{PackError, Packing, Placed, Placing, Target, pack, place};
-use rbox_store::{ContainerDir, ContainerEntry};
+use rbox_store::{ContainerEntry, WrittenContainer};
 use rbox_sys::beneath;
 
 use super::destination::{Directories, OnHost, Source, destination, source};
-use super::hold::hold;
 use super::job::{Client, Job, Reply, Request, pipe, talking};
 use crate::life::begun::Begun;
 use crate::tree::View;
@@ -39,11 +37,10 @@ pub struct CopyOptions {
     pub follow: bool,
 }
 
-/// A worker on a container's files; what does not run and is written to stays claimed meanwhile. The fields' order is that in
-/// which they are given back.
+/// A worker on a container's files. It ends before others may have what it writes to.
 struct OnFiles {
     client: Client,
-    _held: Option<(File, ContainerDir)>,
+    _written: Option<WrittenContainer>,
 }
 
 impl Engine {
@@ -136,6 +133,16 @@ impl Engine {
         }
     }
 
+    /// The container with this name or id, once nobody writes to its files from outside.
+    pub(crate) fn find_settled(&self, name_or_id: &str) -> Result<ContainerEntry, Error> {
+        loop {
+            let entry = self.store.find_container(name_or_id)?;
+            if !self.store.wait_for_writer(&entry)? {
+                return Ok(entry);
+            }
+        }
+    }
+
     fn begin_copy(
         &self,
         entry: &ContainerEntry,
@@ -146,18 +153,17 @@ impl Engine {
         if entry.running {
             let begun = Begun::find(&self.store, entry.id.as_str())?;
             let client = Client::on_process(begun.first.pid, begun.pidfd.as_fd(), job, bytes)?;
-            return Ok(OnFiles { client, _held: None });
+            return Ok(OnFiles { client, _written: None });
         }
-        let (tree, held) = match view {
+        let (tree, written) = match view {
             View::Writable => {
-                let claimed = self.store.claim_container(entry)?;
-                let held = hold(entry).map_err(Error::io("lock the files in", entry.path.display()))?;
-                (self.writable_tree(entry)?, Some((held, claimed)))
+                let written = self.store.claim_container(entry)?.write_to()?;
+                (self.writable_tree(entry)?, Some(written))
             }
             _ => (self.stored_tree(entry)?, None),
         };
         let client = Client::on_stored(&self.identity, tree, view, job, bytes)?;
-        Ok(OnFiles { client, _held: held })
+        Ok(OnFiles { client, _written: written })
     }
 }
 

@@ -15,8 +15,7 @@ pub(super) type Layer = u16;
 /// The one that is written to.
 pub(super) const UPPER: Layer = 0;
 
-/// On an empty file: it is a whiteout.
-pub(super) const WHITEOUT: &[u8] = b"user.overlay.whiteout";
+pub(super) use crate::WHITEOUT;
 
 /// Open, and as it was asked for.
 #[derive(Debug)]
