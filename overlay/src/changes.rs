@@ -39,12 +39,18 @@ pub struct Change {
 /// Directories that stand in each other, each of which is kept open twice.
 const DEEPEST: usize = 450;
 
-/// Finds what the upper directory changes. `lower` is the tree that the layers show together.
+/// Finds what the upper directory changes. `lower` is the tree that the layers show together. `all`: the upper one is no
+/// overlay's, but all that there is, and what it lacks is deleted.
 ///
 /// `mount_points` are paths at which empty files and directories are put, to mount something there: where they are such,
 /// they are not told of.
-pub fn changes(upper: BorrowedFd<'_>, lower: BorrowedFd<'_>, mount_points: &[&str]) -> io::Result<Vec<Change>> {
-    let mut walk = Walk { found: Vec::new(), mount_points };
+pub fn changes(
+    upper: BorrowedFd<'_>,
+    all: bool,
+    lower: BorrowedFd<'_>,
+    mount_points: &[&str],
+) -> io::Result<Vec<Change>> {
+    let mut walk = Walk { found: Vec::new(), all, mount_points };
     let mut levels = vec![walk.level(at::open_dir(upper, b".")?, Some(at::open_dir(lower, b".")?), 0, None)?];
     let mut path = Vec::new();
     while let Some(level) = levels.last_mut() {
@@ -69,6 +75,7 @@ pub fn changes(upper: BorrowedFd<'_>, lower: BorrowedFd<'_>, mount_points: &[&st
 
 struct Walk<'a> {
     found: Vec<Change>,
+    all: bool,
     mount_points: &'a [&'a str],
 }
 
@@ -96,7 +103,7 @@ impl Walk<'_> {
         };
         let mut names = list(upper.as_fd())?;
         // Of what an opaque directory hides nothing is left, whatever stands in its place.
-        if is_opaque(upper.as_fd())
+        if (self.all || is_opaque(upper.as_fd()))
             && let Some(lower) = &lower
         {
             names.extend(list(lower.as_fd())?);
@@ -216,7 +223,7 @@ mod tests {
     fn told(directory: &Path) -> Vec<String> {
         let open = |name: &str| File::open(directory.join(name)).expect("a directory");
         let (upper, lower) = (open("upper"), open("lower"));
-        let found = changes(upper.as_fd(), lower.as_fd(), &["/dev", "/etc/hosts"]).expect("compared");
+        let found = changes(upper.as_fd(), false, lower.as_fd(), &["/dev", "/etc/hosts"]).expect("compared");
         let kind = |kind| match kind {
             ChangeKind::Added => 'A',
             ChangeKind::Changed => 'C',

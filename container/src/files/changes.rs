@@ -28,6 +28,7 @@ impl Engine {
     /// What a container has changed, made and removed, in the order of the paths.
     pub fn changes(&self, name_or_id: &str) -> Result<Vec<Change>, Error> {
         let entry = self.store.find_container(name_or_id)?;
+        self.settle(&entry);
         let (mut read, write) = pipe()?;
         let tree = self.stored_tree(&entry)?;
         let client = Client::on_stored(&self.identity, tree, View::Image, Job::Changes, write.as_fd())?;

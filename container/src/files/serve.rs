@@ -19,7 +19,7 @@ use rbox_types::Exit;
 
 use super::destination::{Destination, Directories, InRoot, destination, source};
 use super::job::{Job, Reply, Request, Tree, receive, send};
-use crate::tree::{Failed, Mount, StoredTree, root_of};
+use crate::tree::{Failed, Mount, StoredTree, root_of, settle};
 use crate::with_causes;
 
 /// The main function of a worker in a user namespace of its own.
@@ -48,16 +48,16 @@ fn serve(channel: &Channel, becomes_root: bool) -> u8 {
 /// The trees of a job.
 struct Trees {
     root: OwnedFd,
-    /// What the container has written, and what is below.
-    parts: Option<OwnedFd>,
+    /// What the container has written, where that is to be compared; and whether it is all that there is.
+    written: Option<(OwnedFd, bool)>,
 }
 
 fn open(tree: Tree, pidfd: Option<OwnedFd>, job: &Job, becomes_root: bool) -> Result<Trees, Failed> {
     let said = |what: &str, error: io::Error| (format!("cannot {what}: {error}"), None);
-    let (mount, upper) = match (tree, pidfd) {
+    let (mount, written) = match (tree, pidfd) {
         (Tree::Stored(stored, view), _) => {
-            let upper = matches!(job, Job::Changes).then(|| open_upper(&stored)).transpose()?;
-            (stored.open(view)?, upper)
+            let written = matches!(job, Job::Changes).then(|| open_written(&stored)).transpose()?;
+            (stored.open(view)?, written)
         }
         (Tree::Of { pid }, Some(pidfd)) => {
             let root = root_of(pid).map_err(|error| said("open the container's root", error))?;
@@ -76,20 +76,22 @@ fn open(tree: Tree, pidfd: Option<OwnedFd>, job: &Job, becomes_root: bool) -> Re
         become_root().map_err(|error| said("become root of the user namespace", error))?;
     }
     caps::set_no_new_privileges().map_err(|error| said("give up new privileges", error))?;
-    Ok(Trees { root: mount()?, parts: upper })
+    Ok(Trees { root: mount()?, written })
 }
 
-fn open_upper(stored: &StoredTree) -> Result<OwnedFd, Failed> {
-    dir::open(&stored.upper).map_err(|error| (format!("cannot open {}: {error}", stored.upper.display()), None))
+fn open_written(stored: &StoredTree) -> Result<(OwnedFd, bool), Failed> {
+    let (path, all) = stored.written();
+    let opened = dir::open(path).map_err(|error| (format!("cannot open {}: {error}", path.display()), None))?;
+    Ok((opened, all))
 }
 
 fn act(trees: Trees, job: Job, bytes: OwnedFd, channel: &Channel) -> Result<Placed, Failed> {
-    let Trees { root, parts } = trees;
+    let Trees { root, written } = trees;
     match job {
         Job::Changes => {
             watch(channel)?;
-            let upper = parts.ok_or(("there is nothing to compare".to_owned(), None))?;
-            let found = rbox_overlay::changes(upper.as_fd(), root.as_fd(), super::changes::MOUNT_POINTS);
+            let (upper, all) = written.ok_or(("there is nothing to compare".to_owned(), None))?;
+            let found = rbox_overlay::changes(upper.as_fd(), all, root.as_fd(), super::changes::MOUNT_POINTS);
             let found = found.map_err(|error| (format!("cannot compare the files: {error}"), None))?;
             let written = serde_json::to_vec(&found).map_err(io::Error::from);
             let written = written.and_then(|text| File::from(bytes).write_all(&text));
@@ -130,7 +132,9 @@ fn act(trees: Trees, job: Job, bytes: OwnedFd, channel: &Channel) -> Result<Plac
             let target = Inside { root, directory: goes.directory };
             let placing = Placing { owners, lenient: single_id, special: true };
             let placed = place(BufReader::with_capacity(256 << 10, File::from(bytes)), &target, placing);
-            placed.map_err(|error| (format!("cannot copy to {shown}: {}", with_causes(&error)), None))
+            let placed = placed.map_err(|error| (format!("cannot copy to {shown}: {}", with_causes(&error)), None))?;
+            settle(&target.root.0).map_err(|error| (format!("cannot copy to {shown}: {error}"), None))?;
+            Ok(placed)
         }
     }
 }
