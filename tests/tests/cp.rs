@@ -399,18 +399,14 @@ fn one_is_not_started_while_it_is_written_to() -> Result<()> {
     let there = There::new()?;
     there.rbox.run(["create", "--name=box", &there.image, "true"]).success();
     there.rbox.run(["start", "--attach", "box"]).success();
-    // What its own mount has left.
-    for container in fs::read_dir(there.rbox.store().join("containers"))?.flatten() {
-        there.rbox.run(["unshare", "rm", "-rf", &container.path().join("work/work").display().to_string()]).success();
-    }
     let mut copying = there.rbox.command(["cp", "-", "box:/tmp"]);
     let mut copying = copying.stdin(Stdio::piped()).spawn()?;
-    // The kernel makes this when the overlay is mounted.
-    let mounted = || -> bool {
+    // The lock by which others are told.
+    let written = || -> bool {
         let containers = fs::read_dir(there.rbox.store().join("containers")).into_iter().flatten().flatten();
-        containers.into_iter().any(|container| container.path().join("work/work").exists())
+        containers.into_iter().any(|container| container.path().join("written").exists())
     };
-    until(mounted, |mounted| *mounted);
+    until(written, |written| *written);
     let state = there.rbox.run(["inspect", "-f", "{{.State.Status}} {{.State.Pid}}", "box"]).success();
     assert_eq!(state, "exited 0\n");
     // They wait, and so does another copy.

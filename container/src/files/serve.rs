@@ -34,6 +34,8 @@ pub(crate) fn main_joined(_: std::iter::Skip<std::env::Args>) -> u8 {
 
 fn serve(channel: &Channel, becomes_root: bool) -> u8 {
     process::set_umask(0);
+    // What is typed at the terminal ends the caller, and by that this process, in its own way.
+    let _ = process::new_session();
     let Ok(Some((Request::Begin { tree, job }, fds))) = receive(channel) else { return Exit::RBOX_FAILED };
     let mut fds = fds.into_iter();
     let Some(bytes) = fds.next() else { return Exit::RBOX_FAILED };
@@ -119,6 +121,7 @@ fn act(trees: Trees, job: Job, bytes: OwnedFd, channel: &Channel) -> Result<Plac
         Job::Write { path, shown, source, owners, single_id } => {
             let root = InRoot(root);
             let path = path_of(path);
+            let streamed = source.is_none();
             let refused = |why| (format!("cannot copy to {shown}: {why}"), None);
             let goes = match source {
                 Some(source) => destination(&root, &path, &source).map_err(refused)?,
@@ -128,7 +131,10 @@ fn act(trees: Trees, job: Job, bytes: OwnedFd, channel: &Channel) -> Result<Plac
                 }
             };
             tell(channel, &Reply::Goes { called: goes.called })?;
-            watch(channel)?;
+            // The caller's own pipe ends with it, and then what is half written is removed; a stream of somebody's may not.
+            if streamed {
+                watch(channel)?;
+            }
             let target = Inside { root, directory: goes.directory };
             let placing = Placing { owners, lenient: single_id, special: true };
             let placed = place(BufReader::with_capacity(256 << 10, File::from(bytes)), &target, placing);
