@@ -7,6 +7,7 @@ mod destination;
 mod export;
 mod job;
 pub(crate) mod serve;
+pub(crate) mod users;
 
 use std::fs::File;
 use std::io;

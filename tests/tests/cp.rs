@@ -407,8 +407,8 @@ fn one_is_not_started_while_it_is_written_to() -> Result<()> {
         containers.into_iter().any(|container| container.path().join("written").exists())
     };
     until(written, |written| *written);
-    let state = there.rbox.run(["inspect", "-f", "{{.State.Status}} {{.State.Pid}}", "box"]).success();
-    assert_eq!(state, "exited 0\n");
+    let state = || there.rbox.run(["inspect", "-f", "{{.State.Status}} {{.State.Pid}}", "box"]).success();
+    until(state, |state| state == "exited 0\n");
     // They wait, and so does another copy.
     let mut waiting =
         [["start", "-a", "box"].as_slice(), &["cp", "file", "box:/x"]].map(|words| there.rbox.start(words));

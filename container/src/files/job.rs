@@ -41,6 +41,8 @@ pub(super) enum Tree {
 pub(super) enum Job {
     /// Write a list of changes to the descriptor.
     Changes,
+    /// Write who is who to it.
+    Users,
     /// Write an archive of all to it.
     Export,
     /// Write an archive of what is at this path.

@@ -20,7 +20,7 @@ use rbox_types::Exit;
 use super::destination::{Destination, Directories, InRoot, destination, source};
 use super::job::{Job, Reply, Request, Tree, receive, send};
 use crate::tree::{Failed, Mount, StoredTree, root_of, settle};
-use crate::with_causes;
+use crate::{user, with_causes};
 
 /// The main function of a worker in a user namespace of its own.
 pub(crate) fn main(_: std::iter::Skip<std::env::Args>) -> u8 {
@@ -98,6 +98,13 @@ fn act(trees: Trees, job: Job, bytes: OwnedFd, channel: &Channel) -> Result<Plac
             let written = serde_json::to_vec(&found).map_err(io::Error::from);
             let written = written.and_then(|text| File::from(bytes).write_all(&text));
             written.map_err(|error| (format!("cannot tell the changes: {error}"), None))?;
+            Ok(Placed::default())
+        }
+        Job::Users => {
+            watch(channel)?;
+            let databases = user::databases(root.as_fd()).and_then(|both| Ok(serde_json::to_vec(&both)?));
+            let written = databases.and_then(|text| File::from(bytes).write_all(&text));
+            written.map_err(|error| (format!("cannot tell who is who: {error}"), None))?;
             Ok(Placed::default())
         }
         Job::Export => {

@@ -1,8 +1,9 @@
 //! `rbox top`: a container's processes in columns, by Podman's descriptors.
 
+use crate::files::users::databases;
 use crate::life::begun::Begun;
 use crate::observe::processes::{self, Process, TICKS};
-use crate::{Engine, Error, user};
+use crate::{Engine, Error};
 
 /// A column of `top`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,13 +99,12 @@ impl TopColumn {
 impl Engine {
     /// The processes of a container that runs, a row each.
     pub fn top(&self, name_or_id: &str, columns: &[TopColumn]) -> Result<Vec<Vec<String>>, Error> {
-        let Begun { entry, made, .. } = Begun::find(&self.store, name_or_id)?;
+        let begun = Begun::find(&self.store, name_or_id)?;
+        // A root that cannot be looked into has no names for its users.
+        let (users, groups) = databases(&begun).unwrap_or_default();
+        let Begun { entry, made, .. } = begun;
         let failed = || Error::io("list the processes of", &entry.name);
         let all = processes::of_container(made.pid).map_err(failed())?;
-        // A root that cannot be looked into has no names for its users.
-        let root = std::fs::File::open(format!("/proc/{}/root", made.pid));
-        let databases = root.and_then(|root| user::databases(std::os::fd::AsFd::as_fd(&root)));
-        let (users, groups) = databases.unwrap_or_default();
         let container = Container {
             now: processes::now().map_err(failed())?,
             uids: id_map(&processes::read(made.pid, "uid_map").map_err(failed())?),
