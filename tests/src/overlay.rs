@@ -13,19 +13,21 @@ pub mod tree;
 use std::env;
 use std::ffi::CString;
 use std::fs::{self, File, Permissions};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use rbox_sys::mount;
+use anyhow::{Context, Result, bail, ensure};
 use rbox_sys::rlimit::{self, Resource};
+use rbox_sys::{dir, mount};
 use tempfile::TempDir;
 
 use crate::command::shown;
 use crate::inside::{self, Tries};
 use crate::patience::{self, until};
-use crate::{host, packages, processes};
+use crate::{held, host, packages, processes};
 use tree::View;
 
 /// What rbox is called by to be as fuse-overlayfs.
@@ -55,6 +57,20 @@ pub struct Overlay {
 
 /// Where the mount is, below the overlay's own directory.
 const MERGED: &str = "merged";
+
+impl Backend {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Kernel, Self::FuseOverlayfs, Self::Rbox];
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rbox => DRIVER,
+            Self::Kernel => "kernel overlay",
+            Self::FuseOverlayfs => PEER,
+        }
+    }
+}
 
 impl Overlay {
     /// Mounts these lower layers, the topmost first, below an upper one that is empty.
@@ -112,6 +128,13 @@ impl Overlay {
         tree::compare(Path::new("."), View::Merged, merged).context("through the mount")
     }
 
+    /// Has another directory be one of the lower ones, as long as this process's mount namespace is there.
+    pub fn put_lower(&self, number: usize, other: &Path) -> Result<()> {
+        let place = self.dir.path().join(number.to_string());
+        let other = mount::clone_tree(dir::open(other)?.as_fd(), Path::new(""), false)?;
+        Ok(mount::attach(other.as_fd(), dir::open(&place)?.as_fd())?)
+    }
+
     /// Unmounts, and mounts the same again.
     pub fn remount(&self) -> Result<()> {
         self.unmount()?;
@@ -123,6 +146,13 @@ impl Overlay {
         self.unmount()?;
         self.backend = backend;
         self.mounted()
+    }
+
+    /// How much memory whoever serves it has, in KiB.
+    pub fn server_memory(&self) -> Result<usize> {
+        let servers = others();
+        let [server] = &servers[..] else { bail!("{servers:?} serve it") };
+        held::memory(server.parse()?, "Rss")
     }
 
     /// Kills who serves it, which the kernel does not need.
@@ -258,9 +288,9 @@ fn others() -> Vec<String> {
 
 /// Runs a program as the first process of new namespaces, as root over all ids up to 65535. When it ends, or takes too
 /// long, all that it has started ends with it.
-fn enter(program: &Path) -> Command {
+pub fn inside(program: &Path, limit: Duration) -> Command {
     let mut command = Command::new("timeout");
-    command.args(["--signal=KILL", &patience::LIMIT.as_secs().to_string()]);
+    command.args(["--signal=KILL", &limit.as_secs().to_string()]);
     command.args(["unshare", "--user", "--map-root-user", "--map-auto", "--mount"]);
     command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--"]).arg(program).env(inside::INSIDE, "1");
     command
@@ -269,7 +299,14 @@ fn enter(program: &Path) -> Command {
 /// Runs a case: the test of this name, once more, inside; and there the case itself.
 #[track_caller]
 pub fn judged(test: &str, backend: Backend, case: fn(Backend) -> Result<()>) {
+    judged_within(patience::LIMIT, test, backend, case);
+}
+
+/// As [`judged`], of a case that has more to do.
+#[track_caller]
+pub fn judged_within(limit: Duration, test: &str, backend: Backend, case: fn(Backend) -> Result<()>) {
     let tries = if backend == Backend::FuseOverlayfs { Tries::OfPeer } else { Tries::One };
+    let enter = |program: &Path| inside(program, limit);
     inside::judged(test, tries, enter, || {
         rlimit::raise(Resource::NOFILE).context("a limit may be raised to its ceiling")?;
         crate::calls::umask(crate::calls::Mode::from_raw_mode(0o022));

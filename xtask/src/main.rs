@@ -2,6 +2,7 @@
 
 mod admin;
 mod bench;
+mod bench_fs;
 mod bench_life;
 mod bench_net;
 mod bench_oci;
@@ -32,6 +33,7 @@ usage: cargo xtask <verb>
   order [STARTS]             find out, with perf, which functions a start runs, for the linker to put them together
   bench start [RUNS]         time `rbox run` against crun, bubblewrap and the system calls alone
   bench life [RUNS]          time `rbox run -d` against Podman, and what its containers cost
+  bench fs [RUNS]            time the overlay by FUSE against the kernel's and fuse-overlayfs
   bench net [RUNS]           time and weigh user-mode networking against slirp4netns, pasta and the kernel alone
   bench oci [RUNS]           time `rbox oci run` and `rbox oci exec` against crun
   bench pull [RUNS]          time `rbox pull` against curl | igzip | tar
@@ -64,6 +66,8 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["bench", "start", runs] => bench_start::run(runs.parse()?),
         ["bench", "life"] => bench_life::run(bench_life::CONTAINERS),
         ["bench", "life", runs] => bench_life::run(runs.parse()?),
+        ["bench", "fs"] => bench_fs::run(5),
+        ["bench", "fs", runs] => bench_fs::run(runs.parse()?),
         ["bench", "net"] => bench_net::run(5),
         ["bench", "net", runs] => bench_net::run(runs.parse()?),
         ["bench", "oci"] => bench_oci::run(50),
@@ -74,6 +78,8 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["__order", starts] => order::look(starts.parse()?),
         ["__bench-start", runs] => bench_start::measure(runs.parse()?),
         ["__bench-life", runs] => bench_life::measure(runs.parse()?),
+        ["__bench-fs", runs] => bench_fs::measure(runs.parse()?),
+        ["__bench-fs-one", backend, layers] => bench_fs::one(backend, layers),
         ["__bench-net", runs] => bench_net::measure(runs.parse()?),
         ["__bench-net-one", backend, mtu] => bench_net::one(backend, mtu.parse()?),
         ["__bench-oci", runs] => bench_oci::measure(runs.parse()?),
