@@ -122,7 +122,7 @@ impl View {
         let directory = directory.as_fd();
         let node = self.nodes.get(id).ok_or(Errno::STALE)?;
         // linkat(2): what has no name any more gets none again, as the kernel's overlay has it.
-        if node.left.is_some() {
+        if node.left().is_some() {
             return Err(Errno::NOENT.into());
         }
         match self.at(id, UPPER, |dir, old| at::link(dir, old, directory, name)) {
@@ -142,7 +142,7 @@ impl View {
         }
         let stat = stored::stat(directory, name)?;
         self.relist(parent);
-        let shown = self.nodes.get(id).map_or(stat.inode, |node| node.shown);
+        let shown = self.nodes.get(id).map_or(stat.inode, |node| node.shown());
         self.nodes.name(id, parent, name);
         self.nodes.tell(parent, name, MadeOf::File(UPPER), shown);
         Ok(Entry { id, stat: Stat { inode: shown, ..stat }, stays: true })
@@ -210,7 +210,7 @@ impl View {
     /// What somebody may have open goes on being there for him.
     fn keep_what_is_left(&mut self, parent: Id, name: &[u8], found: &Found) -> io::Result<()> {
         let Some(id) = self.nodes.named(parent, name) else { return Ok(()) };
-        let is_last = self.nodes.get(id).is_some_and(|node| node.names.len() == 1);
+        let is_last = self.nodes.get(id).is_some_and(|node| node.has_one_name());
         if !is_last {
             return Ok(());
         }
@@ -221,9 +221,7 @@ impl View {
             kind::FILE => stored::open(directory.as_fd(), name, layer == UPPER)?.into(),
             _ => stored::open_path(directory.as_fd(), name)?,
         };
-        if let Some(node) = self.nodes.get_mut(id) {
-            node.left = Some(Arc::new(left));
-        }
+        self.nodes.set_left(id, Arc::new(left));
         Ok(())
     }
 
@@ -361,21 +359,30 @@ impl View {
 
     /// A directory that comes into another one shows nothing of what layers below have, or will have, in its new place.
     fn close_to_below(&mut self, id: Id, dir: BorrowedFd<'_>, name: &[u8], new_parent: Id) -> io::Result<()> {
-        let is_merged = self.nodes.get(new_parent).is_some_and(|parent| parent.made_of.layers().len() > 1);
-        let Some(MadeOf::Directory(layers)) = self.nodes.get_mut(id).map(|node| &mut node.made_of) else {
-            return Ok(());
-        };
-        if is_merged && let Some((UPPER, mark)) = layers.first_mut() {
+        let is_merged = self.nodes.get(new_parent).is_some_and(|parent| parent.made_of().layers().len() > 1);
+        let is_upper_directory = self.nodes.get(id).is_some_and(|node| is_upper_directory(node.made_of()));
+        if is_merged && is_upper_directory {
             stored::set_xattr(dir, name, OPAQUE, b"y", 0)?;
-            *mark = Mark::Opaque;
+            self.set_upper_mark(id, Mark::Opaque);
         }
         Ok(())
     }
 
     /// What a directory says of itself in the upper layer.
     fn upper_mark(&self, id: Id) -> Mark {
-        let layers = self.nodes.get(id).map_or(&[][..], |node| node.made_of.layers());
+        let layers = self.nodes.get(id).map_or(&[][..], |node| node.made_of().layers());
         layers.first().filter(|(layer, _)| *layer == UPPER).map_or(Mark::Plain, |(_, mark)| *mark)
+    }
+
+    /// It says something else of itself there now.
+    fn set_upper_mark(&mut self, id: Id, mark: Mark) {
+        let Some(mut made_of) = self.nodes.get(id).map(|node| node.made_of().clone()) else { return };
+        if let MadeOf::Directory(layers) = &mut made_of
+            && let Some((UPPER, known)) = layers.first_mut()
+        {
+            *known = mark;
+            self.nodes.set_made_of(id, made_of);
+        }
     }
 
     /// Takes a name of the upper layer's into the work directory; gives what it is called there.
@@ -401,11 +408,7 @@ impl View {
                     discard(work, &temporary, false);
                     return Err(error);
                 }
-                if let Some(MadeOf::Directory(layers)) = self.nodes.get_mut(parent).map(|node| &mut node.made_of)
-                    && let Some((UPPER, mark)) = layers.first_mut()
-                {
-                    *mark = Mark::HasWhiteouts;
-                }
+                self.set_upper_mark(parent, Mark::HasWhiteouts);
             }
             other => other?,
         }
@@ -426,13 +429,17 @@ impl View {
         if let Some(size) = changes.size {
             self.file(id, true)?.set_len(size)?;
         }
-        if let Some(left) = self.nodes.get(id).and_then(|node| node.left.clone()) {
+        if let Some(left) = self.nodes.get(id).and_then(|node| node.left().cloned()) {
             change_open(&left, changes)?;
         } else {
             self.at(id, UPPER, |dir, name| change_named(dir, if name.is_empty() { b"." } else { name }, changes))?;
         }
         self.attributes(id)
     }
+}
+
+fn is_upper_directory(made_of: &MadeOf) -> bool {
+    matches!(made_of.layers(), [(UPPER, _), ..])
 }
 
 fn change_named(dir: BorrowedFd<'_>, name: &[u8], changes: &Changes) -> io::Result<()> {

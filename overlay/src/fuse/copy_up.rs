@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rbox_sys::stored::{self, NewTime, Rename, Stat, kind};
 use rbox_sys::{Errno, at};
 
-use super::layers::{Layer, Mark, UPPER};
+use super::layers::{Mark, UPPER};
 use super::nodes::{Id, MadeOf, ROOT};
 use super::numbers;
 use super::view::{View, read};
@@ -23,14 +23,15 @@ impl View {
     /// Has a node in the upper layer, with the directories above it. Of a file only so many bytes, where that is given.
     pub(super) fn copy_up(&mut self, id: Id, length: Option<u64>) -> io::Result<()> {
         let node = self.nodes.get(id).ok_or(Errno::STALE)?;
-        if node.made_of.top() == UPPER {
+        let from = node.made_of().top();
+        if from == UPPER {
             return Ok(());
         }
-        let from = node.made_of.top();
-        if let Some(left) = node.left.clone() {
+        if let Some(left) = node.left().cloned() {
             return self.copy_left(id, &left, length);
         }
-        let (parent, name) = node.names.first().cloned().ok_or(Errno::ROFS)?;
+        let (parent, name) = node.name().ok_or(Errno::ROFS)?;
+        let name = name.to_vec();
         // Whoever is copied up is below somebody who is, too.
         self.copy_up(parent, None)?;
         let source = self.directory(from, parent)?;
@@ -52,6 +53,7 @@ impl View {
             return Err(error);
         }
         self.is_up(id);
+        self.relist(parent);
         if stat.links > 1 && !stat.is_directory() {
             // One of several names becomes a file of its own.
             let inode = stored::stat(target.as_fd(), &name)?.inode;
@@ -76,23 +78,22 @@ impl View {
             Ok(to)
         })();
         at::unlink(work, &temporary)?;
-        let node = self.nodes.get_mut(id).ok_or(Errno::STALE)?;
-        node.left = Some(Arc::new(copied.map(OwnedFd::from)?));
-        node.made_of = MadeOf::File(UPPER);
+        self.nodes.set_left(id, Arc::new(copied.map(OwnedFd::from)?));
+        self.nodes.set_made_of(id, MadeOf::File(UPPER));
         self.reopen(id);
         Ok(())
     }
 
     /// It is in the upper layer now.
     fn is_up(&mut self, id: Id) {
-        let Some(node) = self.nodes.get_mut(id) else { return };
-        match &mut node.made_of {
-            MadeOf::File(layer) => *layer = UPPER,
-            MadeOf::Directory(layers) => {
-                let below: Vec<(Layer, Mark)> = std::mem::take(layers).into_vec();
-                *layers = std::iter::once((UPPER, Mark::Plain)).chain(below).collect();
+        let Some(node) = self.nodes.get(id) else { return };
+        let made_of = match node.made_of() {
+            MadeOf::File(_) => MadeOf::File(UPPER),
+            MadeOf::Directory(below) => {
+                MadeOf::Directory(std::iter::once((UPPER, Mark::Plain)).chain(below.iter().copied()).collect())
             }
-        }
+        };
+        self.nodes.set_made_of(id, made_of);
         self.reopen(id);
         self.reopen_directory(id);
     }

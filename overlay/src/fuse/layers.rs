@@ -89,7 +89,7 @@ impl Layers {
 }
 
 /// What a directory of a layer says of itself by [`OPAQUE`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Mark {
     /// Nothing.
     Plain,

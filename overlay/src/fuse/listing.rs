@@ -1,6 +1,6 @@
 //! The names in a directory, of all its layers together.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::AsFd;
 
@@ -8,7 +8,7 @@ use rbox_sys::listing::Listing as Stored;
 use rbox_sys::stored::{self, kind};
 use rbox_sys::{Errno, at};
 
-use super::layers::{Layer, Mark, is_whiteout};
+use super::layers::{Layer, Mark, UPPER, is_whiteout};
 use super::nodes::Id;
 use super::view::View;
 
@@ -16,8 +16,8 @@ use super::view::View;
 /// reads the directory by and by finds it once.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    names: BTreeMap<Place, Named>,
-    places: HashMap<Box<[u8]>, Place>,
+    /// By place.
+    names: Vec<(Place, Named)>,
     /// Something has changed since.
     stale: bool,
 }
@@ -33,6 +33,8 @@ pub(super) struct Named {
     pub(super) kind: u32,
     /// The number that is shown.
     pub(super) shown: u64,
+    /// No layer above this one has it.
+    pub(super) layer: Layer,
 }
 
 impl View {
@@ -43,10 +45,16 @@ impl View {
             let found = self.gather(id)?;
             let mut listing = self.listings.remove(id).unwrap_or_default();
             listing.update(found);
-            self.listings.put(id, listing);
+            let weight = listing.names.len();
+            self.listings.put_weighing(id, listing, weight);
         }
         let listing = self.listings.get(id).ok_or(Errno::STALE)?;
-        Ok(listing.names.range(after + 1..).take(most).map(|(place, named)| (*place, named.clone())).collect())
+        let first = listing.names.partition_point(|(place, _)| *place <= after);
+        let mut names: Vec<(Place, Named)> = listing.names[first..].iter().take(most).cloned().collect();
+        if listing.stale {
+            names.iter_mut().for_each(|(_, named)| named.layer = UPPER);
+        }
+        Ok(names)
     }
 
     /// Whether there is nothing in a directory.
@@ -64,10 +72,11 @@ impl View {
     /// Reads the directory in each of its layers.
     fn gather(&mut self, id: Id) -> io::Result<Vec<Named>> {
         let node = self.nodes.get(id).ok_or(Errno::STALE)?;
-        let layers: Box<[(Layer, Mark)]> = if node.left.is_some() { [].into() } else { node.made_of.layers().into() };
-        let parent = node.names.first().and_then(|(parent, _)| self.nodes.get(*parent));
-        let dot = |name: &[u8], shown| Named { name: name.into(), kind: kind::DIRECTORY, shown };
-        let mut found = vec![dot(b".", node.shown), dot(b"..", parent.map_or(node.shown, |parent| parent.shown))];
+        let layers: Box<[(Layer, Mark)]> =
+            if node.left().is_some() { [].into() } else { node.made_of().layers().into() };
+        let parent = node.name().and_then(|(parent, _)| self.nodes.get(parent));
+        let dot = |name: &[u8], shown| Named { name: name.into(), kind: kind::DIRECTORY, shown, layer: UPPER };
+        let mut found = vec![dot(b".", node.shown()), dot(b"..", parent.map_or(node.shown(), |parent| parent.shown()))];
         // What a layer has, those below it have not.
         let mut above: HashSet<Box<[u8]>> = HashSet::new();
         let is_merged = layers.len() > 1;
@@ -80,8 +89,8 @@ impl View {
                     continue;
                 }
                 let known = self.nodes.named(id, bytes).and_then(|id| self.nodes.get(id));
-                let mut named =
-                    Named { name: bytes.into(), kind: name.kind, shown: known.map_or(name.inode, |node| node.shown) };
+                let shown = known.map_or(name.inode, |node| node.shown());
+                let mut named = Named { name: bytes.into(), kind: name.kind, shown, layer };
                 // A character device may be a whiteout; an empty file, where it is said that it may.
                 if matches!(name.kind, kind::CHARACTER | 0) || mark == Mark::HasWhiteouts {
                     let stat = stored::stat(place.as_fd(), bytes)?;
@@ -100,17 +109,18 @@ impl View {
 impl Listing {
     /// Takes over what is there now: what was there before keeps its place.
     fn update(&mut self, found: Vec<Named>) {
-        let mut last = self.names.last_key_value().map_or(0, |(place, _)| *place);
-        let mut listing = Self::default();
+        let mut last = self.names.last().map_or(0, |(place, _)| *place);
+        let places: HashMap<&[u8], Place> = self.names.iter().map(|(place, named)| (&*named.name, *place)).collect();
+        let mut names = Vec::with_capacity(found.len());
         for named in found {
-            let place = self.places.get(&named.name).copied().unwrap_or_else(|| {
+            let place = places.get(&*named.name).copied().unwrap_or_else(|| {
                 last += 1;
                 last
             });
-            listing.places.insert(named.name.clone(), place);
-            listing.names.insert(place, named);
+            names.push((place, named));
         }
-        *self = listing;
+        names.sort_unstable_by_key(|(place, _)| *place);
+        *self = Self { names, stale: false };
     }
 }
 
@@ -121,11 +131,13 @@ mod tests {
     #[test]
     fn names_keep_their_places() {
         let named = |names: &[&str]| -> Vec<Named> {
-            names.iter().map(|name| Named { name: name.as_bytes().into(), kind: 0, shown: 0 }).collect()
+            names.iter().map(|name| Named { name: name.as_bytes().into(), kind: 0, shown: 0, layer: UPPER }).collect()
         };
         let mut listing = Listing::default();
         listing.update(named(&["a", "b", "c"]));
-        let at = |listing: &Listing, name: &str| listing.places.get(name.as_bytes()).copied();
+        let at = |listing: &Listing, name: &str| {
+            listing.names.iter().find(|(_, named)| *named.name == *name.as_bytes()).map(|(place, _)| *place)
+        };
         let (b, c) = (at(&listing, "b"), at(&listing, "c"));
         listing.update(named(&["new", "b", "c"]));
         assert_eq!((at(&listing, "b"), at(&listing, "c"), at(&listing, "a")), (b, c, None));

@@ -315,7 +315,7 @@ impl Filesystem for Server {
 
     fn readdirplus(&self, _: &Request, node: INodeNo, _: FileHandle, after: u64, mut reply: ReplyDirectoryPlus) {
         let mut view = self.view();
-        let names = match view.list(node.0, after, NAMES / 4) {
+        let names = match view.list(node.0, after, NAMES) {
             Ok(names) => names,
             Err(error) => return reply.error(errno(&error)),
         };
@@ -323,7 +323,7 @@ impl Filesystem for Server {
             let name = OsStr::from_bytes(&named.name);
             // These two are nobody's to be told of, and nobody asks what they are.
             let dots = matches!(&*named.name, b"." | b"..");
-            let entry = if dots { None } else { view.look_up(node.0, &named.name).ok() };
+            let entry = if dots { None } else { view.look_up_from(named.layer, node.0, &named.name).ok() };
             let full = match entry {
                 Some(entry) => {
                     let (attributes, ttl) = told(&entry);

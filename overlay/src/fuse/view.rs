@@ -19,8 +19,8 @@ use super::numbers;
 /// So many directories stay open, and so many files.
 const OPEN_DIRECTORIES: usize = 512;
 const OPEN_FILES: usize = 256;
-/// So many directories' names are remembered.
-const LISTINGS: usize = 64;
+/// So many names in directories are remembered, or those of one directory.
+const LISTED: usize = 1 << 15;
 
 /// One overlay.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl View {
         Ok(Self {
             layers,
             nodes,
-            listings: Cache::new(LISTINGS),
+            listings: Cache::new(LISTED),
             directories: Cache::new(OPEN_DIRECTORIES),
             files: Cache::new(OPEN_FILES),
             made: 0,
@@ -98,7 +98,8 @@ impl View {
             rbox_sys::fd::duplicate(self.layers.root(layer).ok_or(Errno::NOENT)?)?
         } else {
             let node = self.nodes.get(id).ok_or(Errno::STALE)?;
-            let (parent, name) = node.names.first().cloned().ok_or(Errno::NOENT)?;
+            let (parent, name) = node.name().ok_or(Errno::NOENT)?;
+            let name = name.to_vec();
             let parent = self.directory(layer, parent)?;
             rbox_sys::at::open_dir_path(parent.as_fd(), &name)?
         };
@@ -109,9 +110,14 @@ impl View {
 
     /// What a directory has by this name, in whichever layer; nothing is told of it.
     pub(super) fn find(&mut self, parent: Id, name: &[u8]) -> io::Result<Found> {
-        let layers: Box<[(Layer, Mark)]> = self.nodes.get(parent).ok_or(Errno::STALE)?.made_of.layers().into();
+        self.find_from(UPPER, parent, name)
+    }
+
+    /// As [`find`](Self::find), where it is known that no layer above this one has it.
+    fn find_from(&mut self, first: Layer, parent: Id, name: &[u8]) -> io::Result<Found> {
+        let layers: Box<[(Layer, Mark)]> = self.nodes.get(parent).ok_or(Errno::STALE)?.made_of().layers().into();
         let (mut directories, mut top, mut shown) = (Vec::new(), None, None);
-        for (layer, mark) in layers {
+        for (layer, mark) in layers.into_iter().filter(|(layer, _)| *layer >= first) {
             let directory = self.directory(layer, parent)?;
             let stat = match stored::stat(directory.as_fd(), name) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -146,7 +152,7 @@ impl View {
 
     /// Whether a name is in a layer below the upper one, so that it shows when it is gone from there.
     pub(super) fn is_below(&mut self, parent: Id, name: &[u8]) -> io::Result<bool> {
-        let layers: Box<[(Layer, Mark)]> = self.nodes.get(parent).ok_or(Errno::STALE)?.made_of.layers().into();
+        let layers: Box<[(Layer, Mark)]> = self.nodes.get(parent).ok_or(Errno::STALE)?.made_of().layers().into();
         for (layer, mark) in layers.iter().filter(|(layer, _)| *layer != UPPER) {
             let directory = self.directory(*layer, parent)?;
             match stored::stat(directory.as_fd(), name) {
@@ -159,14 +165,19 @@ impl View {
 
     /// Looks a name up for the kernel.
     pub(super) fn look_up(&mut self, parent: Id, name: &[u8]) -> io::Result<Entry> {
-        let found = self.find(parent, name)?;
+        self.look_up_from(UPPER, parent, name)
+    }
+
+    /// As [`look_up`](Self::look_up), where it is known that no layer above this one has it.
+    pub(super) fn look_up_from(&mut self, first: Layer, parent: Id, name: &[u8]) -> io::Result<Entry> {
+        let found = self.find_from(first, parent, name)?;
         Ok(self.tell(parent, name, found))
     }
 
     pub(super) fn tell(&mut self, parent: Id, name: &[u8], found: Found) -> Entry {
         let Found { made_of, stat, shown } = found;
         let id = self.nodes.tell(parent, name, made_of, shown);
-        let stat = self.nodes.get(id).map_or(stat, |node| seen(stat, &node.made_of, node.shown));
+        let stat = self.nodes.get(id).map_or(stat, |node| seen(stat, node.made_of(), node.shown()));
         Entry { id, stat, stays: self.stays(id, &stat) }
     }
 
@@ -178,10 +189,10 @@ impl View {
     }
 
     pub(super) fn forget(&mut self, id: Id, times: u64) {
-        for (id, node) in self.nodes.forget(id, times) {
+        for (id, made_of) in self.nodes.forget(id, times) {
             self.files.remove(id);
             self.listings.remove(id);
-            for (layer, _) in node.made_of.layers() {
+            for (layer, _) in made_of.layers() {
                 self.directories.remove((*layer, id));
             }
         }
@@ -190,8 +201,8 @@ impl View {
     /// The attributes of a node.
     pub(super) fn attributes(&mut self, id: Id) -> io::Result<Stat> {
         let node = self.nodes.get(id).ok_or(Errno::STALE)?;
-        let (made_of, shown) = (node.made_of.clone(), node.shown);
-        let stat = match (&node.left, id) {
+        let (made_of, shown) = (node.made_of().clone(), node.shown());
+        let stat = match (node.left(), id) {
             (Some(left), _) => stored::stat_of(left)?,
             (None, ROOT) => stored::stat_of(self.layers.root(made_of.top()).ok_or(Errno::NOENT)?)?,
             (None, _) => self.at(id, made_of.top(), stored::stat)?,
@@ -210,12 +221,13 @@ impl View {
             return act(self.directory(layer, ROOT)?.as_fd(), b"");
         }
         let node = self.nodes.get(id).ok_or(Errno::STALE)?;
-        let (parent, name) = node.names.first().cloned().ok_or(Errno::NOENT)?;
+        let (parent, name) = node.name().ok_or(Errno::NOENT)?;
+        let name = name.to_vec();
         act(self.directory(layer, parent)?.as_fd(), &name)
     }
 
     pub(super) fn read_link(&mut self, id: Id) -> io::Result<Vec<u8>> {
-        let layer = self.nodes.get(id).ok_or(Errno::STALE)?.made_of.top();
+        let layer = self.nodes.get(id).ok_or(Errno::STALE)?.made_of().top();
         self.at(id, layer, rbox_sys::at::read_link)
     }
 
@@ -228,8 +240,8 @@ impl View {
             return Ok(opened.file.clone());
         }
         let node = self.nodes.get(id).ok_or(Errno::STALE)?;
-        let layer = node.made_of.top();
-        let file = match &node.left {
+        let layer = node.made_of().top();
+        let file = match node.left() {
             Some(left) => stored::reopen(left.as_fd(), writable)?,
             None => self.at(id, layer, |dir, name| stored::open(dir, name, writable))?,
         };
@@ -267,7 +279,7 @@ impl View {
 
     /// Whether a node is in the upper layer.
     fn is_upper(&self, id: Id) -> bool {
-        self.nodes.get(id).is_some_and(|node| node.made_of.top() == UPPER)
+        self.nodes.get(id).is_some_and(|node| node.made_of().top() == UPPER)
     }
 
     pub(super) fn space(&mut self) -> io::Result<Space> {

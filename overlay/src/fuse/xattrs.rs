@@ -52,10 +52,10 @@ impl View {
         act: impl FnOnce(BorrowedFd<'_>, &[u8]) -> io::Result<T>,
     ) -> io::Result<T> {
         let node = self.nodes.get(id).ok_or(Errno::STALE)?;
-        if let Some(left) = node.left.clone() {
+        if let Some(left) = node.left().cloned() {
             return act(left.as_fd(), b"");
         }
-        let layer = node.made_of.top();
+        let layer = node.made_of().top();
         self.at(id, layer, act)
     }
 }
