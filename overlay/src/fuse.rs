@@ -35,6 +35,7 @@ mod mounting;
 mod nodes;
 mod numbers;
 mod server;
+mod shared;
 mod view;
 mod xattrs;
 

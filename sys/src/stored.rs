@@ -231,6 +231,12 @@ pub fn next_hole(file: &File, offset: u64) -> io::Result<u64> {
     Ok(rustix::fs::seek(file, SeekFrom::Hole(offset))?)
 }
 
+/// Reads what is in memory already (preadv2(2), RWF_NOWAIT); EAGAIN where it is not, EOPNOTSUPP where the filesystem cannot say.
+pub fn read_at_once(file: &File, room: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut rooms = [io::IoSliceMut::new(room)];
+    Ok(rustix::io::preadv2(file, &mut rooms, offset, rustix::io::ReadWriteFlags::NOWAIT)?)
+}
+
 /// Copies a range inside the kernel (copy_file_range(2)); says how much of it.
 pub fn copy_range(from: &File, mut at: u64, to: &File, mut to_at: u64, length: usize) -> io::Result<usize> {
     Ok(rustix::fs::copy_file_range(from, Some(&mut at), to, Some(&mut to_at), length)?)

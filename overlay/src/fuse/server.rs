@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
@@ -21,18 +21,13 @@ use rbox_sys::stored::{self, NewTime, Rename, Stat, kind};
 use super::change::{Changes, New, Owner};
 use super::layers::Layers;
 use super::mounting::Device;
-use super::view::{Entry, View, read};
-use crate::is;
+use super::shared::Shared;
+use super::view::{Entry, View, read, read_at_once};
 
 /// For as long as nobody says otherwise, and nobody will.
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
-/// One answers, and while that waits another one hears of what is forgotten.
-const THREADS: usize = 2;
 /// The most that one request reads or writes.
 const LARGEST: u32 = 1 << 20;
-/// Whoever waits for room waits so long, so often.
-const WAIT: Duration = Duration::from_millis(1);
-const WAITS: usize = 50;
 /// So many names one answer has at most; what has no room in it is asked for again.
 const NAMES: usize = 512;
 
@@ -40,37 +35,14 @@ const NAMES: usize = 512;
 pub fn serve(device: Device, layers: Layers, volatile: bool) -> io::Result<()> {
     // The mode of what is made says all there is to be said.
     rbox_sys::process::set_umask(0);
-    let server = Server(Mutex::new(View::new(layers, volatile)?));
+    let server = Server(Arc::new(Shared::new(View::new(layers, volatile)?)));
     let mut config = Config::default();
-    config.n_threads = Some(THREADS);
+    // Of two, each would be woken for every second message: docs/decisions/fuse-overlay.md.
+    config.n_threads = Some(1);
     Session::from_fd(server, device.into_fd(), SessionACL::All, config)?.run()
 }
 
-struct Server(Mutex<View>);
-
-impl Server {
-    fn view(&self) -> MutexGuard<'_, View> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes a change. Where there is no room for it there may be some in a moment: what was removed goes when the kernel has
-    /// forgotten it, which another thread is told.
-    fn change<T>(&self, act: impl Fn(&mut View) -> Result<T>) -> Result<T> {
-        for _ in 0..WAITS {
-            let mut view = self.view();
-            match act(&mut view) {
-                Err(error) if is_full(&error) && view.nodes.has_left() => drop(view),
-                other => return other,
-            }
-            std::thread::sleep(WAIT);
-        }
-        act(&mut self.view())
-    }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    is(error, Errno::NOSPC) || is(error, Errno::DQUOT)
-}
+struct Server(Arc<Shared>);
 
 type Result<T> = io::Result<T>;
 
@@ -110,7 +82,7 @@ impl Filesystem for Server {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.view().look_up(parent.0, name.as_bytes()) {
+        match self.0.view().look_up(parent.0, name.as_bytes()) {
             // That there is none is remembered, too.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 reply.entry(&FOR_EVER, &NOTHING, Generation(0));
@@ -120,11 +92,11 @@ impl Filesystem for Server {
     }
 
     fn forget(&self, _: &Request, node: INodeNo, times: u64) {
-        self.view().forget(node.0, times);
+        self.0.view().forget(node.0, times);
     }
 
     fn getattr(&self, _: &Request, node: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        let mut view = self.view();
+        let mut view = self.0.view();
         let result = view.attributes(node.0).map(|stat| (stat, view.holds(node.0, &stat)));
         answer!(reply, result, attributes);
     }
@@ -148,22 +120,23 @@ impl Filesystem for Server {
         reply: ReplyAttr,
     ) {
         let changes = Changes { mode, uid, gid, size, accessed: new_time(accessed), modified: new_time(modified) };
-        let result = self.change(|view| {
+        let uid_of_caller = request.uid();
+        let change = move |view: &mut View| {
             let mut changes = changes;
             // FUSE_HANDLE_KILLPRIV_V2: who changes the owner, or cuts off what is not root's to cut off, takes set-id
             // bits away.
-            let cuts = size.is_some() && request.uid() != 0;
+            let cuts = size.is_some() && uid_of_caller != 0;
             if mode.is_none() && (uid.is_some() || gid.is_some() || cuts) {
                 let stat = view.attributes(node.0)?;
                 changes.mode = without_set_id(&stat);
             }
             view.change(node.0, &changes).map(|stat| (stat, FOR_EVER))
-        });
-        answer!(reply, result, attributes);
+        };
+        self.0.change(change, move |result| answer!(reply, result, attributes));
     }
 
     fn readlink(&self, _: &Request, node: INodeNo, reply: ReplyData) {
-        let result = self.view().read_link(node.0);
+        let result = self.0.view().read_link(node.0);
         answer!(reply, result, |reply: ReplyData, target: Vec<u8>| reply.data(&target));
     }
 
@@ -179,31 +152,34 @@ impl Filesystem for Server {
     ) {
         let new = New::Node(rdev.into());
         let owner = owner(request, mode, umask);
-        let result = self.change(|view| view.make(parent.0, name.as_bytes(), new, owner));
-        answer!(reply, result, entry);
+        let name = name.as_bytes().to_vec();
+        self.0.change(move |view| view.make(parent.0, &name, new, owner), move |result| answer!(reply, result, entry));
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let owner = owner(request, mode | kind::DIRECTORY, umask);
-        let result = self.change(|view| view.make(parent.0, name.as_bytes(), New::Directory, owner));
-        answer!(reply, result, entry);
+        let name = name.as_bytes().to_vec();
+        self.0.change(
+            move |view| view.make(parent.0, &name, New::Directory, owner),
+            move |result| answer!(reply, result, entry),
+        );
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let result = self.change(|view| view.unlink(parent.0, name.as_bytes()));
-        answer!(reply, result, done);
+        let name = name.as_bytes().to_vec();
+        self.0.change(move |view| view.unlink(parent.0, &name), move |result| answer!(reply, result, done));
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let result = self.change(|view| view.remove_directory(parent.0, name.as_bytes()));
-        answer!(reply, result, done);
+        let name = name.as_bytes().to_vec();
+        self.0.change(move |view| view.remove_directory(parent.0, &name), move |result| answer!(reply, result, done));
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        let new = New::Symlink(target.as_os_str().as_bytes());
+        let (name, target) = (name.as_bytes().to_vec(), target.as_os_str().as_bytes().to_vec());
         let owner = owner(request, kind::SYMLINK | 0o777, 0);
-        let result = self.change(|view| view.make(parent.0, name.as_bytes(), new, owner));
-        answer!(reply, result, entry);
+        let make = move |view: &mut View| view.make(parent.0, &name, New::Symlink(&target), owner);
+        self.0.change(make, move |result| answer!(reply, result, entry));
     }
 
     fn rename(
@@ -217,19 +193,19 @@ impl Filesystem for Server {
         reply: ReplyEmpty,
     ) {
         let how = match flags {
-            flags if flags.is_empty() => Ok(Rename::Replace),
-            RenameFlags::RENAME_NOREPLACE => Ok(Rename::NoReplace),
-            RenameFlags::RENAME_EXCHANGE => Ok(Rename::Exchange),
-            _ => Err(Errno::INVAL.into()),
+            flags if flags.is_empty() => Rename::Replace,
+            RenameFlags::RENAME_NOREPLACE => Rename::NoReplace,
+            RenameFlags::RENAME_EXCHANGE => Rename::Exchange,
+            _ => return reply.error(fuser::Errno::EINVAL),
         };
-        let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
-        let result = how.and_then(|how| self.change(|view| view.rename(parent.0, name, new_parent.0, new_name, how)));
-        answer!(reply, result, done);
+        let (name, new_name) = (name.as_bytes().to_vec(), new_name.as_bytes().to_vec());
+        let rename = move |view: &mut View| view.rename(parent.0, &name, new_parent.0, &new_name, how);
+        self.0.change(rename, move |result| answer!(reply, result, done));
     }
 
     fn link(&self, _: &Request, node: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let result = self.change(|view| view.link(node.0, parent.0, name.as_bytes()));
-        answer!(reply, result, entry);
+        let name = name.as_bytes().to_vec();
+        self.0.change(move |view| view.link(node.0, parent.0, &name), move |result| answer!(reply, result, entry));
     }
 
     fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
@@ -252,14 +228,27 @@ impl Filesystem for Server {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let file = self.view().file(node.0, false);
-        let result = file.and_then(|file| {
-            let mut room = vec![0; size as usize];
-            let length = read(&file, &mut room, offset)?;
-            room.truncate(length);
-            Ok(room)
+        let file = match self.0.view().file(node.0, false) {
+            Ok(file) => file,
+            Err(error) => return reply.error(errno(&error)),
+        };
+        let size = size as usize;
+        {
+            let mut room = self.0.room();
+            let more = size.saturating_sub(room.len());
+            room.extend(std::iter::repeat_n(0, more));
+            match read_at_once(&file, &mut room[..size], offset) {
+                // The disk has it.
+                Ok(None) => {}
+                Ok(Some(length)) => return reply.data(&room[..length]),
+                Err(error) => return reply.error(errno(&error)),
+            }
+        }
+        self.0.beside(move |_| {
+            let mut room = vec![0; size];
+            let result = read(&file, &mut room, offset);
+            answer!(reply, result, |reply: ReplyData, length| reply.data(&room[..length]));
         });
-        answer!(reply, result, |reply: ReplyData, data: Vec<u8>| reply.data(&data));
     }
 
     fn write(
@@ -275,13 +264,24 @@ impl Filesystem for Server {
         reply: ReplyWrite,
     ) {
         let kills = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let result = self.change(|view| {
+        let write = move |view: &mut View, data: &[u8]| {
             if kills {
                 view.kill_set_id(node.0)?;
             }
             view.file(node.0, true)?.write_all_at(data, offset)
-        });
-        answer!(reply, result, |reply: ReplyWrite, ()| reply.written(data.len() as u32));
+        };
+        let length = data.len() as u32;
+        let written = move |reply: ReplyWrite, ()| reply.written(length);
+        match self.0.try_change(|view| write(view, data)) {
+            Some(result) => answer!(reply, result, written),
+            None => {
+                let data = data.to_vec();
+                self.0.beside(move |shared| {
+                    let result = shared.change_in_a_moment(|view| write(view, &data));
+                    answer!(reply, result, written);
+                });
+            }
+        }
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
@@ -289,17 +289,18 @@ impl Filesystem for Server {
     }
 
     fn fsync(&self, _: &Request, node: INodeNo, _: FileHandle, data_only: bool, reply: ReplyEmpty) {
-        let file = self.view().synced(node.0);
-        let result = file.and_then(|file| match file {
-            Some(file) if data_only => file.sync_data(),
-            Some(file) => file.sync_all(),
-            None => Ok(()),
-        });
-        answer!(reply, result, done);
+        match self.0.view().synced(node.0) {
+            Ok(None) => reply.ok(),
+            Ok(Some(file)) => self.0.beside(move |_| {
+                let result = if data_only { file.sync_data() } else { file.sync_all() };
+                answer!(reply, result, done);
+            }),
+            Err(error) => reply.error(errno(&error)),
+        }
     }
 
     fn readdir(&self, _: &Request, node: INodeNo, _: FileHandle, after: u64, mut reply: ReplyDirectory) {
-        match self.view().list(node.0, after, NAMES) {
+        match self.0.view().list(node.0, after, NAMES) {
             Ok(names) => {
                 for (place, named) in names {
                     let (node, name) = (INodeNo(named.shown), OsStr::from_bytes(&named.name));
@@ -314,7 +315,7 @@ impl Filesystem for Server {
     }
 
     fn readdirplus(&self, _: &Request, node: INodeNo, _: FileHandle, after: u64, mut reply: ReplyDirectoryPlus) {
-        let mut view = self.view();
+        let mut view = self.0.view();
         let names = match view.list(node.0, after, NAMES) {
             Ok(names) => names,
             Err(error) => return reply.error(errno(&error)),
@@ -348,12 +349,15 @@ impl Filesystem for Server {
     }
 
     fn fsyncdir(&self, _: &Request, node: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        let result = self.view().sync_directory(node.0);
-        answer!(reply, result, done);
+        match self.0.view().synced_directory(node.0) {
+            Ok(None) => reply.ok(),
+            Ok(Some(directory)) => self.0.beside(move |_| answer!(reply, directory.sync_all(), done)),
+            Err(error) => reply.error(errno(&error)),
+        }
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        let result = self.view().space();
+        let result = self.0.view().space();
         answer!(reply, result, |reply: ReplyStatfs, space: stored::Space| {
             let (block, fragment) = (space.f_bsize as u32, space.f_frsize as u32);
             let (blocks, free, available) = (space.f_blocks, space.f_bfree, space.f_bavail);
@@ -371,23 +375,26 @@ impl Filesystem for Server {
     }
 
     fn setxattr(&self, _: &Request, node: INodeNo, name: &OsStr, value: &[u8], flags: i32, _: u32, reply: ReplyEmpty) {
-        let result = self.change(|view| view.set_xattr(node.0, name.as_bytes(), value, flags as u32));
-        answer!(reply, result, done);
+        let (name, value) = (name.as_bytes().to_vec(), value.to_vec());
+        self.0.change(
+            move |view| view.set_xattr(node.0, &name, &value, flags as u32),
+            move |result| answer!(reply, result, done),
+        );
     }
 
     fn getxattr(&self, _: &Request, node: INodeNo, name: &OsStr, room: u32, reply: ReplyXattr) {
-        let result = self.view().get_xattr(node.0, name.as_bytes());
+        let result = self.0.view().get_xattr(node.0, name.as_bytes());
         answer!(reply, result.and_then(|value| fits(value, room)), |reply, value| in_room(reply, value, room));
     }
 
     fn listxattr(&self, _: &Request, node: INodeNo, room: u32, reply: ReplyXattr) {
-        let result = self.view().list_xattrs(node.0);
+        let result = self.0.view().list_xattrs(node.0);
         answer!(reply, result.and_then(|value| fits(value, room)), |reply, value| in_room(reply, value, room));
     }
 
     fn removexattr(&self, _: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let result = self.change(|view| view.remove_xattr(node.0, name.as_bytes()));
-        answer!(reply, result, done);
+        let name = name.as_bytes().to_vec();
+        self.0.change(move |view| view.remove_xattr(node.0, &name), move |result| answer!(reply, result, done));
     }
 
     fn fallocate(
@@ -400,8 +407,10 @@ impl Filesystem for Server {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let result = self.change(|view| stored::allocate(&*view.file(node.0, true)?, mode as u32, offset, length));
-        answer!(reply, result, done);
+        self.0.change(
+            move |view| stored::allocate(&*view.file(node.0, true)?, mode as u32, offset, length),
+            move |result| answer!(reply, result, done),
+        );
     }
 
     fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _: i32, reply: ReplyLseek) {
@@ -424,12 +433,14 @@ impl Filesystem for Server {
         reply: ReplyWrite,
     ) {
         let files = {
-            let mut view = self.view();
+            let mut view = self.0.view();
             view.file(to.0, true).and_then(|to| Ok((view.file(from.0, false)?, to)))
         };
         let length = length.min(1 << 30) as usize;
-        let result = files.and_then(|(from, to)| stored::copy_range(&from, from_offset, &to, to_offset, length));
-        answer!(reply, result, |reply: ReplyWrite, copied: usize| reply.written(copied as u32));
+        self.0.beside(move |_| {
+            let result = files.and_then(|(from, to)| stored::copy_range(&from, from_offset, &to, to_offset, length));
+            answer!(reply, result, |reply: ReplyWrite, copied: usize| reply.written(copied as u32));
+        });
     }
 
     fn release(

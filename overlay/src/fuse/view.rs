@@ -15,6 +15,7 @@ use super::layers::{Layer, Layers, Mark, UPPER, is_whiteout};
 use super::listing::Listing;
 use super::nodes::{Id, MadeOf, Nodes, ROOT};
 use super::numbers;
+use crate::is;
 
 /// So many directories stay open, and so many files.
 const OPEN_DIRECTORIES: usize = 512;
@@ -265,12 +266,13 @@ impl View {
         if self.must_last(id) { self.file(id, true).map(Some) } else { Ok(None) }
     }
 
-    pub(super) fn sync_directory(&mut self, id: Id) -> io::Result<()> {
+    /// As [`synced`](Self::synced), of a directory.
+    pub(super) fn synced_directory(&mut self, id: Id) -> io::Result<Option<File>> {
         if !self.must_last(id) {
-            return Ok(());
+            return Ok(None);
         }
         let place = self.directory(UPPER, id)?;
-        File::from(rbox_sys::at::open_dir(place.as_fd(), b".")?).sync_all()
+        Ok(Some(rbox_sys::at::open_dir(place.as_fd(), b".")?.into()))
     }
 
     fn must_last(&self, id: Id) -> bool {
@@ -300,6 +302,22 @@ pub(super) fn read(file: &File, room: &mut [u8], offset: u64) -> io::Result<usiz
         }
     }
     Ok(length)
+}
+
+/// As [`read`], where that has not to wait for a disk; none where it has. A filesystem that does not say so may wait.
+pub(super) fn read_at_once(file: &File, room: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+    let mut length = 0;
+    while length < room.len() {
+        match stored::read_at_once(file, &mut room[length..], offset + length as u64) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if is(&error, Errno::OPNOTSUPP) => return read(file, room, offset).map(Some),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Some(length))
 }
 
 /// What is shown of attributes that are stored.
