@@ -1,8 +1,8 @@
 //! Who answers: one thread, and what would keep it waiting is done by others.
 
+use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rbox_sys::Errno;
@@ -13,21 +13,39 @@ use crate::is;
 /// Whoever waits for room waits so long, so often.
 const WAIT: Duration = Duration::from_millis(1);
 const WAITS: usize = 50;
-/// So many threads beside the one that answers. With more to do, that waits.
+/// So many threads at most are beside the one that answers, as soon as they are needed.
 const HELPERS: usize = 8;
 
 /// What all threads have.
 #[derive(Debug)]
 pub(super) struct Shared {
     view: Mutex<View>,
-    helpers: AtomicUsize,
+    work: Mutex<Work>,
+    more_work: Condvar,
     /// What was read; the kernel takes a copy.
     room: Mutex<Vec<u8>>,
 }
 
+type Act = Box<dyn FnOnce(&Shared) + Send>;
+
+/// What is to be done beside.
+#[derive(Default)]
+struct Work {
+    left: VecDeque<Act>,
+    helpers: usize,
+    idle: usize,
+}
+
+impl std::fmt::Debug for Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} left, {} of {} helpers idle", self.left.len(), self.idle, self.helpers)
+    }
+}
+
 impl Shared {
     pub(super) fn new(view: View) -> Self {
-        Self { view: Mutex::new(view), helpers: AtomicUsize::new(0), room: Mutex::default() }
+        let (work, more_work) = Default::default();
+        Self { view: Mutex::new(view), work, more_work, room: Mutex::default() }
     }
 
     pub(super) fn view(&self) -> MutexGuard<'_, View> {
@@ -39,17 +57,46 @@ impl Shared {
     }
 
     /// Does what may take long, beside the thread that answers.
-    pub(super) fn beside(self: &Arc<Self>, act: impl FnOnce(&Arc<Self>) + Send + 'static) {
-        if self.helpers.fetch_add(1, Ordering::Relaxed) >= HELPERS {
-            self.helpers.fetch_sub(1, Ordering::Relaxed);
-            return act(self);
+    pub(super) fn beside(self: &Arc<Self>, act: impl FnOnce(&Self) + Send + 'static) {
+        let mut work = self.work();
+        work.left.push_back(Box::new(act));
+        if work.idle >= work.left.len() || work.helpers == HELPERS {
+            self.more_work.notify_one();
+            return;
         }
         let shared = self.clone();
-        // Panics where there can be no thread, as the answering ones would have done at the start.
-        std::thread::spawn(move || {
-            act(&shared);
-            shared.helpers.fetch_sub(1, Ordering::Relaxed);
-        });
+        // Without a thread this one does it.
+        match std::thread::Builder::new().spawn(move || shared.help()) {
+            Ok(_) => work.helpers += 1,
+            Err(_) if work.helpers > 0 => {}
+            Err(_) => {
+                let act = work.left.pop_back();
+                drop(work);
+                act.into_iter().for_each(|act| act(self));
+            }
+        }
+    }
+
+    fn help(&self) -> ! {
+        let mut work = self.work();
+        loop {
+            match work.left.pop_front() {
+                Some(act) => {
+                    drop(work);
+                    act(self);
+                    work = self.work();
+                }
+                None => {
+                    work.idle += 1;
+                    work = self.more_work.wait(work).unwrap_or_else(PoisonError::into_inner);
+                    work.idle -= 1;
+                }
+            }
+        }
+    }
+
+    fn work(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a change, and answers. Where there is no room for it there may be some in a moment: what was removed goes when
