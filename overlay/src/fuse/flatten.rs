@@ -78,7 +78,7 @@ impl Flatten<'_> {
             let path = [&path[..], b"/"].concat();
             return Ok(Some(Open { id: entry.id, to: at::open_dir(to, name)?, path, after: OWN_NAMES }));
         }
-        let layer = self.view.nodes.get(entry.id).ok_or(Errno::STALE)?.made_of.top();
+        let layer = self.view.nodes.get(entry.id).ok_or(Errno::STALE)?.made_of().top();
         let linked = if entry.stat.links > 1 { self.link(layer, &entry.stat, to, name, path)? } else { false };
         if !linked {
             self.view.at(entry.id, layer, |from, from_name| {
@@ -109,7 +109,7 @@ impl Flatten<'_> {
     /// All that is in it is there.
     fn close(&mut self, directory: &Open) -> io::Result<()> {
         let to = directory.to.as_fd();
-        let layer = self.view.nodes.get(directory.id).ok_or(Errno::STALE)?.made_of.top();
+        let layer = self.view.nodes.get(directory.id).ok_or(Errno::STALE)?.made_of().top();
         self.view.at(directory.id, layer, |from, name| {
             let stat = if name.is_empty() { stored::stat_of(from)? } else { stored::stat(from, name)? };
             dress(from, name, &stat, to, b".")
