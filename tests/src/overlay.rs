@@ -148,11 +148,11 @@ impl Overlay {
         self.mounted()
     }
 
-    /// How much memory whoever serves it has, in KiB.
-    pub fn server_memory(&self) -> Result<usize> {
+    /// How much memory whoever serves it has, in KiB: `Rss`, or another of the sums that [`held::memory`] knows.
+    pub fn server_memory(&self, sum: &str) -> Result<usize> {
         let servers = others();
         let [server] = &servers[..] else { bail!("{servers:?} serve it") };
-        held::memory(server.parse()?, "Rss")
+        held::memory(server.parse()?, sum)
     }
 
     /// Kills who serves it, which the kernel does not need.
