@@ -10,7 +10,8 @@ use rbox_types::StorageDriver;
 
 use crate::commands::{
     attach, audit, container, cp, create, diff, events, exec, export, gc, generate, healthcheck, image, images, info,
-    inspect, kill, logs, oci, pause, port, ps, pull, rename, rm, rmi, run, start, stats, stop, top, unshare, wait,
+    inspect, kill, logs, oci, pause, port, ps, pull, rename, rm, rmi, run, start, stats, stop, top, unshare, volume,
+    wait,
 };
 use crate::failure::Failure;
 
@@ -179,6 +180,8 @@ verbs! {
     "container" => Container(container::Container),
     /// Deal with images: the verbs above by their long names, and prune
     "image" => Image(image::Image),
+    /// Deal with volumes: make, list, show, remove, export and import them
+    "volume" => Volume(volume::Volume),
     /// Show what a container may do and see, and how that differs from Docker's default
     "audit" => Audit(audit::Audit),
     /// Generate units of systemd's that start containers

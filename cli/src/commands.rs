@@ -40,6 +40,7 @@ pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod top;
 pub(crate) mod unshare;
+pub(crate) mod volume;
 pub(crate) mod wait;
 
 use rbox_container::Engine;
@@ -79,6 +80,7 @@ pub(crate) fn act(args: Args) -> Result<u8, Failure> {
         Command::Rename(rename) => rename.act(&engine()?)?,
         Command::Container(container) => return container.act(global),
         Command::Image(image) => return image.act(&engine()?),
+        Command::Volume(volume) => return volume.act(&engine()?),
         Command::Rm(rm) => return rm.act(&engine()?),
         Command::Rmi(rmi) => return rmi.act(&engine()?),
         Command::Logs(logs) => return logs.act(&engine()?),

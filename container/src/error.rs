@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use rbox_types::{ChainId, ContainerName, DiffId, Exit, Reference};
+use rbox_types::{ChainId, ContainerName, DiffId, Exit, Reference, VolumeName};
 
 use crate::logs::Driver;
 
@@ -144,6 +144,16 @@ pub enum Error {
     /// Given up because another part of the same work failed.
     #[error("given up")]
     Abandoned,
+    /// What is in a volume could not be taken out, or put in.
+    #[error("cannot {operation} the volume {volume}")]
+    Archive {
+        /// What was tried.
+        operation: &'static str,
+        /// On which.
+        volume: VolumeName,
+        /// Why.
+        source: rbox_overlay::Error,
+    },
     /// An image that containers still use.
     #[error("image {image} is in use by container {container}")]
     InUse {
@@ -187,7 +197,17 @@ impl Error {
 
     /// Whether the thing asked for is not there.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::NoSuchImage(_) | Self::Nothing(_) | Self::Store(rbox_store::Error::NoContainer(_)))
+        matches!(
+            self,
+            Self::NoSuchImage(_)
+                | Self::Nothing(_)
+                | Self::Store(rbox_store::Error::NoContainer(_) | rbox_store::Error::NoVolume(_))
+        )
+    }
+
+    /// Whether containers use the thing, which may not be for what was asked.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Store(rbox_store::Error::VolumeInUse { .. }))
     }
 
     /// Whether the container runs, and may not for what was asked.
@@ -214,7 +234,7 @@ impl Error {
             Self::Image(error) => error.hint(),
             Self::Runtime(error) => error.hint(),
             Self::Unfit(unfit) => unfit.hint(),
-            Self::Unpack { source, .. } => source.hint(),
+            Self::Unpack { source, .. } | Self::Archive { source, .. } => source.hint(),
             Self::Start(failure) => failure.hint.clone(),
             Self::Publish(failure) => failure.hint.clone(),
             Self::NotStartable(_) | Self::InForeground(_) => {

@@ -17,6 +17,7 @@ use std::path::Path;
 
 use rbox_rootless::Identity;
 use rbox_rootless::worker::Worker;
+use rbox_sys::dir;
 
 use crate::worker;
 
@@ -36,7 +37,8 @@ pub(crate) fn remove_tree(identity: &Identity, path: &Path) -> io::Result<()> {
 
 /// The bytes of all files in a directory, whoever owns them within the id map.
 pub(crate) fn tree_size(identity: &Identity, path: &Path) -> std::io::Result<u64> {
-    let dir = File::open(path)?;
+    // As a place only: to read it may be for its owner alone.
+    let dir = dir::open(path)?;
     match rbox_overlay::tree_size(dir.as_fd()) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             let worker = Worker::start(identity, worker::TREE).map_err(io::Error::other)?;

@@ -171,7 +171,7 @@ impl Engine {
             if container.running || !force {
                 return Err(Error::InUse { image: record.reference.into(), container: container.name.to_string() });
             }
-            self.remove_container(container.id.as_str(), None)?;
+            self.remove_container(container.id.as_str(), None, false)?;
         }
         self.store.untag(&record.reference)?;
         events::note(&self.store, &[events::of_image("untag", &image.config_digest, &record.reference)]);

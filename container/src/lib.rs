@@ -42,6 +42,7 @@ pub mod units;
 mod unshare;
 mod user;
 mod volume;
+mod volumes;
 pub mod worker;
 
 pub use denied::{Denials, Denied};
@@ -78,4 +79,6 @@ pub use request::{ExecRequest, PullPolicy, RunRequest};
 pub use security::{Granted, Label, LabelOption, Seccomp, Security, SecurityOption, SecurityWords, Unmask};
 pub use shared::CannotShare;
 pub use unfit::Unfit;
-pub use volume::{BindOptions, MountFlag, Tmpfs, Volume};
+pub use volume::placed::MountedVolume;
+pub use volume::{BindOptions, MountFlag, Tmpfs, Volume, VolumeSource};
+pub use volumes::{VolumeFilters, VolumeSummary};

@@ -13,14 +13,14 @@ use oci_spec::runtime::{
     Spec,
 };
 use rbox_runtime::seccomp::{self, KernelVersion};
-use rbox_runtime::{DEFAULT_CAPABILITIES, NamespacePlan};
+use rbox_runtime::{DEFAULT_CAPABILITIES, NamespacePlan, VolumePlan};
 use serde::{Deserialize, Serialize};
 
 use crate::on_host::OnHost;
 use crate::request::RunRequest;
 use crate::security::Security;
 use crate::shared::{LATER, Shared, Source};
-use crate::volume::Volume;
+use crate::volume::placed::Placed;
 
 /// What a run will do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -36,6 +36,9 @@ pub struct RunPlan {
     /// How many of the words that are executed are the entrypoint.
     #[serde(default)]
     pub entrypoint: usize,
+    /// What is to be done before some of the spec's mounts are seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumePlan>,
 }
 
 impl RunPlan {
@@ -73,7 +76,7 @@ pub(crate) struct Host<'a> {
     pub(crate) many_ids: bool,
     /// Container root is not the caller, whose files are to be shown as its own.
     pub(crate) foreign_root: bool,
-    pub(crate) volumes: &'a [Volume],
+    pub(crate) volumes: &'a [Placed],
     pub(crate) kernel: KernelVersion,
     /// Device nodes that a privileged container gets besides its own.
     pub(crate) devices: &'a [PathBuf],
@@ -176,7 +179,8 @@ pub(crate) fn plan(config: Option<&Config>, request: &RunRequest, host: &Host<'_
         .set_linux(Some(linux(host.shared.namespaces(), security, profile, mount_context)));
     settings::set_for_spec(&mut spec, &request.settings);
     let groups = if request.settings.keeps_groups() { Vec::new() } else { request.settings.groups.clone() };
-    Ok(RunPlan { spec, user, groups, built_in_filter, entrypoint })
+    let volumes = host.volumes.iter().filter_map(Placed::plan).collect();
+    Ok(RunPlan { spec, user, groups, built_in_filter, entrypoint, volumes })
 }
 
 /// The size of a terminal of so many rows and columns, as a spec has it.
@@ -256,10 +260,10 @@ fn mounts(request: &RunRequest, host: &Host<'_>) -> Vec<Mount> {
             mount.set_destination(tmpfs.destination.clone());
             mount
         })
-        .chain(host.volumes.iter().map(|volume| {
-            let options = volume.spec_options(host.foreign_root);
+        .chain(host.volumes.iter().map(|placed| {
+            let options = placed.asked.spec_options(host.foreign_root);
             let options: Vec<&str> = options.iter().map(String::as_str).collect();
-            bind(volume.source.clone(), volume.destination.clone(), &options)
+            bind(placed.source.clone(), placed.asked.destination.clone(), &options)
         }))
         .collect();
     mounts.extend(host.devices.iter().map(|node| bind(node.clone(), node.clone(), &["bind", "nosuid", "noexec"])));
@@ -317,12 +321,13 @@ mod tests {
     }
 
     fn planned(config: &Config, request: &RunRequest) -> Result<RunPlan, PlanError> {
+        let volumes: Vec<Placed> = request.volumes.iter().cloned().map(Placed::somewhere).collect();
         let host = Host {
             hostname: "box",
             terminal: None,
             many_ids: true,
             foreign_root: false,
-            volumes: &request.volumes,
+            volumes: &volumes,
             kernel: KernelVersion { major: 6, minor: 1 },
             devices: &[],
             shared: &Shared::default(),

@@ -34,7 +34,7 @@ impl Engine {
             }
             // What cannot be measured can be removed, and is only not counted.
             let size = self.written_size(&container).unwrap_or_default();
-            match self.remove_container(container.id.as_str(), None) {
+            match self.remove_container(container.id.as_str(), None, false) {
                 Ok(id) => {
                     pruned.removed.push(id);
                     pruned.bytes += size;

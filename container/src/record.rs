@@ -42,6 +42,7 @@ use crate::logs::{Driver, LogOptions};
 use crate::plan::RunPlan;
 use crate::security::SecurityWords;
 use crate::settings::{HealthAction, NetworkMode, PortMapping, Settings, Stop, StopSignal};
+use crate::volume::placed::MountedVolume;
 
 /// How it was made, and when it was started last: a foreground container does both at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +98,9 @@ pub struct Made {
     pub init: bool,
     /// Source, destination, read-only.
     pub binds: Vec<(String, String, bool)>,
+    /// Volumes that are mounted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<MountedVolume>,
     /// What was said about security.
     #[serde(default)]
     pub security: SecurityWords,

@@ -54,6 +54,15 @@ pub enum Unfit {
         /// And this.
         driver: StorageDriver,
     },
+    /// `-v …:U` of a directory of the host's own.
+    #[error("all in {0} would belong to the container's user (U), and the host, or all that you do, needs it as it is")]
+    NotToGiveAway(PathBuf),
+    /// Two mounts in one place.
+    #[error("two things are to be mounted on {0}")]
+    SamePlace(PathBuf),
+    /// An image with a volume that would cover all of it.
+    #[error("the image has a volume on {0}, which would cover all of it")]
+    ImageVolume(PathBuf),
     /// `--cidfile`.
     #[error("{0} is there already: --cidfile writes a new file, lest another container's id be lost")]
     CidFile(PathBuf),
@@ -65,6 +74,7 @@ impl Unfit {
         match self {
             Self::Permissions { .. } => Some("only root can forbid that, by a cgroup of the host's; say rwm".into()),
             Self::Relabel => Some("label them yourself: chcon -R -t container_file_t DIR".into()),
+            Self::NotToGiveAway(_) => Some("name the directory that is the container's alone".into()),
             Self::CidFile(path) => Some(format!("rm {}, if that container is gone", path.display())),
             Self::NotHanded(number) => Some(format!("whoever starts the container hands them on: {number}<FILE")),
             Self::PassedTerminal => Some("redirect all three streams, or keep a log (--log-driver=k8s-file)".into()),
@@ -74,7 +84,9 @@ impl Unfit {
             Self::NoPorts(_) | Self::NoEgress(_) => Some("--network slirp has one; it needs /dev/net/tun".into()),
             Self::ShownOtherwise { .. } => Some("--storage-driver=fuse shows them with others".into()),
             Self::EgressUnread => Some("--egress-log FILE".into()),
-            Self::NoDevice(_) | Self::NoDevices(_) | Self::NoZone(_) => None,
+            Self::NoDevice(_) | Self::NoDevices(_) | Self::NoZone(_) | Self::SamePlace(_) | Self::ImageVolume(_) => {
+                None
+            }
         }
     }
 }

@@ -1,25 +1,41 @@
 //! `--volume`, `--tmpfs` and `--mount`: what is mounted in a container besides its own.
 
 mod mount_flag;
+mod of_image;
+pub(crate) mod placed;
 mod words;
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use rbox_types::VolumeName;
+
 pub use mount_flag::MountFlag;
 use words::Words;
 
-/// A file or directory of the host: `--volume source:destination[:options]`.
+/// A file or directory of the host, or a volume: `--volume [source:]destination[:options]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Volume {
-    /// On the host; absolute, or relative to the current directory when it begins with a dot.
-    pub source: PathBuf,
+    /// What is mounted.
+    pub source: VolumeSource,
     /// In the container; absolute.
     pub destination: PathBuf,
     /// Nothing can be written through it.
     pub read_only: bool,
     /// How it is mounted.
     pub options: BindOptions,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum VolumeSource {
+    /// A file or directory of the host; absolute, or relative to the current directory when it begins with a dot.
+    Host(PathBuf),
+    /// The volume of this name, which is made where it is not there.
+    Named(VolumeName),
+    /// A new volume, which goes with the container.
+    #[default]
+    Anonymous,
 }
 
 /// How a bind mount is, besides read-only.
@@ -35,12 +51,18 @@ pub struct BindOptions {
     pub forbids: Vec<&'static str>,
     /// `z` or `Z`: its files are to get the container's SELinux label.
     pub relabel: bool,
+    /// `nocopy`: a new volume takes over nothing of what the image has there.
+    pub empty: bool,
+    /// `U`: all of its files are to belong to the workload's user.
+    pub owned_by_user: bool,
 }
 
 impl Volume {
     /// As the spec has it; `foreign_root`: the container's root is not the caller, whose files are to be shown as its own.
     pub(crate) fn spec_options(&self, foreign_root: bool) -> Vec<String> {
         let BindOptions { alone, writable_below, propagation, forbids, .. } = &self.options;
+        // What is in a volume has been written with the container's ids.
+        let foreign_root = foreign_root && matches!(self.source, VolumeSource::Host(_));
         // What lies below an id-mapped mount would keep its own ids, so there it is left out.
         let mut words = vec![if foreign_root || *alone { "bind" } else { "rbind" }.to_owned()];
         words.extend(self.read_only.then(|| if *writable_below { "ro" } else { "rro" }.into()));
@@ -71,32 +93,40 @@ impl FromStr for Volume {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut parts = text.split(':');
-        let (Some(source), Some(destination)) = (parts.next(), parts.next()) else {
-            return Err("expected source:destination, with absolute paths; anonymous volumes are not there yet".into());
+        let parts: Vec<&str> = text.split(':').collect();
+        let (source, destination, options) = match parts[..] {
+            [destination] => (VolumeSource::Anonymous, destination, ""),
+            [source, destination] => (source.parse()?, destination, ""),
+            [source, destination, options] => (source.parse()?, destination, options),
+            _ => return Err("expected [source:]destination[:options]".into()),
         };
-        let options = parts.next().unwrap_or_default();
-        if parts.next().is_some() {
-            return Err("expected source:destination[:options]".into());
-        }
-        if !source.starts_with(['/', '.']) {
-            return Err(format!(
-                "{source:?} would be a named volume, which this version does not have yet; write ./{source} for a directory"
-            ));
-        }
         let mut words = Words::default();
         for option in options.split(',').filter(|option| !option.is_empty()) {
             match option {
                 // What they tell apart is so on Docker Desktop alone.
                 "consistent" | "cached" | "delegated" => {}
-                "O" | "U" | "copy" | "nocopy" | "idmap" => {
+                "O" | "idmap" => {
                     return Err(format!("option {option:?} is not supported in this version"));
                 }
                 _ if words.take(option)? => {}
                 other => return Err(format!("option {other:?} is none of a bind mount's")),
             }
         }
-        words.volume(source.into(), destination.into()).checked()
+        words.volume(source, destination.into())?.checked()
+    }
+}
+
+impl FromStr for VolumeSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with(['/', '.']) {
+            return Ok(Self::Host(text.into()));
+        }
+        text.parse().map(Self::Named).map_err(|error| match text {
+            "" => "the source is empty: without one, leave out the colon".into(),
+            _ => format!("{error}; write ./{text} for a directory"),
+        })
     }
 }
 
@@ -160,14 +190,42 @@ mod tests {
     #[test]
     fn volumes() {
         let volume: Volume = "/src:/dst:ro".parse().expect("valid");
-        let expected =
-            Volume { source: "/src".into(), destination: "/dst".into(), read_only: true, options: Default::default() };
+        let expected = Volume {
+            source: VolumeSource::Host("/src".into()),
+            destination: "/dst".into(),
+            read_only: true,
+            ..Volume::default()
+        };
         assert_eq!(volume, expected);
-        for bad in
-            ["", "/a", "name:/dst", "/a:b", "/a:/", "/a:/b:O", "/a:/b:ro:rw", "/a:/b:ro,rw", "/a:/b:slave,rprivate"]
-        {
+        for bad in [
+            "",
+            "/",
+            "name",
+            ":/dst",
+            "na/me:/dst",
+            "/a:b",
+            "/a:/",
+            "/a:/b:O",
+            "/a:/b:ro:rw",
+            "/a:/b:ro,rw",
+            "/a:/b:slave,rprivate",
+            "/a:/b:nocopy",
+            "a:/b:copy,nocopy",
+        ] {
             assert!(bad.parse::<Volume>().is_err(), "{bad:?} was accepted");
         }
+    }
+
+    #[test]
+    fn what_is_no_path_is_a_name() {
+        let volume: Volume = "data:/dst:nocopy,U".parse().expect("valid");
+        assert_eq!(volume.source, VolumeSource::Named("data".parse().expect("a name")));
+        assert!(volume.options.empty && volume.options.owned_by_user);
+        assert_eq!(volume.spec_options(true), ["rbind"]);
+        let volume: Volume = "/dst".parse().expect("valid");
+        assert_eq!((volume.source, volume.destination), (VolumeSource::Anonymous, "/dst".into()));
+        let error = "a b:/dst".parse::<Volume>().expect_err("no name");
+        assert!(error.contains("\"a b\" is not a volume name") && error.contains("./a b"), "{error}");
     }
 
     #[test]

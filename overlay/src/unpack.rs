@@ -39,6 +39,9 @@ use extract::Extractor;
 pub struct Options {
     /// The namespace has one id only: every owner becomes the one that files are made with.
     pub single_id: bool,
+    /// The archive is no layer: what is in the directory stays where nothing of that name replaces it, no name means a
+    /// whiteout, and of devices there is no trace.
+    pub over: bool,
 }
 
 /// What unpacking a layer found, besides its files.
@@ -76,7 +79,7 @@ pub struct Unpacked {
 /// How much may follow the end of an archive: writers fill up to the size of a tape record, at most some MiB.
 const MAX_TRAILING: u64 = 64 << 20;
 
-/// Unpacks a layer into the empty directory `root`.
+/// Unpacks a layer into the empty directory `root`, or another archive [over](Options::over) what is there.
 ///
 /// The caller is root of the user namespace whose ids the files are to have, or passes `single_id`. After an error the
 /// directory holds a part of the layer and is to be removed.

@@ -17,7 +17,8 @@
 mod growing;
 mod protocol;
 
-use std::io;
+use std::fs::File;
+use std::io::{self, BufWriter, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
@@ -27,10 +28,10 @@ use rbox_sys::socket::Channel;
 use rbox_sys::{caps, process};
 
 use crate::fuse::{self, Layers};
-use crate::{Error, Options, remove_tree, settle, tree_size, unpack};
+use crate::{Compression, Error, Options, Packing, pack, remove_tree, settle, tree_size, unpack};
 
 use growing::Growing;
-pub use protocol::{Client, Job, flatten, measure, remove};
+pub use protocol::{Client, Job, flatten, measure, pack_from, remove, unpack_over};
 use protocol::{Reply, Request};
 
 /// The worker's main function: serves one [`Client`], then gives the process's exit code. The process has one thread
@@ -56,11 +57,25 @@ pub fn main_once(channel: Channel) -> u8 {
 
 fn serve_once(channel: &Channel) -> io::Result<()> {
     let (request, fds) = protocol::receive(channel)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    let Ok([dir]) = <[OwnedFd; 1]>::try_from(fds) else { return Err(io::ErrorKind::InvalidData.into()) };
-    let done = match request {
-        Request::Remove { name } => remove_tree(dir.as_fd(), &name).map(|()| Reply::Done),
-        Request::Measure => tree_size(dir.as_fd()).map(|bytes| Reply::Measured { bytes }),
-        Request::Flatten => serve_flatten(channel, dir.as_fd()),
+    let mut fds = fds.into_iter();
+    let (Some(dir), other, None) = (fds.next(), fds.next(), fds.next()) else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let done = match (request, other) {
+        (Request::Remove { name }, None) => remove_tree(dir.as_fd(), &name).map(|()| Reply::Done),
+        (Request::Measure, None) => tree_size(dir.as_fd()).map(|bytes| Reply::Measured { bytes }),
+        (Request::Pack, Some(out)) => confine(&dir).map(|()| pack_all(dir.as_fd(), File::from(out))),
+        (Request::UnpackOver { single_id }, Some(archive)) => {
+            let unpacked = confine(&dir)
+                .and_then(|()| with_compression(File::from(archive)))
+                .map(|(input, compression)| unpack(input, compression, dir.as_fd(), Options { single_id, over: true }));
+            unpacked.map(|unpacked| match unpacked {
+                Ok(_) => Reply::Done,
+                // To whoever imports it, it is none.
+                Err(error) => Reply::from_error(&error).instead_of("the layer", "the archive"),
+            })
+        }
+        (Request::Flatten, None) => serve_flatten(channel, dir.as_fd()),
         _ => return Err(io::ErrorKind::InvalidData.into()),
     };
     let reply = done.unwrap_or_else(|error| Reply::Failed { message: error.to_string(), hint: None });
@@ -91,6 +106,36 @@ fn serve_flatten(channel: &Channel, to: BorrowedFd<'_>) -> io::Result<Reply> {
 
 /// Progress that is worth a message, in bytes.
 const WORTH_SAYING: u64 = 8 << 20;
+
+/// Where data goes from one descriptor to another.
+const BUFFER: usize = 256 << 10;
+
+/// With an entry of the directory itself, whose owner and mode are to come back.
+fn pack_all(dir: BorrowedFd<'_>, out: File) -> Reply {
+    let out = BufWriter::with_capacity(BUFFER, out);
+    match pack(dir, b".", b".", Packing { xattrs: true }, out) {
+        Ok(()) => Reply::Done,
+        Err(error) => Reply::failed(&error, None),
+    }
+}
+
+/// Makes `dir` this process's root: a container may have it mounted, and put links in the way of what is done here.
+fn confine(dir: &OwnedFd) -> io::Result<()> {
+    process::change_directory_to(dir.as_fd())?;
+    process::change_root_to_current_directory()
+}
+
+/// How an archive is compressed, by its first bytes, which are read again.
+fn with_compression(mut archive: File) -> io::Result<(impl Read + Send, Compression)> {
+    let mut begin = Vec::new();
+    Read::by_ref(&mut archive).take(4).read_to_end(&mut begin)?;
+    let compression = match begin[..] {
+        [0x1f, 0x8b, ..] => Compression::Gzip,
+        [0x28, 0xb5, 0x2f, 0xfd] => Compression::Zstd,
+        _ => Compression::None,
+    };
+    Ok((io::Cursor::new(begin).chain(archive), compression))
+}
 
 /// What costs nothing: no program that this process might be brought to execute gains anything.
 fn harden() -> io::Result<()> {
@@ -128,7 +173,15 @@ fn serve(channel: &Channel, abort: impl Fn()) -> io::Result<()> {
                         let _ = to_settle.send(std::mem::take(&mut layers));
                     }
                 }
-                Ok(Some((Request::Begin(_) | Request::Remove { .. } | Request::Measure | Request::Flatten, _))) => {
+                Ok(Some((
+                    Request::Begin(_)
+                    | Request::Remove { .. }
+                    | Request::Measure
+                    | Request::Flatten
+                    | Request::Pack
+                    | Request::UnpackOver { .. },
+                    _,
+                ))) => {
                     break Err(io::ErrorKind::InvalidData.into());
                 }
                 Ok(None) => break Ok(()),
@@ -153,7 +206,7 @@ fn work(
     parents: Receiver<Vec<OwnedFd>>,
     channel: &Channel,
 ) -> Result<(), Error> {
-    let unpacked = unpack(blob, job.compression, root, Options { single_id: job.single_id })?;
+    let unpacked = unpack(blob, job.compression, root, Options { single_id: job.single_id, ..Options::default() })?;
     let found = unpacked.report.diff_id;
     if found != job.diff_id {
         return Err(Error::DiffId { expected: job.diff_id, found });

@@ -18,7 +18,7 @@ fn refused_bytes(tar: &[u8]) -> String {
         tar,
         rbox_overlay::Compression::None,
         std::os::fd::AsFd::as_fd(&root),
-        rbox_overlay::Options { single_id: true },
+        rbox_overlay::Options { single_id: true, ..Default::default() },
     );
     assert_eq!(outer.text("victim"), "safe");
     let mut around: Vec<_> = std::fs::read_dir(outer.dir.path())
@@ -263,7 +263,7 @@ fn what_must_be_remembered_is_bounded() {
         Again { bytes, at: 0, times: 20_000 },
         rbox_overlay::Compression::None,
         std::os::fd::AsFd::as_fd(&layer.root),
-        rbox_overlay::Options { single_id: true },
+        rbox_overlay::Options { single_id: true, ..Default::default() },
     );
     let error = error.expect_err("must be refused").to_string();
     assert!(error.contains("more directories and links than can be kept in memory"), "{error}");

@@ -34,7 +34,7 @@ fn noise() -> Vec<u8> {
 
 fn unpacked(bytes: &[u8], compression: Compression) -> Result<(Report, Layer), Error> {
     let layer = Layer::empty();
-    let unpacked = unpack(bytes, compression, layer.root.as_fd(), Options { single_id: true })?;
+    let unpacked = unpack(bytes, compression, layer.root.as_fd(), Options { single_id: true, ..Default::default() })?;
     Ok((unpacked.report, layer))
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn nodes(in_user_namespace: bool) -> impl Iterator<Item = MountStep> 
         } else {
             MountSource::Device(Device::for_all(path.clone(), numbers))
         };
-        MountStep { destination: path, source, options: MountOptions::default(), ids: None, lent: false }
+        MountStep { destination: path, source, options: MountOptions::default(), ids: None, lent: false, volume: None }
     })
 }
 

@@ -134,6 +134,7 @@ fn furnish(
         trace.mark("open bind sources");
         let root = open_root(&root_words(channel)?)?;
         trace.mark("wait for the root filesystem, and open it");
+        sources.open_volumes(&plan.mounts)?;
         sources.receive(&plan.mounts, channel)?;
         Order::Mapped.expect(channel).during(|| "wait for the id maps")?;
         trace.mark("wait for the id maps");

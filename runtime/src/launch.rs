@@ -32,11 +32,14 @@ use crate::seccomp::refusals;
 use crate::sources::idmapped_clone;
 use crate::status::Status;
 use crate::trace::Trace;
+use crate::volume::VolumePlan;
 
 /// What is to be run.
 pub struct Workload<'a> {
     /// Everything but the root filesystem.
     pub spec: &'a Spec,
+    /// Mounts of the spec with which there is more to do than to mount them.
+    pub volumes: &'a [VolumePlan],
     /// Whether it gets the [built-in](crate::seccomp::is_built_in) filter on system calls, instead of what the spec says.
     pub built_in_filter: bool,
     /// Standard input, output and error.
@@ -166,6 +169,7 @@ impl Launch {
         if workload.built_in_filter {
             plan.confinement = Confinement::BuiltIn;
         }
+        plan.prepare_volumes(workload.volumes);
         plan.place = workload.place.map(Path::to_owned);
         (plan.no_pivot, plan.new_keyring) = (workload.no_pivot, workload.new_keyring);
         plan.preserved = workload.preserved;

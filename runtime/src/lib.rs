@@ -12,7 +12,7 @@
 //!   spec → InitPlan             clone of rbox ──────────────▶ the other namespaces
 //!   "plan" ─────────────────────────────────────────────────▶ open bind sources as the caller sees them
 //!   the root filesystem's
-//!   directories; "root" ────────────────────────────────────▶ open them in the same way
+//!   directories; "root" ────────────────────────────────────▶ open them in the same way, and volumes
 //!   "mapped" ───────────────────────────────────────────────▶ become root inside
 //!   what comes before                                         mount the root filesystem
 //!   the workload                                              mounts, /dev, masks
@@ -81,6 +81,7 @@ mod sysctl;
 pub mod systemd;
 mod time_offsets;
 pub mod trace;
+mod volume;
 
 pub use capability::{ALL_CAPABILITIES, DEFAULT_CAPABILITIES, capabilities_of};
 pub use directory::{DirectoryRoot, open_directory};
@@ -98,3 +99,4 @@ pub use root::{AskingRoot, HandOver, MountRoot, OpenRoot, Prepared, ServeRoot};
 pub use running::Running;
 pub use status::Status;
 pub use sysctl::namespace_of_sysctl;
+pub use volume::VolumePlan;

@@ -19,6 +19,7 @@ use crate::network::TapPlan;
 use crate::propagation::Propagation;
 use crate::seccomp::{self, Program};
 use crate::sysctl::{self, Sysctl};
+use crate::volume::VolumePlan;
 use crate::{Error, capability, dev, time_offsets};
 
 /// The annotation by which a workload is in its caller's supplementary groups: crun's, which Podman sets.
@@ -132,6 +133,8 @@ pub(crate) struct MountStep {
     pub(crate) ids: Option<MountIds>,
     /// Whether the source is another container's, and the launcher has it.
     pub(crate) lent: bool,
+    /// What is to be done with its files before anybody sees them.
+    pub(crate) volume: Option<VolumePlan>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -153,6 +156,11 @@ impl MountStep {
             MountSource::Bind(path) if self.options.idmap || self.lent => Some(path),
             MountSource::Bind(_) | MountSource::New(_) | MountSource::Device(_) | MountSource::Remount => None,
         }
+    }
+
+    /// Whether it shows a volume.
+    pub(crate) fn is_volume(&self) -> bool {
+        self.volume.as_ref().is_some_and(|volume| volume.first_use.is_some())
     }
 
     /// Whether it shows `path`.
@@ -226,6 +234,7 @@ impl InitPlan {
             options: MountOptions::default(),
             ids: None,
             lent: false,
+            volume: None,
         }));
         Ok(Self {
             root_read_only: spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly).unwrap_or(false),
@@ -280,6 +289,13 @@ impl InitPlan {
     /// them all.
     pub(crate) fn limits_early(&self) -> bool {
         !self.enters && self.create_container.is_empty()
+    }
+
+    /// Says what is to be done with the files of some of the bind mounts.
+    pub(crate) fn prepare_volumes(&mut self, volumes: &[VolumePlan]) {
+        for step in self.mounts.iter_mut().filter(|step| matches!(step.source, MountSource::Bind(_))) {
+            step.volume = volumes.iter().find(|volume| volume.destination == step.destination).cloned();
+        }
     }
 
     /// Takes over what only the root filesystem tells.
@@ -343,7 +359,7 @@ fn mount_step(mount: &oci_spec::runtime::Mount) -> Result<MountStep, Error> {
         (false, _) if kind.is_empty() => return Err(refuse(format!("{}: no type", destination.display()))),
         (false, _) => MountSource::New(kind.into()),
     };
-    Ok(MountStep { destination, source, options, ids, lent: false })
+    Ok(MountStep { destination, source, options, ids, lent: false, volume: None })
 }
 
 /// The capability sets on their way to init: five numbers.

@@ -18,7 +18,7 @@ use crate::error::{During, Failure};
 use crate::mount_options::MountOptions;
 use crate::mounted::Mounted;
 use crate::order::Order;
-use crate::plan::{InitPlan, MountSource, MountStep};
+use crate::plan::{InitPlan, MountSource, MountStep, User};
 use crate::report::Report;
 use crate::sources::{Source, Sources};
 use crate::status::Status;
@@ -48,7 +48,7 @@ pub(crate) fn build(
     let root = root.as_fd();
     let mut mounted = Mounted::new(root);
     for (step, source) in plan.mounts.iter().zip(sources.into_iter()) {
-        mounted.add(step, mount_one(root, step, source)?);
+        mounted.add(step, mount_one(root, step, source, &plan.user)?);
         if step.destination == Path::new(dev::PATH) && !dev::is_new(step) {
             let what = || format!("open {}", dev::PATH);
             dev::fill(in_root::open_path(root, &step.destination).during(what)?.as_fd(), &[])?;
@@ -95,7 +95,12 @@ pub(crate) fn build(
 }
 
 /// Gives the mount.
-fn mount_one(root: BorrowedFd<'_>, step: &MountStep, source: Option<Source>) -> Result<Option<OwnedFd>, Failure> {
+fn mount_one(
+    root: BorrowedFd<'_>,
+    step: &MountStep,
+    source: Option<Source>,
+    user: &User,
+) -> Result<Option<OwnedFd>, Failure> {
     let destination = &step.destination;
     match &step.source {
         MountSource::Device(device) => {
@@ -104,10 +109,14 @@ fn mount_one(root: BorrowedFd<'_>, step: &MountStep, source: Option<Source>) -> 
         MountSource::Remount => return remount(root, step).map(|()| None),
         MountSource::Bind(_) | MountSource::New(_) => {}
     }
-    let Some(Source { mount: mounted, directory }) = source else {
+    let Some(Source { mount: mounted, directory, first_use }) = source else {
         let missing = ErrorKind::InvalidInput.into();
         return Err(Failure::new(format!("find what is to be mounted on {}", destination.display()), &missing));
     };
+    if let Some(volume) = &step.volume {
+        // Before it may be read-only.
+        volume.prepare(root, mounted.as_fd(), first_use.as_ref(), user)?;
+    }
     let options = &step.options;
     if matches!(step.source, MountSource::Bind(_)) && (options.set, options.clear) != (0, 0) {
         let (set, clear) = (options.set_attributes(), options.clear_attributes());

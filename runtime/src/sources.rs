@@ -20,12 +20,14 @@ use crate::propagation::Propagation;
 pub(crate) struct Source {
     pub(crate) mount: OwnedFd,
     pub(crate) directory: bool,
+    /// Of a volume, how far its first use has come.
+    pub(crate) first_use: Option<File>,
 }
 
 impl Source {
     fn new(path: &Path, mount: OwnedFd) -> Result<Self, Failure> {
         let status = at::status_of(mount.as_fd()).during(|| format!("look at {}", path.display()))?;
-        Ok(Self { mount, directory: status.kind == Kind::Directory })
+        Ok(Self { mount, directory: status.kind == Kind::Directory, first_use: None })
     }
 }
 
@@ -35,19 +37,30 @@ pub(crate) struct Sources(Vec<Option<Source>>);
 
 impl Sources {
     /// Opens what can be opened here. A source that is to be seen with the container's ids needs the power that only
-    /// the launcher may have, and another container's is out of reach.
+    /// the launcher may have, and another container's is out of reach. Volumes may be in the making.
     pub(crate) fn open(mounts: &[MountStep]) -> Result<Self, Failure> {
         let open = |step: &MountStep| match &step.source {
-            MountSource::Bind(path) if step.sent_source().is_none() => {
-                let clone = mount::clone_tree(dir::cwd(), path, step.options.bind_recursive);
-                let clone = clone.during(|| format!("bind {}", path.display()))?;
-                make_private(step, &clone).during(|| format!("make {} private", path.display()))?;
-                Source::new(path, clone).map(Some)
+            MountSource::Bind(path) if step.sent_source().is_none() && !step.is_volume() => {
+                bind_source(step, path).map(Some)
             }
-            MountSource::Device(device) => Ok(device.of_host().map(|mount| Source { mount, directory: false })),
+            MountSource::Device(device) => {
+                Ok(device.of_host().map(|mount| Source { mount, directory: false, first_use: None }))
+            }
             MountSource::Bind(_) | MountSource::New(_) | MountSource::Remount => Ok(None),
         };
         mounts.iter().map(open).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Opens the volumes, which are there as soon as the root filesystem is.
+    pub(crate) fn open_volumes(&mut self, mounts: &[MountStep]) -> Result<(), Failure> {
+        for (step, source) in mounts.iter().zip(&mut self.0) {
+            if let (MountSource::Bind(path), Some(volume)) = (&step.source, &step.volume)
+                && step.is_volume()
+            {
+                *source = Some(Source { first_use: volume.open_first_use()?, ..bind_source(step, path)? });
+            }
+        }
+        Ok(())
     }
 
     /// Takes those that the launcher sends.
@@ -65,7 +78,7 @@ impl Sources {
     pub(crate) fn add(&mut self, filesystems: Vec<Option<OwnedFd>>) {
         for (source, mount) in self.0.iter_mut().zip(filesystems) {
             if let Some(mount) = mount {
-                *source = Some(Source { mount, directory: true });
+                *source = Some(Source { mount, directory: true, first_use: None });
             }
         }
     }
@@ -73,6 +86,14 @@ impl Sources {
     pub(crate) fn into_iter(self) -> impl Iterator<Item = Option<Source>> {
         self.0.into_iter()
     }
+}
+
+/// A detached clone of the mount at `path`, the source of `step`.
+fn bind_source(step: &MountStep, path: &Path) -> Result<Source, Failure> {
+    let clone = mount::clone_tree(dir::cwd(), path, step.options.bind_recursive);
+    let clone = clone.during(|| format!("bind {}", path.display()))?;
+    make_private(step, &clone).during(|| format!("make {} private", path.display()))?;
+    Source::new(path, clone)
 }
 
 /// A detached clone of the mount at `path`, the source of `step`, that shows files with the step's ids, or else with those

@@ -17,7 +17,7 @@ use std::{
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
 use rbox_sys::{at, flock};
-use rbox_types::{ChainId, ContainerId, ContainerName, Digest};
+use rbox_types::{ChainId, ContainerId, ContainerName, Digest, VolumeName};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -36,6 +36,9 @@ pub struct ContainerRefs {
     pub map_key: String,
     /// The layers that it runs on, base first.
     pub layers: Vec<ChainId>,
+    /// The volumes that are mounted in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeName>,
 }
 
 /// A container of which this process is the owner. Dropping it ends the ownership, not the container.
@@ -360,6 +363,11 @@ fn is_written_to(directory: &Path) -> Result<bool> {
 }
 
 impl ContainerDir {
+    /// The volumes that are mounted in it.
+    pub fn volumes(&self) -> Result<Vec<VolumeName>> {
+        Ok(inspect(&self.path)?.map(|(refs, _)| refs.volumes).unwrap_or_default())
+    }
+
     /// Keeps others from starting or removing the container while this process writes to its files. To those who look at it,
     /// it does not run.
     pub fn write_to(self) -> Result<WrittenContainer> {

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rbox_types::{ContainerId, ContainerName, Digest, Reference};
+use rbox_types::{ContainerId, ContainerName, Digest, Reference, VolumeName};
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -128,6 +128,20 @@ pub enum Error {
     /// The container's owner is alive.
     #[error("container {} is running", .0.short())]
     Running(ContainerId),
+    /// No volume has that name.
+    #[error("no such volume: {0}")]
+    NoVolume(String),
+    /// Another volume has the name.
+    #[error("volume {0} already exists")]
+    VolumeExists(VolumeName),
+    /// Containers have the volume.
+    #[error("volume {name} is in use by {}", containers_in_words(.containers))]
+    VolumeInUse {
+        /// The volume.
+        name: VolumeName,
+        /// Their names.
+        containers: Vec<ContainerName>,
+    },
 }
 
 impl Error {
@@ -149,9 +163,22 @@ impl Error {
             Self::NameTaken { name, .. } => Some(format!("rbox rm {} frees the name", name.as_str())),
             Self::Incomplete { .. } | Self::NoBlob(_) => Some("pull the image again".into()),
             Self::Ambiguous { .. } => Some("give more digits of the id".into()),
+            Self::VolumeExists(_) => Some("--ignore takes the one that is there".into()),
+            Self::VolumeInUse { containers, .. } if !containers.is_empty() => {
+                Some(format!("rbox rm {}", containers.iter().map(ContainerName::as_str).collect::<Vec<_>>().join(" ")))
+            }
             Self::Running(id) => Some(format!("rbox rm --force {} ends it first", id.short())),
             _ => None,
         }
+    }
+}
+
+/// Who has a volume.
+fn containers_in_words(containers: &[ContainerName]) -> String {
+    match containers {
+        [] => "a container that is being made or removed".into(),
+        [one] => format!("container {one}"),
+        more => format!("containers {}", more.iter().map(ContainerName::as_str).collect::<Vec<_>>().join(", ")),
     }
 }
 

@@ -3,13 +3,14 @@
 //! # How nothing is ever half there
 //!
 //! Whatever can be read under its final name was complete when it got that name: blobs, layers and image names
-//! are made in `tmp/` and renamed into place; a container is there once its name is ([`ContainerDir`]). A process
+//! and volumes are made in `tmp/` and renamed into place; a container is there once its name is ([`ContainerDir`]). A process
 //! killed at any point leaves garbage that only [`Store::gc`] looks at. What a power cut may do is a matter of its
 //! own: see [`Suspects`].
 //!
 //! # How nothing in use is collected
 //!
-//! In use is what image names, containers and live leases refer to. A [`Lease`] says what it wants *before* it
+//! No collection takes a volume ([`Store::remove_volume`]). Of the rest, in use is what image names, containers and live
+//! leases refer to. A [`Lease`] says what it wants *before* it
 //! looks whether that is there, so a collection that runs in between either sees the wish or has already
 //! removed the thing. "In between" is made exact by one lock, `locks/gc`: shared for the moment of writing a
 //! reference down, exclusive for the moment in which the collection reads all references and moves its victims
@@ -36,6 +37,7 @@ mod lines;
 mod locks;
 mod manifest;
 mod names;
+mod volumes;
 mod waiter;
 
 use std::{
@@ -60,6 +62,7 @@ pub use layers::{Layer, LayerRecord, StagedLayer};
 pub use lease::{Lease, Staged};
 pub use lines::Lines;
 pub use names::{Descriptor, ImageRecord};
+pub use volumes::{VolumeEntry, VolumeRecord};
 pub use waiter::Waiter;
 
 use crate::{
@@ -86,6 +89,9 @@ use crate::{
 /// │  └─ …                           whatever the container's owner keeps there
 /// ├─ container-names/<name>         symbolic link that says its id, in base64url: the container is there if this is
 /// ├─ volumes/<name>/
+/// │  ├─ _data/                      the content
+/// │  ├─ first-use                   how far that has come, in one byte ([`FirstUse`](rbox_types::FirstUse)); locked meanwhile
+/// │  └─ volume.json                 [`VolumeRecord`]
 /// ├─ host.json                      what was found out about the host
 /// ├─ events  events.1 …             what has happened, a line of JSON each ([`Events`])
 /// ├─ unsettled/<boot id>/           empty files that name the blobs and layers not known to be on the disk

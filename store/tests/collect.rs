@@ -98,8 +98,12 @@ fn a_container_keeps_its_image() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let store = common::store(directory.path());
     let image = put_image(&store.begin().expect("begin"), "localhost/x:1", &["a", "b"]);
-    let refs =
-        ContainerRefs { manifest: image.record.manifest.digest, map_key: MAP.into(), layers: image.chains.clone() };
+    let refs = ContainerRefs {
+        manifest: image.record.manifest.digest,
+        map_key: MAP.into(),
+        layers: image.chains.clone(),
+        volumes: vec![],
+    };
     let container = store.create_container(&container_id(1), &container_name("c"), &refs).expect("create");
     // Not running any more: it is there all the same.
     drop(container);

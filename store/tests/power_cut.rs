@@ -100,8 +100,12 @@ fn a_container_spoiled_by_the_cut_is_none() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let store = common::store(directory.path());
     let image = put_image(&store.begin().expect("begin"), "localhost/x:1", &["a"]);
-    let refs =
-        rbox_store::ContainerRefs { manifest: image.record.manifest.digest, map_key: MAP.into(), layers: image.chains };
+    let refs = rbox_store::ContainerRefs {
+        manifest: image.record.manifest.digest,
+        map_key: MAP.into(),
+        layers: image.chains,
+        volumes: vec![],
+    };
     let (id, name) = (common::container_id(1), common::container_name("c"));
     let path = store.create_container(&id, &name, &refs).expect("create").path().to_owned();
     // The names reached the disk, the bytes did not.

@@ -137,7 +137,7 @@ fn one_container_gets_the_name() {
     let store = common::store(directory.path());
     let lease = store.begin().expect("begin");
     let manifest = put_blob(&lease, b"manifest");
-    let refs = ContainerRefs { manifest, map_key: MAP.into(), layers: vec![] };
+    let refs = ContainerRefs { manifest, map_key: MAP.into(), layers: vec![], volumes: vec![] };
     let barrier = Barrier::new(8);
     let results: Vec<_> = thread::scope(|scope| {
         let (store, refs, barrier) = (&store, &refs, &barrier);
@@ -197,6 +197,7 @@ fn collections_never_take_what_is_named() {
                         manifest: image.record.manifest.digest,
                         map_key: MAP.into(),
                         layers: image.chains.clone(),
+                        volumes: vec![],
                     };
                     let (id, called) = (container_id(client), container_name(&format!("c{client}")));
                     let container = store.create_container(&id, &called, &refs).expect("all is there");

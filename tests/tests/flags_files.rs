@@ -64,8 +64,8 @@ fn mounts_in_the_long_form() -> Result<()> {
     assert_eq!(rbox.sh(&image, &[tmpfs], look), "1024\n700\nwritten");
     assert_eq!(rbox.sh(&image, &["--mount", "type=tmpfs,dst=/mnt,ro"], refused), "refused");
     for (wrong, named) in [
-        ("type=volume,src=a,dst=/b", "type=volume"),
-        ("src=/a,dst=/b", "type=volume"),
+        ("type=image,src=a,dst=/b", "type=image"),
+        ("src=/a,dst=/b", "type=bind"),
         ("type=bind,dst=/b", "source"),
         ("type=bind,src=/,dst=/b,bogus=1", "bogus"),
         ("type=bind,src=/,dst=/b,tmpfs-size=1m", "tmpfs-size"),

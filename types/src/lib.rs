@@ -12,6 +12,7 @@ mod platform;
 mod probe;
 mod reference;
 mod storage_driver;
+mod volume;
 
 pub use container::{ContainerId, ContainerName, InvalidContainerId, InvalidContainerName};
 pub use digest::{ChainId, DiffId, Digest, InvalidDigest, chain_ids};
@@ -22,3 +23,4 @@ pub use platform::{InvalidPlatform, Platform};
 pub use probe::{Finding, ProbeState};
 pub use reference::{InvalidReference, Reference};
 pub use storage_driver::StorageDriver;
+pub use volume::{FirstUse, InvalidVolumeName, VolumeName};

@@ -1,10 +1,10 @@
-//! `rbox container prune`, `rbox image prune`
+//! `rbox container prune`, `rbox image prune`, `rbox volume prune`
 
 use std::fmt::Display;
 use std::io::{self, Write};
 
 use clap::Args;
-use rbox_container::{ContainerFilters, Engine, Error, ImageQuery, Pruned};
+use rbox_container::{ContainerFilters, Engine, Error, ImageQuery, Pruned, VolumeFilters};
 use rbox_types::Exit;
 
 use crate::failure::Failure;
@@ -19,6 +19,16 @@ pub(crate) struct PruneContainers {
 #[derive(Debug, Args)]
 pub(crate) struct PruneImages {
     /// Images that no container uses, too, and not only what is left of images that are gone
+    #[arg(short, long)]
+    all: bool,
+
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneVolumes {
+    /// Those that somebody has named, too
     #[arg(short, long)]
     all: bool,
 
@@ -61,6 +71,20 @@ impl PruneImages {
             return Ok(0);
         }
         told("Deleted Images:", engine.prune_images(self.all, &query)?)
+    }
+}
+
+impl PruneVolumes {
+    pub(crate) fn act(self, engine: &Engine) -> Result<u8, Failure> {
+        let filters = VolumeFilters::for_pruning(&self.flags.filter).map_err(Error::from)?;
+        let warning = match self.all {
+            true => "This will remove all volumes not used by at least one container.",
+            false => "This will remove anonymous volumes not used by at least one container.",
+        };
+        if !self.flags.force && !confirmed(warning)? {
+            return Ok(0);
+        }
+        told("Deleted Volumes:", engine.prune_volumes(self.all, &filters)?)
     }
 }
 

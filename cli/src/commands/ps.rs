@@ -140,7 +140,10 @@ impl Ps {
         let made = container.made.as_ref();
         let status = &container.status;
         let created = made.map(|made| output::ago(made.created)).unwrap_or_default();
-        let mounts = made.map(|made| made.binds.iter().map(|(_, destination, _)| destination).collect::<Vec<_>>());
+        let mounts = made.map(|made| {
+            let volumes = made.volumes.iter().map(|volume| volume.destination.display().to_string());
+            made.binds.iter().map(|(_, destination, _)| destination.clone()).chain(volumes).collect::<Vec<_>>()
+        });
         json!({
             "ID": self.id(container),
             "Names": container.name,

@@ -23,9 +23,8 @@ pub(crate) struct Rm {
     #[arg(short, long)]
     ignore: bool,
 
-    /// Remove anonymous volumes, too, of which no container has any in this version
+    /// Remove their volumes, too, that nobody has named
     #[arg(short, long)]
-    #[allow(dead_code, reason = "what it asks for is always so")]
     volumes: bool,
 
     /// All containers
@@ -45,7 +44,7 @@ impl Rm {
         };
         let forced = self.force.then(|| Duration::from_secs(self.time));
         let ignored = self.force || self.ignore;
-        super::each(names, |name| match engine.remove_container(name, forced) {
+        super::each(names, |name| match engine.remove_container(name, forced, self.volumes) {
             Err(error) if ignored && error.is_not_found() => Ok(()),
             Err(error) => {
                 let status = status(&error);

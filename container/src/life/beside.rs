@@ -67,6 +67,7 @@ impl<'a> Beside<'a> {
         let plan = plan(made, filter, security, request, terminal, &self.on_host)?;
         let workload = Workload {
             spec: &plan.spec,
+            volumes: &[],
             built_in_filter: plan.built_in_filter,
             streams,
             reaper: false,

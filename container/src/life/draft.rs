@@ -1,14 +1,12 @@
 //! A container that is planned and not yet made: what starting it at once and making it for later have in common.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use rbox_image::Image;
 use rbox_runtime::seccomp::KernelVersion;
 use rbox_store::{ContainerDir, ContainerRefs, Event};
-use rbox_types::{ContainerId, ContainerName, Digest, StorageDriver};
+use rbox_types::{ContainerId, ContainerName, Digest, StorageDriver, VolumeName};
 
 use crate::host_devices::host_devices;
 use crate::images::pull::PullOutput;
@@ -22,6 +20,7 @@ use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::user::Person;
 use crate::volume::Volume;
+use crate::volume::placed::Placed;
 use crate::{Engine, Error, events, names, outside};
 
 /// All that is known of a container before it has a directory.
@@ -29,7 +28,7 @@ pub(crate) struct Draft {
     pub(crate) id: ContainerId,
     pub(crate) planned: RunPlan,
     hostname: String,
-    volumes: Vec<Volume>,
+    volumes: Vec<Placed>,
     image_id: Digest,
     refs: ContainerRefs,
     settings: Settings,
@@ -50,7 +49,9 @@ impl Draft {
         let hostname = request.hostname.clone().or_else(|| shared.hostname.clone());
         let hostname = hostname.unwrap_or_else(|| id.short().to_owned());
         let on_host = OnHost::of(request, shared)?;
-        let volumes = request.volumes.iter().map(absolute).collect::<Result<Vec<_>, _>>()?;
+        let volumes = Volume::all(image.config.config().as_ref(), &request.volumes, &request.tmpfs)?;
+        let place = |volume| Placed::find(&engine.store, volume);
+        let volumes = volumes.into_iter().map(place).collect::<Result<Vec<_>, _>>()?;
         let devices = if request.security.privileged {
             host_devices(Path::new("/dev")).map_err(Error::io("list the devices in", "/dev"))?
         } else {
@@ -76,6 +77,7 @@ impl Draft {
             manifest: image.manifest,
             map_key: engine.identity.maps.key(),
             layers: image.layers.iter().map(|layer| layer.chain_id).collect(),
+            volumes: volumes.iter().filter_map(Placed::name).cloned().collect(),
         };
         Ok(Self { id, planned, hostname, volumes, image_id: image.config_digest, refs, settings, driver })
     }
@@ -87,10 +89,15 @@ impl Draft {
             Some(name) => make(name)?,
             None => names::until_free(make)?,
         };
-        match outside::write_cid_file(&request.settings, &self.id) {
+        let finished = || {
+            engine.make_volumes(&self.volumes)?;
+            outside::write_cid_file(&request.settings, &self.id)
+        };
+        match finished() {
             Ok(()) => Ok(directory),
             Err(error) => {
                 directory.remove(&|path| engine.remove_tree(path))?;
+                engine.remove_anonymous(self.volumes());
                 Err(error)
             }
         }
@@ -153,6 +160,11 @@ impl Draft {
         Some(Person { name, uid, gid, home, read_only: request.read_only })
     }
 
+    /// The volumes that it has.
+    pub(crate) fn volumes(&self) -> &[VolumeName] {
+        &self.refs.volumes
+    }
+
     /// What is to be written down of what was asked for.
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
@@ -189,19 +201,9 @@ impl Draft {
             read_only: request.read_only,
             rm: request.rm,
             init: request.init,
-            binds: self.volumes.iter().map(bind).collect(),
+            binds: self.volumes.iter().filter_map(|placed| placed.record().err()).collect(),
+            volumes: self.volumes.iter().filter_map(|placed| placed.record().ok()).collect(),
             security: request.security.words(),
         }
     }
-}
-
-fn bind(volume: &Volume) -> (String, String, bool) {
-    (volume.source.display().to_string(), volume.destination.display().to_string(), volume.read_only)
-}
-
-/// Podman's rule: what is to be bound must be there. Docker makes a directory that then belongs to nobody expected.
-fn absolute(volume: &Volume) -> Result<Volume, Error> {
-    let found: io::Result<PathBuf> = fs::canonicalize(&volume.source);
-    let source = found.map_err(Error::io("find the volume", volume.source.display()))?;
-    Ok(Volume { source, ..volume.clone() })
 }

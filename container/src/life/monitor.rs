@@ -244,7 +244,9 @@ impl Monitor {
         if startable.rm {
             let _ = remove_volatile_mark(&startable.root.work);
             // As a rule it is root of all its ids here, and nobody else need be asked. What cannot be removed, gc finds.
+            let volumes = directory.volumes().unwrap_or_default();
             let _ = directory.remove(&|path| engine.remove_tree(path));
+            engine.remove_anonymous(&volumes);
             events::note(&engine.store, &[removed]);
         }
     }

@@ -12,8 +12,13 @@ use crate::{Engine, Error, events};
 
 impl Engine {
     /// Removes a container that is not running. Where that is `forced`, one that runs is asked to end first, and killed if
-    /// it has not within this time. Gives its id.
-    pub fn remove_container(&self, name_or_id: &str, forced: Option<Duration>) -> Result<ContainerId, Error> {
+    /// it has not within this time. With `volumes`, those of its volumes go too that nobody has named. Gives its id.
+    pub fn remove_container(
+        &self,
+        name_or_id: &str,
+        forced: Option<Duration>,
+        volumes: bool,
+    ) -> Result<ContainerId, Error> {
         let entry = self.find_settled(name_or_id)?;
         if let Some(grace) = forced
             && entry.running
@@ -27,7 +32,12 @@ impl Engine {
             directory => directory?,
         };
         let made = Made::read(&entry.path).ok().flatten();
+        // As in Docker and Podman, one that was to go away at its end goes with them.
+        let volumes = volumes || made.as_ref().is_some_and(|made| made.rm);
         directory.remove(&|path| self.remove_tree(path))?;
+        if volumes {
+            self.remove_anonymous(&entry.refs.volumes);
+        }
         events::note(
             &self.store,
             &[events::of_container("remove", &entry.id, &entry.name, made.as_ref().map(Made::known))],
@@ -40,7 +50,7 @@ impl Engine {
         let Some(name) = request.name.as_ref().filter(|_| request.replace) else { return Ok(()) };
         let Some(entry) = self.store.container_named(name)? else { return Ok(()) };
         let made_room = self.stop(entry.id.as_str(), Stopping::default());
-        match made_room.and_then(|id| self.remove_container(id.as_str(), Some(Duration::ZERO))) {
+        match made_room.and_then(|id| self.remove_container(id.as_str(), Some(Duration::ZERO), false)) {
             Err(error) if !error.is_not_found() => Err(error),
             // One of --rm has gone by itself.
             _ => Ok(()),

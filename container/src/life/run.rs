@@ -159,6 +159,9 @@ impl Engine {
         let status = ran.as_ref().map_or_else(Error::status, |exit| exit.status());
         let ended = [happened("die").with("exitCode", status), happened("remove")];
         self.finish(request, directory, ran.as_ref().copied().map_err(Error::status))?;
+        if request.rm {
+            self.remove_anonymous(draft.volumes());
+        }
         events::note(&self.store, &ended[..if request.rm { 2 } else { 1 }]);
         // Here and not earlier: meanwhile there was something to do.
         drop(servers);

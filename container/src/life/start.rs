@@ -240,6 +240,7 @@ impl Engine {
         if let Err(error) = filled {
             // The first failure is the one to tell; gc removes what this leaves.
             let _ = directory.remove(&|path| self.remove_tree(path));
+            self.remove_anonymous(draft.volumes());
             return Err(error);
         }
         events::note(&self.store, &[draft.happened("create", request, &directory)]);

@@ -27,6 +27,7 @@ pub(crate) fn workload<'a>(start: Start<'a>, refusals: Option<&'a mut dyn FnMut(
     let Start { planned, id, bundle, interactive, reaper, preserved, tap } = start;
     Workload {
         spec: &planned.spec,
+        volumes: &planned.volumes,
         built_in_filter: planned.built_in_filter,
         streams: if interactive { Streams::Inherit } else { Streams::NoInput },
         reaper,

@@ -1,5 +1,6 @@
 //! All that is known of a container or an image, in Docker's shape and names.
 
+mod mounts;
 mod network;
 mod settings;
 
@@ -107,14 +108,7 @@ impl Engine {
             "ImageName": made.map(|made| made.image.clone()),
             "Driver": "overlay",
             "LogPath": log.map_or_else(PathBuf::new, |_| self.store.container_path(&container.id).join(logs::NAME)),
-            "Mounts": made.map(|made| {
-                made.binds.iter().map(|(source, destination, read_only)| json!({
-                    "Type": "bind",
-                    "Source": source,
-                    "Destination": destination,
-                    "RW": !read_only,
-                })).collect::<Vec<_>>()
-            }),
+            "Mounts": made.map(mounts::of),
             "Config": made.map(|made| json!({
                 "Hostname": made.hostname,
                 "User": made.user,
@@ -132,9 +126,7 @@ impl Engine {
                 "AutoRemove": made.is_some_and(|made| made.rm),
                 "NetworkMode": made.map_or_else(|| "none".into(), |made| made.network().to_string()),
                 "ReadonlyRootfs": made.is_some_and(|made| made.read_only),
-                "Binds": made.map(|made| made.binds.iter().map(|(source, destination, read_only)| {
-                    format!("{source}:{destination}{}", if *read_only { ":ro" } else { "" })
-                }).collect::<Vec<_>>()),
+                "Binds": made.map(mounts::flags),
                 "Privileged": made.is_some_and(|made| made.security.privileged),
                 "CapAdd": made.map(|made| &made.security.cap_add),
                 "CapDrop": made.map(|made| &made.security.cap_drop),

@@ -224,6 +224,9 @@ impl Resolved<'_> {
             && any(&filters.until, |time| made.created < *time)
             && any(&filters.volumes, |path| {
                 made.binds.iter().any(|(source, destination, _)| source == path || destination == path)
+                    || made.volumes.iter().any(|volume| {
+                        volume.name.as_str() == path || [&volume.destination, &volume.source].contains(&&path.into())
+                    })
             })
             && any(&filters.networks, |network| made.network().word() == network)
             && any(&filters.restart_policies, |word| made.restart.word() == *word)

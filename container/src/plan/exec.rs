@@ -63,5 +63,5 @@ pub(crate) fn plan(
         spec.set_annotations(Some([(KEEP_GROUPS.to_owned(), "1".to_owned())].into()));
     }
     let groups = if keeps_groups { Vec::new() } else { made.settings.groups.clone() };
-    Ok(RunPlan { spec, user, groups, built_in_filter: *filter == Filter::BuiltIn, entrypoint: 0 })
+    Ok(RunPlan { spec, user, groups, built_in_filter: *filter == Filter::BuiltIn, entrypoint: 0, volumes: Vec::new() })
 }

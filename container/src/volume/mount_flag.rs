@@ -1,17 +1,17 @@
-//! `--mount type=…,key=value,…`: Docker's and Podman's keys for bind mounts and tmpfs.
+//! `--mount type=…,key=value,…`: Docker's and Podman's keys for bind mounts, volumes and tmpfs.
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::words::Words;
-use super::{Tmpfs, Volume, check_destination};
+use super::{Tmpfs, Volume, VolumeSource, check_destination};
 use crate::settings::ByteSize;
 
 /// What it comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountFlag {
-    /// `type=bind`.
-    Bind(Volume),
+    /// `type=bind` and `type=volume`.
+    Volume(Volume),
     /// `type=tmpfs`.
     Tmpfs(Tmpfs),
 }
@@ -29,14 +29,10 @@ impl FromStr for MountFlag {
         let kind = pairs.iter().find(|(key, _)| key.eq_ignore_ascii_case("type")).and_then(|(_, kind)| *kind);
         let rest = pairs.into_iter().filter(|(key, _)| !key.eq_ignore_ascii_case("type"));
         match kind {
-            Some("bind") => bind(rest).map(Self::Bind),
+            Some("bind") => bind(rest).map(Self::Volume),
             Some("tmpfs") => tmpfs(rest).map(Self::Tmpfs),
-            None | Some("volume") => {
-                Err("type=volume, which is meant where no type is given, is not there yet; type=bind \
-                                          and type=tmpfs are"
-                    .into())
-            }
-            Some(other) => Err(format!("type={other} is not supported; type=bind and type=tmpfs are")),
+            None | Some("volume") => volume(rest).map(Self::Volume),
+            Some(other) => Err(format!("type={other} is not supported; type=bind, type=volume and type=tmpfs are")),
         }
     }
 }
@@ -113,7 +109,12 @@ fn bind<'a>(pairs: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> Result<V
                 words.take(key)?;
             }
             _ if word(&mut words, key, value)? => {}
-            "U" | "chown" | "idmap" => return Err(format!("{key} is not supported in this version")),
+            "U" | "chown" => {
+                if switch(key, value)? {
+                    words.take("U")?;
+                }
+            }
+            "idmap" => return Err(format!("{key} is not supported in this version")),
             _ if key.starts_with("tmpfs-") || key.starts_with("volume-") => {
                 return Err(format!("{key} is not one of type=bind"));
             }
@@ -122,12 +123,57 @@ fn bind<'a>(pairs: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> Result<V
     }
     let source: PathBuf = source.ok_or("type=bind needs a source")?.into();
     let destination: PathBuf = destination.ok_or("a destination is needed")?.into();
-    let mut volume = words.volume(source, destination).checked()?;
+    let mut volume = words.volume(VolumeSource::Host(source), destination)?.checked()?;
     if read_only_below && (!volume.read_only || writable_below) {
         return Err("bind-recursive=readonly is for what is read-only".into());
     }
     volume.options.writable_below = writable_below;
     Ok(volume)
+}
+
+fn volume<'a>(pairs: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> Result<Volume, String> {
+    let mut words = Words::default();
+    let (mut source, mut destination) = (VolumeSource::Anonymous, None);
+    for (key, value) in pairs {
+        match key {
+            "source" | "src" => {
+                let name = needed(key, value)?;
+                source = match name.parse()? {
+                    VolumeSource::Host(path) => {
+                        return Err(format!(
+                            "{key}={}: type=volume needs a name; type=bind shows a path",
+                            path.display()
+                        ));
+                    }
+                    source => source,
+                };
+            }
+            _ if is_destination(key) => destination = Some(needed(key, value)?),
+            "volume-nocopy" => {
+                words.take(if switch(key, value)? { "nocopy" } else { "copy" })?;
+            }
+            "volume-driver" if matches!(value, Some("local")) => {}
+            "U" | "chown" => {
+                if switch(key, value)? {
+                    words.take("U")?;
+                }
+            }
+            "z" | "Z" if value.is_none() => {
+                words.take(key)?;
+            }
+            _ if word(&mut words, key, value)? => {}
+            "volume-driver" => return Err(format!("{key}: there is no driver but local")),
+            "volume-opt" | "volume-label" | "volume-subpath" | "subpath" | "idmap" => {
+                return Err(format!("{key} is not supported in this version"));
+            }
+            _ if key.starts_with("bind-") || key.starts_with("tmpfs-") => {
+                return Err(format!("{key} is not one of type=volume"));
+            }
+            _ => return Err(format!("there is no key {key:?} of type=volume")),
+        }
+    }
+    let destination = destination.ok_or("a destination is needed")?;
+    words.volume(source, destination.into())?.checked()
 }
 
 fn tmpfs<'a>(pairs: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> Result<Tmpfs, String> {
@@ -210,7 +256,7 @@ mod tests {
 
     fn bound(text: &str) -> Volume {
         match text.parse().expect(text) {
-            MountFlag::Bind(volume) => volume,
+            MountFlag::Volume(volume) => volume,
             MountFlag::Tmpfs(_) => panic!("{text}"),
         }
     }
@@ -218,21 +264,36 @@ mod tests {
     fn in_memory(text: &str) -> Vec<String> {
         match text.parse().expect(text) {
             MountFlag::Tmpfs(tmpfs) => tmpfs.options,
-            MountFlag::Bind(_) => panic!("{text}"),
+            MountFlag::Volume(_) => panic!("{text}"),
         }
     }
 
     #[test]
     fn binds() {
         let volume = bound("type=bind,source=/a,destination=/b,readonly");
-        assert_eq!((volume.source.to_str(), volume.destination.to_str()), (Some("/a"), Some("/b")));
+        assert_eq!((volume.source, volume.destination.to_str()), (VolumeSource::Host("/a".into()), Some("/b")));
+        let volume = bound("type=bind,source=/a,destination=/b,readonly");
         assert_eq!(volume.spec_options(false), ["rbind", "rro"]);
         let of = |text: &str| bound(&format!("type=bind,src=/a,dst=/b,{text}")).spec_options(false);
         assert_eq!(of("ro=false"), ["rbind"]);
         assert_eq!(of("bind-propagation=rslave,bind-nonrecursive"), ["bind", "rslave"]);
         assert_eq!(of("ro,bind-recursive=writable"), ["rbind", "ro"]);
         assert_eq!(of("noexec,consistency=cached,relabel=shared"), ["rbind", "rnoexec"]);
-        assert_eq!(bound("type=bind,\"src=/a,b\",target=/c").source.to_str(), Some("/a,b"));
+        assert_eq!(bound("type=bind,\"src=/a,b\",target=/c").source, VolumeSource::Host("/a,b".into()));
+        assert!(bound("type=bind,src=/a,dst=/b,U").options.owned_by_user);
+    }
+
+    #[test]
+    fn volumes() {
+        let named = |name: &str| VolumeSource::Named(name.parse().expect("a name"));
+        for text in ["type=volume,src=a,dst=/b", "source=a,target=/b", "type=volume,src=a,dst=/b,volume-driver=local"] {
+            let volume = bound(text);
+            assert_eq!((volume.source, volume.destination), (named("a"), "/b".into()), "{text}");
+        }
+        assert_eq!(bound("type=volume,dst=/b").source, VolumeSource::Anonymous);
+        let volume = bound("type=volume,src=a,dst=/b,volume-nocopy,ro,U=true");
+        assert!(volume.options.empty && volume.read_only && volume.options.owned_by_user);
+        assert!(!bound("type=volume,src=a,dst=/b,volume-nocopy=false").options.empty);
     }
 
     #[test]
@@ -245,8 +306,12 @@ mod tests {
     #[test]
     fn what_is_refused_is_named() {
         for (text, named) in [
-            ("src=/a,dst=/b", "type=volume"),
-            ("type=volume,dst=/b", "type=volume"),
+            ("src=/a,dst=/b", "type=bind"),
+            ("type=volume,src=a", "destination"),
+            ("type=volume,src=a b,dst=/c", "\"a b\""),
+            ("type=volume,src=a,dst=/b,volume-driver=nfs", "volume-driver"),
+            ("type=volume,src=a,dst=/b,volume-opt=x=y", "volume-opt"),
+            ("type=volume,src=a,dst=/b,tmpfs-size=1m", "tmpfs-size"),
             ("type=image,dst=/b", "type=image"),
             ("type=bind,dst=/b", "source"),
             ("type=bind,src=/a", "destination"),

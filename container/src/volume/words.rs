@@ -2,16 +2,18 @@
 
 use std::path::PathBuf;
 
-use super::{BindOptions, Volume};
+use super::{BindOptions, Volume, VolumeSource};
 
 /// Words of which each two contradict each other: one of a row may be said.
-const ROWS: [&[&str]; 7] = [
+const ROWS: [&[&str]; 9] = [
     &["ro", "rw"],
     &["exec", "noexec"],
     &["dev", "nodev"],
     &["suid", "nosuid"],
     &["bind", "rbind"],
     &["z", "Z"],
+    &["copy", "nocopy"],
+    &["U"],
     &["private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable"],
 ];
 
@@ -40,15 +42,20 @@ impl Words {
     }
 
     /// What they come to.
-    pub(super) fn volume(&self, source: PathBuf, destination: PathBuf) -> Volume {
+    pub(super) fn volume(&self, source: VolumeSource, destination: PathBuf) -> Result<Volume, String> {
+        if let (VolumeSource::Host(_), Some(word)) = (&source, self.0[6]) {
+            return Err(format!("option {word:?} is for volumes: what is in a directory of the host stays as it is"));
+        }
         let options = BindOptions {
             alone: self.said("bind"),
             writable_below: false,
             propagation: self.0[ROWS.len() - 1],
             forbids: ["noexec", "nodev", "nosuid"].into_iter().filter(|word| self.said(word)).collect(),
             relabel: self.said("z") || self.said("Z"),
+            empty: self.said("nocopy"),
+            owned_by_user: self.said("U"),
         };
-        Volume { source, destination, read_only: self.said("ro"), options }
+        Ok(Volume { source, destination, read_only: self.said("ro"), options })
     }
 
     /// The options of a tmpfs among them.

@@ -53,21 +53,21 @@ const AUFS: &[u8] = b".wh..wh.";
 impl Extractor {
     pub(super) fn new(root: BorrowedFd<'_>, options: Options) -> Result<Self, Error> {
         let made = Made::probe(root).map_err(Error::io("make a file in", &EntryPath::root()))?;
-        Ok(Self { tree: Tree::new(root)?, made, options, size: 0, dropped_xattrs: BTreeMap::new() })
+        Ok(Self { tree: Tree::new(root, options.over)?, made, options, size: 0, dropped_xattrs: BTreeMap::new() })
     }
 
     /// Unpacks one entry, whose data `archive` is at.
     pub(super) fn entry(&mut self, entry: Entry, archive: &mut Archive<impl BufRead>) -> Result<(), Error> {
         let path = EntryPath::parse(&entry.path).map_err(|problem| Error::raw_entry(&entry.path, problem))?;
         let (parent, name) = path.split();
-        if path.as_bytes().starts_with(AUFS) || path.as_bytes().windows(AUFS.len() + 1).any(|at| at == b"/.wh..wh.") {
+        if !self.options.over && is_aufs(&path) {
             return if name == OPAQUE_WHITEOUT && !parent.split(|byte| *byte == b'/').any(|c| c.starts_with(AUFS)) {
                 self.tree.opaque(&path.parent())
             } else {
                 Ok(())
             };
         }
-        if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+        if let Some(hidden) = name.strip_prefix(WHITEOUT).filter(|_| !self.options.over) {
             let hidden = path.with_name(hidden).map_err(|problem| Error::entry(&path, problem))?;
             return self.tree.whiteout(&hidden);
         }
@@ -126,6 +126,12 @@ impl Extractor {
         // A link may come before what it links to.
         for (path, target) in std::mem::take(&mut self.tree.pending_links) {
             self.hard_link(&path, target)?;
+        }
+        if self.options.over
+            && let Some((path, target)) = self.tree.pending_links.first_key_value()
+        {
+            // There are no layers below, one of which might have it.
+            return Err(Error::entry(path, Problem::LinkToNothing(target.to_string())));
         }
         let directories = std::mem::take(&mut self.tree.directories);
         let mut implied = BTreeMap::new();
@@ -193,10 +199,8 @@ impl Extractor {
                     if !is(&error, Errno::EXIST) {
                         return Err(Error::io("make the directory", path)(error));
                     }
-                    let hides = self.tree.clear(path, dir.as_fd())?;
-                    at::make_dir(dir.as_fd(), name, 0o700).map_err(Error::io("make the directory", path))?;
-                    if hides {
-                        self.tree.opaque(path)?;
+                    if !self.options.over || !self.tree.is_directory(path, dir.as_fd())? {
+                        self.replace_by_directory(path, dir.as_fd(), name)?;
                     }
                 } else {
                     self.tree.pending_links.remove(path);
@@ -217,6 +221,13 @@ impl Extractor {
         Ok(())
     }
 
+    /// Whatever is there gives way to a new directory.
+    fn replace_by_directory(&mut self, path: &EntryPath, dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Error> {
+        let hides = self.tree.clear(path, dir)?;
+        at::make_dir(dir, name, 0o700).map_err(Error::io("make the directory", path))?;
+        if hides && !self.options.over { self.tree.opaque(path) } else { Ok(()) }
+    }
+
     fn device(
         &mut self,
         path: &EntryPath,
@@ -226,6 +237,9 @@ impl Extractor {
         major: u32,
         minor: u32,
     ) -> Result<(), Error> {
+        if self.options.over {
+            return Ok(());
+        }
         let Owner { uid, gid } = owner;
         let shown = std::ffi::OsStr::from_bytes(path.as_bytes()).into();
         self.tree.leave_out(path, LeftOut { path: shown, kind, major, minor, mode: entry.mode, uid, gid })
@@ -314,6 +328,10 @@ impl Extractor {
             *self.dropped_xattrs.entry(name).or_default() += 1;
         }
     }
+}
+
+fn is_aufs(path: &EntryPath) -> bool {
+    path.as_bytes().starts_with(AUFS) || path.as_bytes().windows(AUFS.len() + 1).any(|at| at == b"/.wh..wh.")
 }
 
 impl Made {

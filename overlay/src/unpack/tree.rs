@@ -31,6 +31,8 @@ pub(super) struct Tree {
     /// Hard links whose target was not there yet. Nothing is at their own names.
     pub(super) pending_links: BTreeMap<EntryPath, EntryPath>,
     pub(super) opaque_root: bool,
+    /// Directories that no entry has made are there already.
+    over: bool,
     /// About the bytes that the four maps take.
     remembered: usize,
 }
@@ -50,7 +52,7 @@ const CACHE: usize = 32;
 const MAX_REMEMBERED: usize = 96 << 20;
 
 impl Tree {
-    pub(super) fn new(root: BorrowedFd<'_>) -> Result<Self, Error> {
+    pub(super) fn new(root: BorrowedFd<'_>, over: bool) -> Result<Self, Error> {
         let root = fd::duplicate(root).map_err(Error::io("open", &EntryPath::root()))?;
         let implied = Directory::Implied { fresh: false };
         Ok(Self {
@@ -61,6 +63,7 @@ impl Tree {
             left_out: BTreeMap::new(),
             pending_links: BTreeMap::new(),
             opaque_root: false,
+            over,
             remembered: 0,
         })
     }
@@ -134,6 +137,10 @@ impl Tree {
                     return Err(Error::io("make the directory", &prefix)(error));
                 }
                 let status = at::status(dir.as_fd(), name).map_err(Error::io("look at", &prefix))?;
+                if self.over && status.kind == Kind::Directory {
+                    dir = Rc::new(at::open_dir_path(dir.as_fd(), name).map_err(Error::io("open", &prefix))?);
+                    continue;
+                }
                 if status.kind != Kind::Whiteout {
                     return Err(Error::entry(entry, in_the_way(status.kind, &prefix)));
                 }
@@ -143,7 +150,7 @@ impl Tree {
             }
             self.forget(&prefix);
             dir = Rc::new(at::open_dir_path(dir.as_fd(), name).map_err(Error::io("open", &prefix))?);
-            if fresh {
+            if fresh && !self.over {
                 mark_opaque(dir.as_fd(), &prefix)?;
             }
             self.remember(&prefix)?;
@@ -171,6 +178,12 @@ impl Tree {
         .map_err(Error::io("replace", path))?;
         self.forget(path);
         Ok(hides)
+    }
+
+    /// Whether a directory is called `path`.
+    pub(super) fn is_directory(&self, path: &EntryPath, parent: BorrowedFd<'_>) -> Result<bool, Error> {
+        let status = at::status(parent, path.split().1).map_err(Error::io("look at", path))?;
+        Ok(status.kind == Kind::Directory)
     }
 
     /// Makes a whiteout at `path`, unless this layer has something there: a whiteout hides what is below, not beside.

@@ -148,6 +148,29 @@ fn send_layers(channel: &Channel, layers: &[BorrowedFd<'_>]) -> io::Result<()> {
     Ok(())
 }
 
+/// Has a worker write what is in `dir` to `out`, as a tar archive.
+pub fn pack_from(channel: &Channel, dir: BorrowedFd<'_>, out: BorrowedFd<'_>) -> Result<(), Error> {
+    send(channel, &Request::Pack, &[dir, out]).map_err(talking)?;
+    match answer(channel)? {
+        Reply::Done => Ok(()),
+        _ => Err(talking(io::ErrorKind::InvalidData.into())),
+    }
+}
+
+/// Has a worker unpack a tar archive, which may be compressed, over what is in `dir`.
+pub fn unpack_over(
+    channel: &Channel,
+    dir: BorrowedFd<'_>,
+    archive: BorrowedFd<'_>,
+    single_id: bool,
+) -> Result<(), Error> {
+    send(channel, &Request::UnpackOver { single_id }, &[dir, archive]).map_err(talking)?;
+    match answer(channel)? {
+        Reply::Done => Ok(()),
+        _ => Err(talking(io::ErrorKind::InvalidData.into())),
+    }
+}
+
 fn talking(source: io::Error) -> Error {
     Error::Worker { operation: "talk to", source }
 }
@@ -174,6 +197,12 @@ pub(super) enum Request {
     Measure,
     /// With the descriptor of the directory to copy into; the layers follow as [`Parents`](Self::Parents).
     Flatten,
+    /// With the descriptors of a directory and of the archive.
+    Pack,
+    /// Likewise.
+    UnpackOver {
+        single_id: bool,
+    },
 }
 
 /// The worker's words.
@@ -189,14 +218,29 @@ pub(super) enum Reply {
 impl Reply {
     /// The error with its causes in one line: they do not cross processes otherwise.
     pub(super) fn from_error(error: &Error) -> Self {
+        Self::failed(error, error.hint())
+    }
+
+    /// Any other error.
+    pub(super) fn failed(error: &dyn std::error::Error, hint: Option<String>) -> Self {
         let mut message = error.to_string();
-        let mut cause = std::error::Error::source(error);
+        let mut cause = error.source();
         while let Some(error) = cause {
             message.push_str(": ");
             message.push_str(&error.to_string());
             cause = error.source();
         }
-        Self::Failed { message, hint: error.hint() }
+        Self::Failed { message, hint }
+    }
+
+    /// A failure in other words.
+    pub(super) fn instead_of(self, old: &str, new: &str) -> Self {
+        match self {
+            Self::Failed { message, hint } => {
+                Self::Failed { message: message.replace(old, new), hint: hint.map(|hint| hint.replace(old, new)) }
+            }
+            other => other,
+        }
     }
 }
 

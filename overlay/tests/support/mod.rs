@@ -155,7 +155,7 @@ impl Layer {
 
     /// Unpacks into it.
     pub fn unpack(&self, tar: &[u8], single_id: bool) -> Result<Unpacked, Error> {
-        unpack(tar, Compression::None, self.root.as_fd(), Options { single_id })
+        unpack(tar, Compression::None, self.root.as_fd(), Options { single_id, over: false })
     }
 
     /// A new layer with this in it, settled on others.

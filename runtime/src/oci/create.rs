@@ -154,6 +154,7 @@ impl States {
         };
         let workload = Workload {
             spec: &creation.bundle.spec,
+            volumes: &[],
             built_in_filter: false,
             streams: Streams::Inherit,
             reaper: false,

@@ -52,6 +52,7 @@ impl Container {
         }
         let workload = Workload {
             spec: &spec,
+            volumes: &[],
             built_in_filter: false,
             streams: Streams::Inherit,
             reaper: false,

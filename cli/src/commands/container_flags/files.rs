@@ -8,9 +8,11 @@ use rbox_container::{MountFlag, Tmpfs, Volume};
 
 #[derive(Debug, Default, Args)]
 pub(super) struct Files {
-    /// Show a file or directory of the host in the container; options, with commas between them: ro, noexec, nosuid,
-    /// nodev, bind (without what is mounted below), [r]private, [r]slave, [r]shared, z, Z
-    #[arg(short, long, value_name = "SOURCE:DESTINATION[:OPTIONS]")]
+    /// Show a file or directory of the host in the container, or a volume by its name, or, without a source, a new volume
+    /// that goes with the container; options, with commas between them: ro, noexec, nosuid, nodev, bind (without what is
+    /// mounted below), [r]private, [r]slave, [r]shared, z, Z, U (all is the container's user's), nocopy (a new volume begins
+    /// empty)
+    #[arg(short, long, value_name = "[SOURCE:]DESTINATION[:OPTIONS]")]
     volume: Vec<Volume>,
 
     /// An empty directory in memory
@@ -18,7 +20,7 @@ pub(super) struct Files {
     tmpfs: Vec<Tmpfs>,
 
     /// As --volume or --tmpfs, in Docker's long form: type=bind,source=PATH,destination=PATH[,readonly]
-    /// [,bind-propagation=KIND][,bind-recursive=KIND] or type=tmpfs,destination=PATH[,tmpfs-size=SIZE][,tmpfs-mode=MODE]
+    /// [,bind-propagation=KIND][,bind-recursive=KIND], type=volume[,source=NAME],destination=PATH[,volume-nocopy] or type=tmpfs,destination=PATH[,tmpfs-size=SIZE][,tmpfs-mode=MODE]
     #[arg(long, value_name = "type=TYPE,KEY=VALUE…")]
     mount: Vec<MountFlag>,
 
@@ -42,7 +44,7 @@ impl Files {
         let (mut volumes, mut tmpfs) = (self.volume, self.tmpfs);
         for mount in self.mount {
             match mount {
-                MountFlag::Bind(volume) => volumes.push(volume),
+                MountFlag::Volume(volume) => volumes.push(volume),
                 MountFlag::Tmpfs(one) => tmpfs.push(one),
             }
         }
