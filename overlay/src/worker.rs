@@ -64,7 +64,7 @@ fn serve_once(channel: &Channel) -> io::Result<()> {
     let done = match (request, other) {
         (Request::Remove { name }, None) => remove_tree(dir.as_fd(), &name).map(|()| Reply::Done),
         (Request::Measure, None) => tree_size(dir.as_fd()).map(|bytes| Reply::Measured { bytes }),
-        (Request::Pack, Some(out)) => confine(&dir).map(|()| pack_all(dir.as_fd(), File::from(out))),
+        (Request::Pack, Some(out)) => Ok(pack_all(dir.as_fd(), File::from(out))),
         (Request::UnpackOver { single_id }, Some(archive)) => {
             let unpacked = confine(&dir)
                 .and_then(|()| with_compression(File::from(archive)))
@@ -119,7 +119,8 @@ fn pack_all(dir: BorrowedFd<'_>, out: File) -> Reply {
     }
 }
 
-/// Makes `dir` this process's root: a container may have it mounted, and put links in the way of what is done here.
+/// Makes `dir` this process's root: a container may have it mounted, and put links in the way of what is unpacked here.
+/// Packing follows none, and needs /proc.
 fn confine(dir: &OwnedFd) -> io::Result<()> {
     process::change_directory_to(dir.as_fd())?;
     process::change_root_to_current_directory()
