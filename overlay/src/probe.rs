@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use rbox_rootless::{Identity, attempt};
+use rbox_rootless::{Identity, attempt_with};
 use rbox_sys::at;
 use rbox_sys::clone::Namespaces;
 
@@ -45,36 +45,47 @@ pub type Lack = String;
 
 /// Tries the kernel's overlay below `scratch`, a directory on the store's filesystem.
 pub fn kernel_overlay(identity: &Identity, scratch: &Path) -> Result<(), Lack> {
-    in_namespace(identity, &scratch.join("overlay"), |place| {
-        let source = |error| match error {
-            KernelOverlayError::Open { source, .. } | KernelOverlayError::Mount { source, .. } => source,
-        };
-        let overlay = KernelOverlay::open(std::slice::from_ref(&place.lower), &place.upper, &place.work);
-        let mounted = overlay.and_then(|overlay| overlay.mount(false, None)).map_err(source)?;
-        work_in(mounted.as_fd())
-    })
+    let source = |error| match error {
+        KernelOverlayError::Open { source, .. } | KernelOverlayError::Mount { source, .. } => source,
+    };
+    in_namespace(
+        identity,
+        &scratch.join("overlay"),
+        |place| KernelOverlay::open(std::slice::from_ref(&place.lower), &place.upper, &place.work).map_err(source),
+        |overlay| work_in(overlay.mount(false, None).map_err(source)?.as_fd()),
+    )
 }
 
 /// The same for rbox's own overlay, by FUSE.
 pub fn fuse_overlay(identity: &Identity, scratch: &Path) -> Result<(), Lack> {
-    in_namespace(identity, &scratch.join("fuse"), |place| {
-        let source = |error| match error {
-            MountError::Open(source) | MountError::Mount { source, .. } => source,
-        };
-        let layers = Layers::open(std::slice::from_ref(&place.lower), Some((&place.upper, &place.work)));
-        let layers = layers.map_err(|error| error.source)?;
-        let device = Device::open().map_err(source)?;
-        let mounted = device.mount("overlay", false, None).map_err(source)?;
-        // Both end with this process.
-        thread::spawn(|| fuse::serve(device, layers, true));
-        work_in(mounted.as_fd())
-    })
+    let source = |error| match error {
+        MountError::Open(source) | MountError::Mount { source, .. } => source,
+    };
+    in_namespace(
+        identity,
+        &scratch.join("fuse"),
+        |place| {
+            let layers = Layers::open(std::slice::from_ref(&place.lower), Some((&place.upper, &place.work)));
+            Ok((layers.map_err(|error| error.source)?, Device::open().map_err(source)?))
+        },
+        |(layers, device)| {
+            let mounted = device.mount("overlay", false, None).map_err(source)?;
+            // Both end with this process.
+            thread::spawn(|| fuse::serve(device, layers, true));
+            work_in(mounted.as_fd())
+        },
+    )
 }
 
-fn in_namespace(identity: &Identity, place: &Path, act: impl FnOnce(&Scratch) -> io::Result<()>) -> Result<(), Lack> {
+fn in_namespace<T>(
+    identity: &Identity,
+    place: &Path,
+    open: impl FnOnce(&Scratch) -> io::Result<T>,
+    act: impl FnOnce(T) -> io::Result<()>,
+) -> Result<(), Lack> {
     let scratch =
         Scratch::make(identity, place).map_err(|error| format!("cannot write in {}: {error}", place.display()))?;
-    match attempt(identity, Namespaces::MOUNT, || act(&scratch)) {
+    match attempt_with(identity, Namespaces::MOUNT, || open(&scratch), act) {
         Ok(done) => done.map_err(|error| words(&error)),
         Err(error) => Err(error.to_string()),
     }

@@ -17,6 +17,17 @@ pub fn attempt(
     namespaces: Namespaces,
     act: impl FnOnce() -> io::Result<()>,
 ) -> Result<io::Result<()>, Error> {
+    attempt_with(identity, namespaces, || Ok(()), |()| act())
+}
+
+/// As [`attempt`], with what `open` opens there before, with the caller's ids still: who is root there may not pass through all
+/// directories that the caller may.
+pub fn attempt_with<T>(
+    identity: &Identity,
+    namespaces: Namespaces,
+    open: impl FnOnce() -> io::Result<T>,
+    act: impl FnOnce(T) -> io::Result<()>,
+) -> Result<io::Result<()>, Error> {
     let channel_error = |source| Error::Worker { operation: "make a channel to", source };
     let (ours, theirs) = Channel::pair().map_err(channel_error)?;
     let child = match clone::fork_into(namespaces.and(Namespaces::USER)).map_err(Error::Userns)? {
@@ -25,7 +36,7 @@ pub fn attempt(
             drop(ours);
             let mut go = [0; 1];
             let done = match theirs.receive(&mut go) {
-                Ok((1, _)) => become_root().and_then(|_| act()),
+                Ok((1, _)) => open().and_then(|opened| become_root().and_then(|_| act(opened))),
                 _ => Err(io::ErrorKind::UnexpectedEof.into()),
             };
             let code = done.err().map_or(0, |error| error.raw_os_error().unwrap_or(rbox_sys::Errno::IO.raw_os_error()));

@@ -19,7 +19,7 @@ pub mod probe;
 mod subid;
 pub mod worker;
 
-pub use attempt::attempt;
+pub use attempt::{attempt, attempt_with};
 pub use enter::enter;
 pub use error::Error;
 pub use identity::{Choice, Identity, Kind, user_of};

@@ -58,6 +58,11 @@ impl Parent {
                 process::exit_at_once(0)
             }
         };
+        // In a monitor, whose pid namespace is its own; /proc is the host's.
+        let child = match process::proc_numbers_otherwise() {
+            true => child.as_proc_numbers_it().map_err(failed("find"))?,
+            false => child,
+        };
         let made = MapWriter::begin(identity, child.pid())
             .and_then(MapWriter::finish)
             .and_then(|()| File::open(format!("/proc/{}/ns/user", child.pid())).map_err(failed("open")));

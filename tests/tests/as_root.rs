@@ -292,3 +292,20 @@ fn health_checks_of_a_container_of_roots() -> Result<()> {
     assert!(!adjustments().contains(&"77\n".to_owned()), "a process of the host's was taken for the check");
     Ok(())
 }
+
+/// Whatever makes its root filesystem, the container's root is not the host's, who owns the store.
+#[test]
+fn each_storage_driver_and_kept_ids() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    assert_eq!(rbox.run(["info", "-f", "{{.Driver}}"]).success(), "overlay\n");
+    for driver in ["overlay", "fuse", "copy"] {
+        let words = ["--storage-driver", driver, "run", "--rm", &image, "sh", "-c"];
+        let script = "chown 5:6 /etc/passwd; rm /etc/group; stat -c '%u %g' /etc/passwd /bin; id -u";
+        assert_eq!(rbox.run([&words[..], &[script]].concat()).success(), "5 6\n0 0\n0\n", "{driver}");
+    }
+    let look = "id -u; touch /tmp/x; stat -c '%u %g' /tmp/x /bin; exec sleep 1000";
+    let one = Detached::start(&rbox, &image, "one", &["--userns=keep-id:uid=5,gid=6"], look);
+    until(|| one.logs(), |said| said == "5\n5 6\n0 0\n");
+    assert_eq!(rbox.run(["exec", "one", "id", "-u"]).success(), "5\n");
+    Ok(())
+}

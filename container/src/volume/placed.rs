@@ -57,7 +57,7 @@ impl Placed {
             VolumeSource::Host(path) => {
                 let found: io::Result<PathBuf> = fs::canonicalize(path);
                 let source = found.map_err(Error::io("find the volume", path.display()))?;
-                if asked.options.owned_by_user && is_of_the_host(&source, std::env::home_dir().as_deref()) {
+                if asked.options.owned_by_user && is_of_the_host(&source, home().as_deref()) {
                     return Err(Unfit::NotToGiveAway(source).into());
                 }
                 return Ok(Self { asked, source, of_volume: None });
@@ -107,6 +107,11 @@ impl Placed {
             None => Err((self.source.display().to_string(), destination.display().to_string(), *read_only)),
         }
     }
+}
+
+/// As the environment says. The user database is not asked: static glibc would load the host's NSS modules for that.
+fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
 }
 
 /// Whether a directory is one that the host, or the whole of its user's account, cannot do without: to give all that is in
