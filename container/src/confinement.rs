@@ -1,4 +1,4 @@
-//! How a process that serves a hostile guest is kept to what it needs: a filter on system calls that names those.
+//! Filters on system calls, in words; and how one keeps a process that serves a hostile guest to what it needs.
 
 use std::io;
 
@@ -24,11 +24,13 @@ pub(crate) fn allow_only(mut calls: Vec<LinuxSyscall>) -> io::Result<()> {
 /// Calls that are allowed, in words; with such arguments, or any.
 pub(crate) fn entry(names: &str, arguments: Vec<LinuxSeccompArg>) -> LinuxSyscall {
     let mut entry = LinuxSyscall::default();
-    let arguments = Some(arguments).filter(|arguments| !arguments.is_empty());
-    entry
-        .set_names(names.split_whitespace().map(Into::into).collect())
-        .set_action(Action::ScmpActAllow)
-        .set_args(arguments);
+    entry.set_names(names.split_whitespace().map(Into::into).collect()).set_action(Action::ScmpActAllow);
+    with(entry, arguments)
+}
+
+/// The same with such arguments, or any.
+pub(crate) fn with(mut entry: LinuxSyscall, arguments: Vec<LinuxSeccompArg>) -> LinuxSyscall {
+    entry.set_args(Some(arguments).filter(|arguments| !arguments.is_empty()));
     entry
 }
 

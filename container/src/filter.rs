@@ -55,6 +55,22 @@ pub(crate) fn any<T>(wanted: &[T], matches: impl FnMut(&T) -> bool) -> bool {
     wanted.is_empty() || wanted.iter().any(matches)
 }
 
+/// Filters of a pruning, which has fewer; `add` takes one.
+pub(crate) fn of_pruning<F: Default>(
+    filters: &[String],
+    add: impl Fn(&mut F, &str) -> Result<(), FilterError>,
+) -> Result<F, FilterError> {
+    let mut all = F::default();
+    for filter in filters {
+        let (key, _) = key_and_value(filter)?;
+        if !matches!(key, "until" | "label" | "label!") {
+            return Err(unknown(key, "what is removed", "label until"));
+        }
+        add(&mut all, filter)?;
+    }
+    Ok(all)
+}
+
 /// The two parts of a filter. Docker writes `label!=…` for what must not be there.
 pub(crate) fn key_and_value(filter: &str) -> Result<(&str, &str), FilterError> {
     filter

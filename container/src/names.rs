@@ -1,7 +1,7 @@
 //! Ids and names of containers. One that was given no name gets one that is easier to say and to type than an id.
 
 use rbox_sys::random;
-use rbox_types::{ContainerId, ContainerName};
+use rbox_types::{ContainerId, ContainerName, VolumeName};
 
 use crate::{Engine, Error};
 
@@ -27,6 +27,11 @@ impl Engine {
 /// A new id.
 pub(crate) fn random_id() -> Result<ContainerId, Error> {
     Ok(ContainerId::from_random(random_bytes("the container's id")?))
+}
+
+/// The name of a volume that is given none.
+pub(crate) fn random_volume_name() -> Result<VolumeName, Error> {
+    Ok(VolumeName::from_random(random_bytes("a volume's name")?))
 }
 
 /// Has `make` try one name after the other, to the first that is no other container's.

@@ -10,10 +10,10 @@ use std::{fs, io, thread};
 
 use rbox_overlay::fuse::{self, Device, Layers, MountError, OpenError};
 use rbox_overlay::kernel::{KernelLayers, KernelOverlay, KernelOverlayError};
-use rbox_store::ContainerEntry;
+use rbox_store::{ContainerEntry, ContainerRefs, Layer};
 use rbox_sys::syncfs::syncfs;
 use rbox_sys::{at, dir, stored};
-use rbox_types::StorageDriver;
+use rbox_types::{ChainId, StorageDriver};
 use serde::{Deserialize, Serialize};
 
 use crate::life::overlay_dirs::UPPER;
@@ -57,14 +57,15 @@ pub(crate) type Failed = (String, Option<String>);
 pub(crate) type Mount = Box<dyn FnOnce() -> Result<OwnedFd, Failed>>;
 
 impl Engine {
+    /// Those that a container is made of, topmost first.
+    pub(crate) fn layers_of(&self, refs: &ContainerRefs) -> Result<Vec<Layer>, Error> {
+        let layer = |id: &ChainId| self.store.layer(&refs.map_key, *id)?.ok_or(Error::LayerGone(*id));
+        refs.layers.iter().rev().map(layer).collect()
+    }
+
     /// That of a container that is there.
     pub(crate) fn stored_tree(&self, entry: &ContainerEntry) -> Result<StoredTree, Error> {
-        let refs = &entry.refs;
-        let mut layers = Vec::with_capacity(refs.layers.len());
-        for id in refs.layers.iter().rev() {
-            let layer = self.store.layer(&refs.map_key, *id)?.ok_or(Error::LayerGone(*id))?;
-            layers.push(layer.fs());
-        }
+        let layers = self.layers_of(&entry.refs)?.iter().map(Layer::fs).collect();
         let recorded = Startable::read(&entry.path).map_err(Error::io("read the records in", entry.path.display()))?;
         let copy = entry.path.join(COPY);
         Ok(StoredTree {
@@ -87,10 +88,7 @@ impl Engine {
         let work = entry.path.join(WORK);
         let made = match fs::create_dir(&work) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            made => made.and_then(|()| match self.identity.foreign_root() {
-                Some((uid, gid)) => std::os::unix::fs::chown(&work, Some(uid), Some(gid)),
-                None => Ok(()),
-            }),
+            made => made.and_then(|()| self.identity.give_to_root(&work)),
         };
         made.map_err(Error::io("make", work.display()))?;
         Ok(StoredTree { work: Some(work), ..tree })

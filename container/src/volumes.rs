@@ -6,10 +6,10 @@ mod list;
 use std::collections::BTreeMap;
 
 use rbox_store::{VolumeEntry, VolumeRecord};
-use rbox_sys::random;
 use rbox_types::{ContainerName, VolumeName};
 use serde_json::{Value, json};
 
+use crate::names::random_volume_name;
 use crate::prune::Pruned;
 use crate::{Engine, Error, files};
 
@@ -56,9 +56,7 @@ impl Engine {
     ) -> Result<VolumeName, Error> {
         let name = match name {
             Some(name) => name.clone(),
-            None => {
-                VolumeName::from_random(random::bytes().map_err(Error::io("get random bytes for", "a volume's name"))?)
-            }
+            None => random_volume_name()?,
         };
         match self.store.create_volume(&name, &VolumeRecord::new(labels, false), self.identity.foreign_root()) {
             Err(rbox_store::Error::VolumeExists(_)) if ignored => {}

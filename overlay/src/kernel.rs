@@ -6,7 +6,7 @@
 
 mod read_only;
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -70,8 +70,6 @@ impl KernelOverlay {
     /// Opens the directories, in the mount namespace that the overlay is to be in and with ids that may pass through
     /// all their parents. `lowers` has the topmost layer first; `upper` and `work` are on one filesystem.
     pub fn open(lowers: &[PathBuf], upper: &Path, work: &Path) -> Result<Self, KernelOverlayError> {
-        let open =
-            |path: &Path| dir::open(path).map_err(|source| KernelOverlayError::Open { path: path.into(), source });
         Ok(Self {
             lowers: lowers.iter().map(|path| open(path)).collect::<Result<_, _>>()?,
             upper: open(upper)?,
@@ -85,22 +83,12 @@ impl KernelOverlay {
     /// workload's own too: for what does not outlive its container. All files are in the SELinux `context`, where there
     /// is one; those that are stored keep theirs.
     pub fn mount(&self, volatile: bool, context: Option<&str>) -> Result<OwnedFd, KernelOverlayError> {
-        match self.mount_by_keys(volatile, context) {
-            // `lowerdir+` is not known.
-            Err(KernelOverlayError::Mount { source, .. })
-                if source.raw_os_error() == Some(Errno::INVAL.raw_os_error()) =>
-            {
-                self.mount_by_options(volatile, context)
-            }
-            result => result,
-        }
+        or_by_options(self.mount_by_keys(volatile, context), || self.mount_by_options(volatile, context))
     }
 
     /// One key a directory: Linux 6.7.
     fn mount_by_keys(&self, volatile: bool, context: Option<&str>) -> Result<OwnedFd, KernelOverlayError> {
-        let plain = |source| KernelOverlayError::Mount { message: None, source };
-        let overlay = Filesystem::open("overlay").map_err(plain)?;
-        let configure = || -> io::Result<()> {
+        by_keys(|overlay| {
             for lower in &self.lowers {
                 overlay.set("lowerdir+", &name(lower))?;
             }
@@ -113,10 +101,8 @@ impl KernelOverlay {
             if let Some(context) = context {
                 overlay.set("context", context)?;
             }
-            overlay.create()
-        };
-        configure().map_err(|source| KernelOverlayError::Mount { message: overlay.message(), source })?;
-        overlay.mounted(Attributes::default()).map_err(plain)
+            Ok(())
+        })
     }
 
     /// All in one page of options: before Linux 6.7. More than a hundred lowers fit, thanks to their short names.
@@ -137,15 +123,47 @@ impl KernelOverlay {
             options.push_str(&format!(",context=\"{context}\""));
         }
         // Over the upper directory, which is open already; container root reaches it from the directory around it.
-        let spot = Path::new(&name(&self.place)).join(&self.name);
-        let mount = || -> io::Result<OwnedFd> {
-            mount::mount_old("overlay", &spot, &CString::new(options)?)?;
-            let clone = mount::clone_tree(dir::cwd(), &spot, false);
-            mount::detach(&spot)?;
-            clone
-        };
-        mount().map_err(|source| KernelOverlayError::Mount { message: None, source })
+        over(&self.place, &self.name, options)
     }
+}
+
+fn open(path: &Path) -> Result<OwnedFd, KernelOverlayError> {
+    dir::open(path).map_err(|source| KernelOverlayError::Open { path: path.into(), source })
+}
+
+/// A detached mount of what `configure` says key by key.
+fn by_keys(configure: impl FnOnce(&Filesystem) -> io::Result<()>) -> Result<OwnedFd, KernelOverlayError> {
+    let plain = |source| KernelOverlayError::Mount { message: None, source };
+    let overlay = Filesystem::open("overlay").map_err(plain)?;
+    configure(&overlay)
+        .and_then(|()| overlay.create())
+        .map_err(|source| KernelOverlayError::Mount { message: overlay.message(), source })?;
+    overlay.mounted(Attributes::default()).map_err(plain)
+}
+
+/// What was mounted key by key; where the kernel does not know `lowerdir+`, by options.
+fn or_by_options(
+    by_keys: Result<OwnedFd, KernelOverlayError>,
+    by_options: impl FnOnce() -> Result<OwnedFd, KernelOverlayError>,
+) -> Result<OwnedFd, KernelOverlayError> {
+    match by_keys {
+        Err(KernelOverlayError::Mount { source, .. }) if source.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+            by_options()
+        }
+        result => result,
+    }
+}
+
+/// A detached mount of what these options say, made for a moment over a directory in an open one.
+fn over(place: &OwnedFd, spot: &OsStr, options: String) -> Result<OwnedFd, KernelOverlayError> {
+    let spot = Path::new(&name(place)).join(spot);
+    let mount = || -> io::Result<OwnedFd> {
+        mount::mount_old("overlay", &spot, &CString::new(options)?)?;
+        let clone = mount::clone_tree(dir::cwd(), &spot, false);
+        mount::detach(&spot)?;
+        clone
+    };
+    mount().map_err(|source| KernelOverlayError::Mount { message: None, source })
 }
 
 /// Whether a mount has had `work` since it was [taken apart](remove_volatile_mark).

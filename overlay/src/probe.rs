@@ -31,10 +31,8 @@ impl Scratch {
         fs::set_permissions(place, Permissions::from_mode(0o711))?;
         fs::create_dir(lower.join("directory"))?;
         fs::write(lower.join("file"), "")?;
-        if let Some((uid, gid)) = identity.foreign_root() {
-            for path in [&lower.join("directory"), &lower.join("file"), &lower, &upper, &work] {
-                std::os::unix::fs::chown(path, Some(uid), Some(gid))?;
-            }
+        for path in [&lower.join("directory"), &lower.join("file"), &lower, &upper, &work] {
+            identity.give_to_root(path)?;
         }
         Ok(Self { lower, upper, work })
     }

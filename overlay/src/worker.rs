@@ -174,17 +174,7 @@ fn serve(channel: &Channel, abort: impl Fn()) -> io::Result<()> {
                         let _ = to_settle.send(std::mem::take(&mut layers));
                     }
                 }
-                Ok(Some((
-                    Request::Begin(_)
-                    | Request::Remove { .. }
-                    | Request::Measure
-                    | Request::Flatten
-                    | Request::Pack
-                    | Request::UnpackOver { .. },
-                    _,
-                ))) => {
-                    break Err(io::ErrorKind::InvalidData.into());
-                }
+                Ok(Some(_)) => break Err(io::ErrorKind::InvalidData.into()),
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             }

@@ -1,7 +1,7 @@
 //! Which ids a container of this user has.
 
 use std::path::Path;
-use std::{fmt, fs};
+use std::{fmt, fs, io};
 
 use rbox_sys::ids;
 use rbox_types::{IdMap, IdMaps, IdRange};
@@ -128,6 +128,14 @@ impl Identity {
         let below = |map: &IdMap, ranges| map.below(ranges).map_err(Error::Map);
         let maps = IdMaps { uid: below(&self.maps.uid, uid)?, gid: below(&self.maps.gid, gid)? };
         Ok(Self { maps, ..self.clone() })
+    }
+
+    /// Gives a file to the container's root, where that is not this user.
+    pub fn give_to_root(&self, path: &Path) -> io::Result<()> {
+        match self.foreign_root() {
+            Some((uid, gid)) => std::os::unix::fs::chown(path, Some(uid), Some(gid)),
+            None => Ok(()),
+        }
     }
 
     /// Whether the ids inside are those of this process's own user namespace.

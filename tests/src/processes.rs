@@ -5,6 +5,17 @@ use std::process::Command;
 
 use anyhow::Result;
 
+/// The processes of this name whose parent this is.
+pub fn children(parent: u32, name: &str) -> Vec<u32> {
+    let is_one = |pid: &u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let has = |line: String| status.lines().any(|known| known == line);
+        has(format!("Name:\t{name}")) && has(format!("PPid:\t{parent}"))
+    };
+    let all = fs::read_dir("/proc").expect("/proc is mounted").flatten();
+    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_one).collect()
+}
+
 /// The ids of the processes whose environment has this entry, `NAME=value`. By a value of its own a test tells its
 /// processes from all others, and the children of a process have its environment.
 pub fn with_variable(entry: &str) -> Vec<u32> {

@@ -24,13 +24,7 @@ fn start(rbox: &Rbox, image: &str, name: &str, flags: &[&str]) -> Running {
 
 /// The processes that serve networks below this one.
 fn servers(parent: u32) -> Vec<u32> {
-    let is_one = |pid: &u32| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let has = |line: String| status.lines().any(|known| known == line);
-        has("Name:\trbox-net".into()) && has(format!("PPid:\t{parent}"))
-    };
-    let all = fs::read_dir("/proc").expect("/proc is mounted").flatten();
-    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_one).collect()
+    processes::children(parent, "rbox-net")
 }
 
 /// The address of this number in the network of IPv6: fd00::/64, unless the host is in that itself.

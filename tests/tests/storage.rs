@@ -11,7 +11,7 @@ use rbox_tests::image::{Compression, Format};
 use rbox_tests::layer::Layer;
 use rbox_tests::layout::Layout;
 use rbox_tests::patience::until;
-use rbox_tests::processes::signal;
+use rbox_tests::processes::{children, signal};
 use rbox_tests::rbox::{Rbox, finish};
 use rbox_tests::registry::Registry;
 use rbox_tests::running::Running;
@@ -30,17 +30,6 @@ const FAILED: [i32; 2] = [7, 135];
 
 fn under(rbox: &Rbox, driver: &str, arguments: &[&str]) -> String {
     rbox.run([&["--storage-driver", driver], arguments].concat()).success()
-}
-
-/// The processes of this name whose parent this is.
-fn children(parent: u32, name: &str) -> Vec<u32> {
-    let is_one = |pid: &u32| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let has = |line: String| status.lines().any(|known| known == line);
-        has(format!("Name:\t{name}")) && has(format!("PPid:\t{parent}"))
-    };
-    let all = fs::read_dir("/proc").expect("/proc is mounted").flatten();
-    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_one).collect()
 }
 
 #[test]

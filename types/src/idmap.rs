@@ -40,7 +40,7 @@ pub enum InvalidIdMap {
 impl IdMap {
     /// A map of these ranges.
     pub fn new(ranges: Vec<IdRange>) -> Result<Self, InvalidIdMap> {
-        ranges.iter().try_for_each(|range| Self::new_part(range).map(drop))?;
+        ranges.iter().try_for_each(|range| Self::checked(range).map(drop))?;
         let overlap = |a: u32, a_len: u32, b: u32, b_len: u32| a < b + b_len && b < a + a_len;
         for (at, a) in ranges.iter().enumerate() {
             for b in &ranges[at + 1..] {
@@ -109,7 +109,7 @@ impl IdMap {
     pub fn below(&self, ranges: &[IdRange]) -> Result<Self, InvalidIdMap> {
         let mut lines = Vec::new();
         for range in ranges {
-            let (mut done, of) = (0, Self::new_part(range)?);
+            let (mut done, of) = (0, Self::checked(range)?);
             while done < of.length {
                 let id = of.outside + done;
                 let above = self.0.iter().find(|above| id >= above.inside && id - above.inside < above.length);
@@ -123,7 +123,7 @@ impl IdMap {
         Self::new(lines)
     }
 
-    fn new_part(range: &IdRange) -> Result<&IdRange, InvalidIdMap> {
+    fn checked(range: &IdRange) -> Result<&IdRange, InvalidIdMap> {
         let fits = |start: u32| start.checked_add(range.length).is_some();
         if range.length == 0 || !fits(range.inside) || !fits(range.outside) {
             return Err(InvalidIdMap::Range(*range));

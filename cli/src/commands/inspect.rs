@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use rbox_container::{Engine, Kind};
+use serde_json::Value;
 
 use crate::failure::Failure;
 use crate::format::Format;
@@ -56,30 +57,42 @@ impl Inspect {
 
 impl What {
     pub(crate) fn act(self, engine: &Engine, kind: Kind) -> Result<u8, Failure> {
-        let template = match self.format {
-            Format::Json => None,
-            Format::Each(template) => Some(template),
-            Format::Table | Format::Columns(_) => {
-                return Err(Failure::new("inspect prints no tables: --format is json, or a template"));
-            }
-        };
-        let mut documents = Vec::new();
-        let status = super::each(self.names, |name| {
+        documents(self.names, self.format, |name, by_template| {
             let mut document = engine.inspect(name, kind, self.size)?;
-            match &template {
-                Some(template) => {
-                    // Go's name of the field, which templates of Docker's and Podman's may use as well.
-                    document["ID"] = document["Id"].clone();
-                    output::text(&format!("{}\n", template.text(&document)?))?;
-                }
-                None => documents.push(document),
+            if by_template {
+                // Go's name of the field, which templates of Docker's and Podman's may use as well.
+                document["ID"] = document["Id"].clone();
             }
-            Ok(())
-        })?;
-        if template.is_none() {
-            // A list even of one, as Docker and Podman print it.
-            output::json(&documents)?;
-        }
-        Ok(status)
+            Ok(document)
+        })
     }
+}
+
+/// Prints a document of each name, as JSON or by a template: `document` is told which.
+pub(super) fn documents(
+    names: Vec<String>,
+    format: Format,
+    document: impl Fn(&str, bool) -> Result<Value, Failure>,
+) -> Result<u8, Failure> {
+    let template = match format {
+        Format::Json => None,
+        Format::Each(template) => Some(template),
+        Format::Table | Format::Columns(_) => {
+            return Err(Failure::new("inspect prints no tables: --format is json, or a template"));
+        }
+    };
+    let mut documents = Vec::new();
+    let status = super::each(names, |name| {
+        let document = document(name, template.is_some())?;
+        match &template {
+            Some(template) => output::text(&format!("{}\n", template.text(&document)?))?,
+            None => documents.push(document),
+        }
+        Ok(())
+    })?;
+    if template.is_none() {
+        // A list even of one, as Docker and Podman print it.
+        output::json(&documents)?;
+    }
+    Ok(status)
 }

@@ -1,11 +1,10 @@
 //! `rbox diff`: what a container has changed of its image.
 
-use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 
 use rbox_overlay::Change;
 
-use super::job::{Client, Job, pipe};
+use super::job::{Client, Job, told};
 use crate::tree::View;
 use crate::{Engine, Error};
 
@@ -29,13 +28,8 @@ impl Engine {
     pub fn changes(&self, name_or_id: &str) -> Result<Vec<Change>, Error> {
         let entry = self.store.find_container(name_or_id)?;
         self.settle(&entry);
-        let (mut read, write) = pipe()?;
         let tree = self.stored_tree(&entry)?;
-        let client = Client::on_stored(&self.identity, tree, View::Image, Job::Changes, write.as_fd())?;
-        drop(write);
-        let mut text = Vec::new();
-        read.read_to_end(&mut text).map_err(Error::io("read", "what has changed"))?;
-        client.done()?;
-        serde_json::from_slice(&text).map_err(|error| Error::io("read", "what has changed")(error.into()))
+        let begin = |out: BorrowedFd<'_>| Client::on_stored(&self.identity, tree, View::Image, Job::Changes, out);
+        told("what has changed", begin)
     }
 }

@@ -13,8 +13,8 @@
 //! The caller's death ends the worker.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rbox_overlay::Placed;
 use rbox_rootless::Identity;
@@ -144,6 +144,20 @@ impl Client {
 
 pub(super) fn talking(source: io::Error) -> Error {
     Error::Io { operation: "talk to", on: "the process that sees to the container's files".into(), source }
+}
+
+/// What a job writes that `begin` begins; `what` it is, for messages.
+pub(super) fn told<T: DeserializeOwned>(
+    what: &'static str,
+    begin: impl FnOnce(BorrowedFd<'_>) -> Result<Client, Error>,
+) -> Result<T, Error> {
+    let (mut read, write) = pipe()?;
+    let client = begin(write.as_fd())?;
+    drop(write);
+    let mut text = Vec::new();
+    read.read_to_end(&mut text).map_err(Error::io("read", what))?;
+    client.done()?;
+    serde_json::from_slice(&text).map_err(|error| Error::io("read", what)(error.into()))
 }
 
 /// A pipe for a job's bytes.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use rbox_image::Image;
 use rbox_runtime::seccomp::KernelVersion;
-use rbox_store::{ContainerDir, ContainerRefs, Event};
+use rbox_store::{ContainerDir, ContainerRefs, Event, Layer};
 use rbox_types::{ContainerId, ContainerName, Digest, StorageDriver, VolumeName};
 
 use crate::host_devices::host_devices;
@@ -112,23 +112,13 @@ impl Draft {
         shared: &Shared,
         output: &dyn PullOutput,
     ) -> Result<OverlayRoot, Error> {
-        let ContainerRefs { map_key, layers, .. } = &self.refs;
-        let (mut lowers, mut bytes) = (Vec::with_capacity(layers.len()), 0);
-        for id in layers.iter().rev() {
-            let layer = engine.store.layer(map_key, *id)?.ok_or(Error::LayerGone(*id))?;
-            lowers.push(layer.fs());
-            if self.driver == StorageDriver::Copy {
-                bytes += layer.record()?.size;
-            }
-        }
+        let layers = engine.layers_of(&self.refs)?;
+        let lowers: Vec<PathBuf> = layers.iter().map(Layer::fs).collect();
         let on_directory = || Error::io("make the overlay's directories in", directory.path().display());
         let upper = make_upper(directory.path(), lowers.first().map(PathBuf::as_path)).map_err(on_directory())?;
         let work = make_work(directory.path()).map_err(on_directory())?;
         for path in [&upper, &work] {
-            if let Some((uid, gid)) = engine.identity.foreign_root() {
-                std::os::unix::fs::chown(path, Some(uid), Some(gid))
-                    .map_err(Error::io("change the owner of", path.display()))?;
-            }
+            engine.identity.give_to_root(path).map_err(Error::io("change the owner of", path.display()))?;
         }
         let etc = shared.etc(&engine.store, &self.hostname, directory.name(), &request.settings.resolver)?;
         let files = etc.files(&self.hostname);
@@ -144,6 +134,8 @@ impl Draft {
             files,
         };
         if self.driver == StorageDriver::Copy {
+            let sizes = layers.iter().map(|layer| Ok(layer.record()?.size));
+            let bytes = sizes.sum::<Result<u64, Error>>()?;
             engine.copy_image(&root.lowers, bytes, &root.copy(), output)?;
         }
         Ok(root)

@@ -54,7 +54,7 @@ impl Engine {
         self.make_room(request)?;
         on_host::descriptors_are_there(request.settings.preserve_fds)?;
         let shared = self.shared(&request.settings.sharing)?;
-        // First of all: it takes longest, and forks, which a process can only do before it has threads that pull.
+        // Both fork, which a process can only do before it has threads that pull. The second one takes longest.
         let driver = self.driver_for(&shared.userns)?;
         let mut siblings = Siblings::find(self);
         // Below a parent there are no helpers to wait for, so first what the plan is made of; and once there, this process
@@ -129,11 +129,7 @@ impl Engine {
             };
             let words = root.words().map_err(Error::io("describe", "the root filesystem"))?;
             let mut serve_root = |asking| {
-                let owners = match (is_shifted, siblings.parent()) {
-                    (false, _) => Owners::Container,
-                    (true, None) => Owners::This,
-                    (true, Some(parent)) => Owners::Parent(parent),
-                };
+                let owners = Owners::of(is_shifted, siblings.parent());
                 root_server.set(Some(root::serve(&root, asking, owners, false)?));
                 Ok(())
             };

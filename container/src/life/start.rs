@@ -183,20 +183,20 @@ impl Engine {
     }
 
     fn begin(&self, directory: ContainerDir, wants: Wants, attached: bool) -> Result<Starting, Error> {
-        self.copy_if_wanted(&directory)?;
+        let driver = self.driver();
+        if driver == StorageDriver::Copy {
+            self.copy_all_it_has(&directory)?;
+        }
         let size = if attached && wants.tty { Some(Terminal::of_caller()?.size()) } else { None };
-        let starting = Starting::begin(self, directory, &wants, attached, size)?;
+        let starting = Starting::begin(self, directory, &wants, driver, attached, size)?;
         if !attached {
             starting.listening()?;
         }
         Ok(starting)
     }
 
-    /// Where containers get copies now, one that has none gets one of all that it has.
-    fn copy_if_wanted(&self, directory: &ContainerDir) -> Result<(), Error> {
-        if self.driver() != StorageDriver::Copy {
-            return Ok(());
-        }
+    /// A container that has no copy gets one of all that it has.
+    fn copy_all_it_has(&self, directory: &ContainerDir) -> Result<(), Error> {
         let path = directory.path();
         let startable = Startable::read(path).map_err(Error::io("read the records in", path.display()))?;
         let made = Made::read(path).map_err(Error::io("read the records in", path.display()))?;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rbox_store::ContainerEntry;
 use rbox_types::{Digest, Reference};
 
-use crate::filter::{FilterError, Labels, Pattern, any, key_and_value, unknown, until};
+use crate::filter::{FilterError, Labels, Pattern, any, key_and_value, of_pruning, unknown, until};
 use crate::life::restart::RestartPolicy;
 use crate::life::start::Startable;
 use crate::life::stop::stopped_by_somebody;
@@ -121,15 +121,7 @@ impl ContainerFilters {
 
     /// Those of a pruning, which has fewer.
     pub fn for_pruning(filters: &[String]) -> Result<Self, FilterError> {
-        let mut all = Self::default();
-        for filter in filters {
-            let (key, _) = key_and_value(filter)?;
-            if !matches!(key, "until" | "label" | "label!") {
-                return Err(unknown(key, "what is removed", "label until"));
-            }
-            all.add(filter)?;
-        }
-        Ok(all)
+        of_pruning(filters, Self::add)
     }
 }
 

@@ -5,39 +5,14 @@
 //! filter on system calls answers 0 in the kernel's stead. Nobody gains by that: whoever has become somebody else has the same
 //! rights as before, those of the one id.
 
-use oci_spec::runtime::{
-    LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompArgBuilder,
-    LinuxSeccompOperator as Operator, LinuxSyscall,
-};
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction as Action};
+
+use crate::confinement::{entry, errno, masked, with};
 
 /// Owners of files and ids of processes.
-const IDS: [&str; 25] = [
-    "chown",
-    "chown32",
-    "fchown",
-    "fchown32",
-    "fchownat",
-    "lchown",
-    "lchown32",
-    "setfsgid",
-    "setfsgid32",
-    "setfsuid",
-    "setfsuid32",
-    "setgid",
-    "setgid32",
-    "setgroups",
-    "setgroups32",
-    "setregid",
-    "setregid32",
-    "setresgid",
-    "setresgid32",
-    "setresuid",
-    "setresuid32",
-    "setreuid",
-    "setreuid32",
-    "setuid",
-    "setuid32",
-];
+const IDS: &str = "\
+    chown chown32 fchown fchown32 fchownat lchown lchown32 setfsgid setfsgid32 setfsuid setfsuid32 setgid setgid32 setgroups \
+    setgroups32 setregid setregid32 setresgid setresgid32 setresuid setresuid32 setreuid setreuid32 setuid setuid32";
 
 /// Device nodes, by the argument that has the type.
 const NODES: [(&str, usize); 2] = [("mknod", 1), ("mknodat", 2)];
@@ -54,9 +29,9 @@ pub(super) fn answer_for_the_kernel(profile: Option<LinuxSeccomp>) -> LinuxSecco
         open
     });
     let mut calls = profile.syscalls().clone().unwrap_or_default();
-    let answered = |name: &str| IDS.contains(&name) || NODES.iter().any(|(node, _)| *node == name);
-    let makes_nodes = profile.default_action() == Action::ScmpActAllow
-        || calls
+    let answered = |name: &str| IDS.split(' ').chain(NODES.map(|(node, _)| node)).any(|one| one == name);
+    let allows_nodes = profile.default_action() != Action::ScmpActAllow
+        && calls
             .iter()
             .any(|call| call.action() == Action::ScmpActAllow && call.names().iter().any(|name| name == NODES[1].0));
     for call in &mut calls {
@@ -64,37 +39,13 @@ pub(super) fn answer_for_the_kernel(profile: Option<LinuxSeccomp>) -> LinuxSecco
         call.set_names(names);
     }
     calls.retain(|call| !call.names().is_empty());
-    calls.push(entry(&IDS, None, 0));
+    calls.push(errno(IDS, 0));
     for (name, argument) in NODES {
-        calls.extend(DEVICES.map(|kind| entry([&name], is(argument, kind), 0)));
-        if makes_nodes && profile.default_action() != Action::ScmpActAllow {
-            calls.extend(OTHERS.map(|kind| {
-                let mut allowed = entry([&name], is(argument, kind), 0);
-                allowed.set_action(Action::ScmpActAllow).set_errno_ret(None);
-                allowed
-            }));
+        calls.extend(DEVICES.map(|kind| with(errno(name, 0), masked(argument, TYPE, kind))));
+        if allows_nodes {
+            calls.extend(OTHERS.map(|kind| entry(name, masked(argument, TYPE, kind))));
         }
     }
     profile.set_syscalls(Some(calls));
     profile
-}
-
-/// Calls that are answered by this number.
-fn entry<'a>(
-    names: impl IntoIterator<Item = &'a &'a str>,
-    argument: Option<LinuxSeccompArg>,
-    number: u32,
-) -> LinuxSyscall {
-    let mut entry = LinuxSyscall::default();
-    entry
-        .set_names(names.into_iter().map(|name| (*name).to_owned()).collect())
-        .set_action(Action::ScmpActErrno)
-        .set_errno_ret(Some(number))
-        .set_args(argument.map(|argument| vec![argument]));
-    entry
-}
-
-fn is(argument: usize, kind: u64) -> Option<LinuxSeccompArg> {
-    let built = LinuxSeccompArgBuilder::default().index(argument).value(TYPE).value_two(kind);
-    built.op(Operator::ScmpCmpMaskedEq).build().ok()
 }

@@ -43,6 +43,18 @@ pub(crate) enum Owners<'a> {
     Parent(&'a Parent),
 }
 
+impl<'a> Owners<'a> {
+    /// Those of a container, which may show files with other ids than they are stored with; then `parent` has the latter,
+    /// unless this process has.
+    pub(crate) fn of(shows_otherwise: bool, parent: Option<&'a Parent>) -> Self {
+        match (shows_otherwise, parent) {
+            (false, _) => Self::Container,
+            (true, None) => Self::This,
+            (true, Some(parent)) => Self::Parent(parent),
+        }
+    }
+}
+
 /// Begins to serve what the layers of `root` are together. `quiet`: nobody reads what goes to the standard error. The caller
 /// may pass through the directories of the store, and has one thread.
 pub(crate) fn serve(

@@ -23,9 +23,7 @@ impl Engine {
         // Container root passes through here, and who he is the worker says in the end.
         fs::create_dir(to).map_err(failed())?;
         fs::set_permissions(to, Permissions::from_mode(0o700)).map_err(failed())?;
-        if let Some((uid, gid)) = self.identity.foreign_root() {
-            std::os::unix::fs::chown(to, Some(uid), Some(gid)).map_err(failed())?;
-        }
+        self.identity.give_to_root(to).map_err(failed())?;
         let layers = layers.iter().map(|layer| open(layer)).collect::<Result<Vec<OwnedFd>, _>>()?;
         let layers: Vec<BorrowedFd<'_>> = layers.iter().map(AsFd::as_fd).collect();
         let worker = Worker::start(&self.identity, worker::TREE)?;

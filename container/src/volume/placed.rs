@@ -6,11 +6,11 @@ use std::{fs, io};
 
 use rbox_runtime::VolumePlan;
 use rbox_store::{Store, VolumeRecord};
-use rbox_sys::random;
 use rbox_types::VolumeName;
 use serde::{Deserialize, Serialize};
 
 use super::{Volume, VolumeSource};
+use crate::names::random_volume_name;
 use crate::{Engine, Error, Unfit};
 
 /// A file or directory of the host, or a volume, that is to be mounted.
@@ -63,9 +63,7 @@ impl Placed {
                 return Ok(Self { asked, source, of_volume: None });
             }
             VolumeSource::Named(name) => name.clone(),
-            VolumeSource::Anonymous => {
-                VolumeName::from_random(random::bytes().map_err(Error::io("get random bytes for", "a volume's name"))?)
-            }
+            VolumeSource::Anonymous => random_volume_name()?,
         };
         let of_volume = OfVolume { first_use: store.volume_first_use(&name), name };
         Ok(Self { asked, source: store.volume_data(&of_volume.name), of_volume: Some(of_volume) })

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::VolumeSummary;
-use crate::filter::{FilterError, Labels, Pattern, any, key_and_value, unknown, until};
+use crate::filter::{FilterError, Labels, Pattern, any, key_and_value, of_pruning, unknown, until};
 
 /// What a volume must be like: of one key any of its values, and of labels all.
 #[derive(Debug, Clone, Default)]
@@ -41,15 +41,7 @@ impl VolumeFilters {
 
     /// Those of a pruning, which has fewer.
     pub fn for_pruning(filters: &[String]) -> Result<Self, FilterError> {
-        let mut all = Self::default();
-        for filter in filters {
-            let (key, _) = key_and_value(filter)?;
-            if !matches!(key, "until" | "label" | "label!") {
-                return Err(unknown(key, "what is removed", "label until"));
-            }
-            all.add(filter)?;
-        }
-        Ok(all)
+        of_pruning(filters, Self::add)
     }
 
     pub(super) fn match_one(&self, VolumeSummary { volume, users }: &VolumeSummary) -> bool {

@@ -126,7 +126,8 @@ fn keep_parent_times(parent: BorrowedFd<'_>, act: impl FnOnce() -> io::Result<()
     stored::set_times(parent, b".", NewTime::At(stat.accessed), NewTime::At(stat.modified))
 }
 
-fn make_copy(
+/// Copies a name, of a file only so many bytes where that is given; of a directory, not what is in it.
+pub(super) fn make_copy(
     from: BorrowedFd<'_>,
     name: &[u8],
     stat: &Stat,
@@ -144,17 +145,6 @@ fn make_copy(
         _ => stored::make(work, new, stat.mode & (kind::MASK | 0o600), stat.rdev)?,
     }
     dress(from, name, stat, work, new)
-}
-
-/// Copies what is no directory, whole.
-pub(super) fn copy_one(
-    from: BorrowedFd<'_>,
-    name: &[u8],
-    stat: &Stat,
-    to: BorrowedFd<'_>,
-    new: &[u8],
-) -> io::Result<()> {
-    make_copy(from, name, stat, None, to, new)
 }
 
 /// Gives `new` the owner, extended attributes, mode and times of another one.

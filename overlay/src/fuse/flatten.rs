@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rbox_sys::stored::{self, Stat};
 use rbox_sys::{Errno, at, beneath};
 
-use super::copy_up::{copy_one, dress};
+use super::copy_up::{dress, make_copy};
 use super::layers::{Layer, Layers};
 use super::listing::{Named, Place};
 use super::nodes::{Id, ROOT};
@@ -83,7 +83,7 @@ impl Flatten<'_> {
         if !linked {
             self.view.at(entry.id, layer, |from, from_name| {
                 let stat = stored::stat(from, from_name)?;
-                copy_one(from, from_name, &stat, to, name)
+                make_copy(from, from_name, &stat, None, to, name)
             })?;
             (self.copied)(entry.stat.size);
         }

@@ -1,14 +1,10 @@
 //! The tree that layers show together, to be read only: an overlay without an upper directory.
 
-use std::ffi::CString;
-use std::io;
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rbox_sys::mount::{self, Attributes, Filesystem};
-use rbox_sys::{Errno, dir};
-
-use super::{KernelOverlayError, name};
+use super::{KernelOverlayError, by_keys, name, open, or_by_options, over};
 
 /// The open directories of layers.
 #[derive(Debug)]
@@ -18,15 +14,13 @@ pub struct KernelLayers {
     /// The directory that holds the topmost, and that one's name in it, as for a
     /// [`KernelOverlay`](super::KernelOverlay).
     place: OwnedFd,
-    name: std::ffi::OsString,
+    name: OsString,
 }
 
 impl KernelLayers {
     /// Opens them, topmost first, in the mount namespace that the overlay is to be in. The upper directory of an overlay
     /// that is mounted elsewhere may be among them: what changes in it meanwhile may be seen or not.
     pub fn open(layers: &[PathBuf]) -> Result<Self, KernelOverlayError> {
-        let open =
-            |path: &Path| dir::open(path).map_err(|source| KernelOverlayError::Open { path: path.into(), source });
         let topmost = layers.first().map_or(Path::new("/"), PathBuf::as_path);
         Ok(Self {
             layers: layers.iter().map(|path| open(path)).collect::<Result<_, _>>()?,
@@ -40,43 +34,22 @@ impl KernelLayers {
         if self.layers.len() == 1 {
             return Ok(self.layers.remove(0));
         }
-        match self.mount_by_keys() {
-            // `lowerdir+` is not known.
-            Err(KernelOverlayError::Mount { source, .. })
-                if source.raw_os_error() == Some(Errno::INVAL.raw_os_error()) =>
-            {
-                self.mount_by_options()
-            }
-            result => result,
-        }
+        or_by_options(self.mount_by_keys(), || self.mount_by_options())
     }
 
     fn mount_by_keys(&self) -> Result<OwnedFd, KernelOverlayError> {
-        let plain = |source| KernelOverlayError::Mount { message: None, source };
-        let overlay = Filesystem::open("overlay").map_err(plain)?;
-        let configure = || -> io::Result<()> {
+        by_keys(|overlay| {
             for layer in &self.layers {
                 overlay.set("lowerdir+", &name(layer))?;
             }
             overlay.set_flag("userxattr")?;
             // Where the kernel has an index by default, it refuses directories that another overlay writes to.
-            overlay.set("index", "off")?;
-            overlay.create()
-        };
-        configure().map_err(|source| KernelOverlayError::Mount { message: overlay.message(), source })?;
-        overlay.mounted(Attributes::default()).map_err(plain)
+            overlay.set("index", "off")
+        })
     }
 
     fn mount_by_options(&self) -> Result<OwnedFd, KernelOverlayError> {
         let layers = self.layers.iter().map(name).collect::<Vec<_>>().join(":");
-        let options = format!("lowerdir={layers},userxattr,index=off");
-        let spot = Path::new(&name(&self.place)).join(&self.name);
-        let mount = || -> io::Result<OwnedFd> {
-            mount::mount_old("overlay", &spot, &CString::new(options)?)?;
-            let clone = mount::clone_tree(dir::cwd(), &spot, false);
-            mount::detach(&spot)?;
-            clone
-        };
-        mount().map_err(|source| KernelOverlayError::Mount { message: None, source })
+        over(&self.place, &self.name, format!("lowerdir={layers},userxattr,index=off"))
     }
 }

@@ -73,10 +73,7 @@ impl<'a> Client<'a> {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(self.unexpected()),
             sent => sent.map_err(talking)?,
         }
-        match self.answer()? {
-            Reply::Done => Ok(()),
-            _ => Err(talking(io::ErrorKind::InvalidData.into())),
-        }
+        done(self.channel)
     }
 
     fn send(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<(), Error> {
@@ -103,10 +100,7 @@ impl<'a> Client<'a> {
 /// Has a worker remove `name` from `dir`, with all that is in it.
 pub fn remove(channel: &Channel, dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Error> {
     send(channel, &Request::Remove { name: name.to_vec() }, &[dir]).map_err(talking)?;
-    match answer(channel)? {
-        Reply::Done => Ok(()),
-        _ => Err(talking(io::ErrorKind::InvalidData.into())),
-    }
+    done(channel)
 }
 
 /// Has a worker measure all that is in `dir`; gives bytes, as [`tree_size`](crate::tree_size) counts them.
@@ -151,10 +145,7 @@ fn send_layers(channel: &Channel, layers: &[BorrowedFd<'_>]) -> io::Result<()> {
 /// Has a worker write what is in `dir` to `out`, as a tar archive.
 pub fn pack_from(channel: &Channel, dir: BorrowedFd<'_>, out: BorrowedFd<'_>) -> Result<(), Error> {
     send(channel, &Request::Pack, &[dir, out]).map_err(talking)?;
-    match answer(channel)? {
-        Reply::Done => Ok(()),
-        _ => Err(talking(io::ErrorKind::InvalidData.into())),
-    }
+    done(channel)
 }
 
 /// Has a worker unpack a tar archive, which may be compressed, over what is in `dir`.
@@ -165,6 +156,11 @@ pub fn unpack_over(
     single_id: bool,
 ) -> Result<(), Error> {
     send(channel, &Request::UnpackOver { single_id }, &[dir, archive]).map_err(talking)?;
+    done(channel)
+}
+
+/// The answer to what has none but that it is done.
+fn done(channel: &Channel) -> Result<(), Error> {
     match answer(channel)? {
         Reply::Done => Ok(()),
         _ => Err(talking(io::ErrorKind::InvalidData.into())),

@@ -3,10 +3,9 @@
 use clap::Args;
 use rbox_container::Engine;
 
-use crate::commands::each;
+use crate::commands::inspect::documents;
 use crate::failure::Failure;
 use crate::format::Format;
-use crate::output;
 
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
@@ -31,32 +30,12 @@ pub(super) struct Exists {
 
 impl Inspect {
     pub(super) fn act(self, engine: &Engine) -> Result<u8, Failure> {
-        let template = match self.format {
-            Format::Json => None,
-            Format::Each(template) => Some(template),
-            Format::Table | Format::Columns(_) => {
-                return Err(Failure::new("inspect prints no tables: --format is json, or a template"));
-            }
-        };
         let names = if self.all {
             engine.list_volumes(&Default::default())?.into_iter().map(|all| all.volume.name.to_string()).collect()
         } else {
             self.names
         };
-        let mut documents = Vec::new();
-        let status = each(names, |name| {
-            let document = engine.find_volume(name)?.document();
-            match &template {
-                Some(template) => output::text(&format!("{}\n", template.text(&document)?))?,
-                None => documents.push(document),
-            }
-            Ok(())
-        })?;
-        if template.is_none() {
-            // A list even of one, as Docker and Podman print it.
-            output::json(&documents)?;
-        }
-        Ok(status)
+        documents(names, self.format, |name, _| Ok(engine.find_volume(name)?.document()))
     }
 }
 

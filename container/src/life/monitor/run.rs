@@ -126,12 +126,7 @@ impl Monitor {
         };
         let root = &startable.root;
         let mut serve_root = |asking| {
-            let owners = match (is_shifted, &parent) {
-                (false, _) => Owners::Container,
-                (true, None) => Owners::This,
-                (true, Some(parent)) => Owners::Parent(parent),
-            };
-            root_server = Some(root::serve(root, asking, owners, true)?);
+            root_server = Some(root::serve(root, asking, Owners::of(is_shifted, parent.as_ref()), true)?);
             Ok(())
         };
         let words = root.words().map_err(Error::io("describe", "the root filesystem"))?;

@@ -12,7 +12,7 @@ use rbox_sys::clone::{self, Child, Ended, Forked, Namespaces};
 use rbox_sys::signal::Signal;
 use rbox_sys::socket::Channel;
 use rbox_sys::{exec, fd, process, signal, tty};
-use rbox_types::Exit;
+use rbox_types::{Exit, StorageDriver};
 
 use crate::life::monitor::words::{Heard, MAPPED, Setup, StartFailure, hear, say};
 use crate::life::notify;
@@ -31,6 +31,7 @@ impl Starting {
         engine: &Engine,
         directory: ContainerDir,
         wants: &Wants,
+        driver: StorageDriver,
         attached: bool,
         size: Option<(u16, u16)>,
     ) -> Result<Self, Error> {
@@ -50,7 +51,7 @@ impl Starting {
             id: directory.id().clone(),
             name: directory.name().clone(),
             ids: if has_ids { identity.inside() } else { identity.clone() },
-            driver: engine.driver(),
+            driver,
             offers: siblings.offers().filter(|_| has_ids).map(Path::to_owned),
             attached,
             size,
