@@ -30,6 +30,7 @@ mod change;
 mod copy_up;
 mod flatten;
 mod layers;
+mod lingering;
 mod listing;
 mod mounting;
 mod nodes;

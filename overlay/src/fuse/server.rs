@@ -2,10 +2,11 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
@@ -20,6 +21,7 @@ use rbox_sys::stored::{self, NewTime, Rename, Stat, kind};
 
 use super::change::{Changes, New, Owner};
 use super::layers::Layers;
+use super::lingering::Lingering;
 use super::mounting::Device;
 use super::shared::Shared;
 use super::view::{Entry, View, read, read_at_once};
@@ -35,14 +37,36 @@ const NAMES: usize = 512;
 pub fn serve(device: Device, layers: Layers, volatile: bool) -> io::Result<()> {
     // The mode of what is made says all there is to be said.
     rbox_sys::process::set_umask(0);
-    let server = Server(Arc::new(Shared::new(View::new(layers, volatile)?)));
+    let shared = Arc::new(Shared::new(View::new(layers, volatile)?));
+    let server = Server { shared, lingering: Mutex::new(Lingering::new(device.as_fd().try_clone_to_owned()?)) };
     let mut config = Config::default();
     // Of two, each would be woken for every second message: docs/decisions/fuse-overlay.md.
     config.n_threads = Some(1);
     Session::from_fd(server, device.into_fd(), SessionACL::All, config)?.run()
 }
 
-struct Server(Arc<Shared>);
+struct Server {
+    shared: Arc<Shared>,
+    lingering: Mutex<Lingering>,
+}
+
+/// While a question is answered.
+struct Turn<'a>(MutexGuard<'a, Lingering>);
+
+impl Server {
+    /// A question was read. There is one thread that does this, and it waits for the next one when this is dropped.
+    fn turn(&self) -> Turn<'_> {
+        let mut lingering = self.lingering.lock().unwrap_or_else(PoisonError::into_inner);
+        lingering.asked();
+        Turn(lingering)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.answered();
+    }
+}
 
 type Result<T> = io::Result<T>;
 
@@ -60,7 +84,6 @@ impl Filesystem for Server {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> Result<()> {
         // Each as far as the kernel has it.
         for wanted in [
-            InitFlags::FUSE_WRITEBACK_CACHE,
             InitFlags::FUSE_POSIX_ACL,
             InitFlags::FUSE_DONT_MASK,
             InitFlags::FUSE_DO_READDIRPLUS,
@@ -82,7 +105,8 @@ impl Filesystem for Server {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.0.view().look_up(parent.0, name.as_bytes()) {
+        let _turn = self.turn();
+        match self.shared.view().look_up(parent.0, name.as_bytes()) {
             // That there is none is remembered, too.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 reply.entry(&FOR_EVER, &NOTHING, Generation(0));
@@ -92,11 +116,13 @@ impl Filesystem for Server {
     }
 
     fn forget(&self, _: &Request, node: INodeNo, times: u64) {
-        self.0.view().forget(node.0, times);
+        let _turn = self.turn();
+        self.shared.view().forget(node.0, times);
     }
 
     fn getattr(&self, _: &Request, node: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        let mut view = self.0.view();
+        let _turn = self.turn();
+        let mut view = self.shared.view();
         let result = view.attributes(node.0).map(|stat| (stat, view.holds(node.0, &stat)));
         answer!(reply, result, attributes);
     }
@@ -119,6 +145,7 @@ impl Filesystem for Server {
         _: Option<fuser::BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let _turn = self.turn();
         let changes = Changes { mode, uid, gid, size, accessed: new_time(accessed), modified: new_time(modified) };
         let uid_of_caller = request.uid();
         let change = move |view: &mut View| {
@@ -132,11 +159,12 @@ impl Filesystem for Server {
             }
             view.change(node.0, &changes).map(|stat| (stat, FOR_EVER))
         };
-        self.0.change(change, move |result| answer!(reply, result, attributes));
+        self.shared.change(change, move |result| answer!(reply, result, attributes));
     }
 
     fn readlink(&self, _: &Request, node: INodeNo, reply: ReplyData) {
-        let result = self.0.view().read_link(node.0);
+        let _turn = self.turn();
+        let result = self.shared.view().read_link(node.0);
         answer!(reply, result, |reply: ReplyData, target: Vec<u8>| reply.data(&target));
     }
 
@@ -150,36 +178,43 @@ impl Filesystem for Server {
         rdev: u32,
         reply: ReplyEntry,
     ) {
+        let _turn = self.turn();
         let new = New::Node(rdev.into());
         let owner = owner(request, mode, umask);
         let name = name.as_bytes().to_vec();
-        self.0.change(move |view| view.make(parent.0, &name, new, owner), move |result| answer!(reply, result, entry));
+        self.shared
+            .change(move |view| view.make(parent.0, &name, new, owner), move |result| answer!(reply, result, entry));
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        let _turn = self.turn();
         let owner = owner(request, mode | kind::DIRECTORY, umask);
         let name = name.as_bytes().to_vec();
-        self.0.change(
+        self.shared.change(
             move |view| view.make(parent.0, &name, New::Directory, owner),
             move |result| answer!(reply, result, entry),
         );
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.turn();
         let name = name.as_bytes().to_vec();
-        self.0.change(move |view| view.unlink(parent.0, &name), move |result| answer!(reply, result, done));
+        self.shared.change(move |view| view.unlink(parent.0, &name), move |result| answer!(reply, result, done));
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.turn();
         let name = name.as_bytes().to_vec();
-        self.0.change(move |view| view.remove_directory(parent.0, &name), move |result| answer!(reply, result, done));
+        self.shared
+            .change(move |view| view.remove_directory(parent.0, &name), move |result| answer!(reply, result, done));
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let _turn = self.turn();
         let (name, target) = (name.as_bytes().to_vec(), target.as_os_str().as_bytes().to_vec());
         let owner = owner(request, kind::SYMLINK | 0o777, 0);
         let make = move |view: &mut View| view.make(parent.0, &name, New::Symlink(&target), owner);
-        self.0.change(make, move |result| answer!(reply, result, entry));
+        self.shared.change(make, move |result| answer!(reply, result, entry));
     }
 
     fn rename(
@@ -192,6 +227,7 @@ impl Filesystem for Server {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        let _turn = self.turn();
         let how = match flags {
             flags if flags.is_empty() => Rename::Replace,
             RenameFlags::RENAME_NOREPLACE => Rename::NoReplace,
@@ -200,12 +236,13 @@ impl Filesystem for Server {
         };
         let (name, new_name) = (name.as_bytes().to_vec(), new_name.as_bytes().to_vec());
         let rename = move |view: &mut View| view.rename(parent.0, &name, new_parent.0, &new_name, how);
-        self.0.change(rename, move |result| answer!(reply, result, done));
+        self.shared.change(rename, move |result| answer!(reply, result, done));
     }
 
     fn link(&self, _: &Request, node: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _turn = self.turn();
         let name = name.as_bytes().to_vec();
-        self.0.change(move |view| view.link(node.0, parent.0, &name), move |result| answer!(reply, result, entry));
+        self.shared.change(move |view| view.link(node.0, parent.0, &name), move |result| answer!(reply, result, entry));
     }
 
     fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
@@ -228,13 +265,14 @@ impl Filesystem for Server {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let file = match self.0.view().file(node.0, false) {
+        let _turn = self.turn();
+        let file = match self.shared.view().file(node.0, false) {
             Ok(file) => file,
             Err(error) => return reply.error(errno(&error)),
         };
         let size = size as usize;
         {
-            let mut room = self.0.room();
+            let mut room = self.shared.room();
             let more = size.saturating_sub(room.len());
             room.extend(std::iter::repeat_n(0, more));
             match read_at_once(&file, &mut room[..size], offset) {
@@ -244,7 +282,7 @@ impl Filesystem for Server {
                 Err(error) => return reply.error(errno(&error)),
             }
         }
-        self.0.beside(move |_| {
+        self.shared.beside(move |_| {
             let mut room = vec![0; size];
             let result = read(&file, &mut room, offset);
             answer!(reply, result, |reply: ReplyData, length| reply.data(&room[..length]));
@@ -263,6 +301,7 @@ impl Filesystem for Server {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let _turn = self.turn();
         let kills = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let write = move |view: &mut View, data: &[u8]| {
             if kills {
@@ -272,11 +311,11 @@ impl Filesystem for Server {
         };
         let length = data.len() as u32;
         let written = move |reply: ReplyWrite, ()| reply.written(length);
-        match self.0.try_change(|view| write(view, data)) {
+        match self.shared.try_change(|view| write(view, data)) {
             Some(result) => answer!(reply, result, written),
             None => {
                 let data = data.to_vec();
-                self.0.beside(move |shared| {
+                self.shared.beside(move |shared| {
                     let result = shared.change_in_a_moment(|view| write(view, &data));
                     answer!(reply, result, written);
                 });
@@ -285,13 +324,15 @@ impl Filesystem for Server {
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        let _turn = self.turn();
         reply.error(fuser::Errno::ENOSYS);
     }
 
     fn fsync(&self, _: &Request, node: INodeNo, _: FileHandle, data_only: bool, reply: ReplyEmpty) {
-        match self.0.view().synced(node.0) {
+        let _turn = self.turn();
+        match self.shared.view().synced(node.0) {
             Ok(None) => reply.ok(),
-            Ok(Some(file)) => self.0.beside(move |_| {
+            Ok(Some(file)) => self.shared.beside(move |_| {
                 let result = if data_only { file.sync_data() } else { file.sync_all() };
                 answer!(reply, result, done);
             }),
@@ -300,7 +341,8 @@ impl Filesystem for Server {
     }
 
     fn readdir(&self, _: &Request, node: INodeNo, _: FileHandle, after: u64, mut reply: ReplyDirectory) {
-        match self.0.view().list(node.0, after, NAMES) {
+        let _turn = self.turn();
+        match self.shared.view().list(node.0, after, NAMES) {
             Ok(names) => {
                 for (place, named) in names {
                     let (node, name) = (INodeNo(named.shown), OsStr::from_bytes(&named.name));
@@ -315,7 +357,8 @@ impl Filesystem for Server {
     }
 
     fn readdirplus(&self, _: &Request, node: INodeNo, _: FileHandle, after: u64, mut reply: ReplyDirectoryPlus) {
-        let mut view = self.0.view();
+        let _turn = self.turn();
+        let mut view = self.shared.view();
         let names = match view.list(node.0, after, NAMES) {
             Ok(names) => names,
             Err(error) => return reply.error(errno(&error)),
@@ -349,15 +392,17 @@ impl Filesystem for Server {
     }
 
     fn fsyncdir(&self, _: &Request, node: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        match self.0.view().synced_directory(node.0) {
+        let _turn = self.turn();
+        match self.shared.view().synced_directory(node.0) {
             Ok(None) => reply.ok(),
-            Ok(Some(directory)) => self.0.beside(move |_| answer!(reply, directory.sync_all(), done)),
+            Ok(Some(directory)) => self.shared.beside(move |_| answer!(reply, directory.sync_all(), done)),
             Err(error) => reply.error(errno(&error)),
         }
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        let result = self.0.view().space();
+        let _turn = self.turn();
+        let result = self.shared.view().space();
         answer!(reply, result, |reply: ReplyStatfs, space: stored::Space| {
             let (block, fragment) = (space.f_bsize as u32, space.f_frsize as u32);
             let (blocks, free, available) = (space.f_blocks, space.f_bfree, space.f_bavail);
@@ -375,26 +420,30 @@ impl Filesystem for Server {
     }
 
     fn setxattr(&self, _: &Request, node: INodeNo, name: &OsStr, value: &[u8], flags: i32, _: u32, reply: ReplyEmpty) {
+        let _turn = self.turn();
         let (name, value) = (name.as_bytes().to_vec(), value.to_vec());
-        self.0.change(
+        self.shared.change(
             move |view| view.set_xattr(node.0, &name, &value, flags as u32),
             move |result| answer!(reply, result, done),
         );
     }
 
     fn getxattr(&self, _: &Request, node: INodeNo, name: &OsStr, room: u32, reply: ReplyXattr) {
-        let result = self.0.view().get_xattr(node.0, name.as_bytes());
+        let _turn = self.turn();
+        let result = self.shared.view().get_xattr(node.0, name.as_bytes());
         answer!(reply, result.and_then(|value| fits(value, room)), |reply, value| in_room(reply, value, room));
     }
 
     fn listxattr(&self, _: &Request, node: INodeNo, room: u32, reply: ReplyXattr) {
-        let result = self.0.view().list_xattrs(node.0);
+        let _turn = self.turn();
+        let result = self.shared.view().list_xattrs(node.0);
         answer!(reply, result.and_then(|value| fits(value, room)), |reply, value| in_room(reply, value, room));
     }
 
     fn removexattr(&self, _: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.turn();
         let name = name.as_bytes().to_vec();
-        self.0.change(move |view| view.remove_xattr(node.0, &name), move |result| answer!(reply, result, done));
+        self.shared.change(move |view| view.remove_xattr(node.0, &name), move |result| answer!(reply, result, done));
     }
 
     fn fallocate(
@@ -407,13 +456,15 @@ impl Filesystem for Server {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.0.change(
+        let _turn = self.turn();
+        self.shared.change(
             move |view| stored::allocate(&*view.file(node.0, true)?, mode as u32, offset, length),
             move |result| answer!(reply, result, done),
         );
     }
 
     fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _: i32, reply: ReplyLseek) {
+        let _turn = self.turn();
         // The kernel has data that it has not written here yet, and does not do so before it asks: what would be a hole here
         // may be none. Then it says itself that all is data.
         reply.error(fuser::Errno::ENOSYS);
@@ -432,12 +483,13 @@ impl Filesystem for Server {
         _: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
+        let _turn = self.turn();
         let files = {
-            let mut view = self.0.view();
+            let mut view = self.shared.view();
             view.file(to.0, true).and_then(|to| Ok((view.file(from.0, false)?, to)))
         };
         let length = length.min(1 << 30) as usize;
-        self.0.beside(move |_| {
+        self.shared.beside(move |_| {
             let result = files.and_then(|(from, to)| stored::copy_range(&from, from_offset, &to, to_offset, length));
             answer!(reply, result, |reply: ReplyWrite, copied: usize| reply.written(copied as u32));
         });
