@@ -16,8 +16,7 @@
 //! **Who else writes? Nobody.** The layers below never change, and the upper one is ours. So the kernel is told to keep names,
 //! absent ones too, attributes, directories and data for ever: what is warm is read without a message. Files are not
 //! opened here (FUSE_NO_OPEN_SUPPORT): the kernel reads and writes by node, and a lower file is copied up when it is first
-//! written to. Data are the kernel's to cache for writing, too (FUSE_WRITEBACK_CACHE); so it also keeps sizes and times of
-//! files that it writes to.
+//! written to. Writes go through at once, so that nothing that a program has written is lost with the server.
 //!
 //! **What is removed while somebody has it** stays open here until the kernel forgets it: its inode, and so its number, is
 //! nobody else's until then.
@@ -30,11 +29,11 @@ mod change;
 mod copy_up;
 mod flatten;
 mod layers;
-mod lingering;
 mod listing;
 mod mounting;
 mod nodes;
 mod numbers;
+mod protocol;
 mod server;
 mod shared;
 mod view;

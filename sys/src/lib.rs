@@ -38,6 +38,7 @@ pub mod notify;
 pub mod packet;
 pub mod personality;
 pub mod ping;
+pub mod pipe;
 pub mod poll;
 pub mod process;
 pub mod procfs;

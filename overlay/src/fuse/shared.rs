@@ -22,8 +22,6 @@ pub(super) struct Shared {
     view: Mutex<View>,
     work: Mutex<Work>,
     more_work: Condvar,
-    /// What was read; the kernel takes a copy.
-    room: Mutex<Vec<u8>>,
 }
 
 type Act = Box<dyn FnOnce(&Shared) + Send>;
@@ -45,15 +43,11 @@ impl std::fmt::Debug for Work {
 impl Shared {
     pub(super) fn new(view: View) -> Self {
         let (work, more_work) = Default::default();
-        Self { view: Mutex::new(view), work, more_work, room: Mutex::default() }
+        Self { view: Mutex::new(view), work, more_work }
     }
 
     pub(super) fn view(&self) -> MutexGuard<'_, View> {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn room(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does what may take long, beside the thread that answers.

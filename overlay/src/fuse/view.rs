@@ -320,6 +320,12 @@ pub(super) fn read_at_once(file: &File, room: &mut [u8], offset: u64) -> io::Res
     Ok(Some(length))
 }
 
+/// Whether data of a file seem to be in memory: their ends are, or there is no such thing as asking for it.
+pub(super) fn is_in_memory(file: &File, offset: u64, size: usize) -> bool {
+    let last = offset + (size as u64).saturating_sub(1);
+    [offset, last].iter().all(|at| matches!(read_at_once(file, &mut [0], *at), Ok(Some(_))))
+}
+
 /// What is shown of attributes that are stored.
 fn seen(stat: Stat, made_of: &MadeOf, shown: u64) -> Stat {
     // How many directories are in it nobody counts over all layers: as the kernel's overlay, 1 says that it is not known.
