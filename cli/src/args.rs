@@ -9,9 +9,9 @@ use rbox_rootless::Choice;
 use rbox_types::StorageDriver;
 
 use crate::commands::{
-    attach, audit, container, cp, create, diff, events, exec, export, gc, generate, healthcheck, image, images, info,
-    inspect, kill, logs, oci, pause, port, ps, pull, rename, rm, rmi, run, start, stats, stop, top, unshare, volume,
-    wait,
+    attach, audit, container, cp, create, diff, events, exec, export, gc, generate, healthcheck, history, image,
+    images, info, inspect, kill, logs, oci, pause, port, ps, pull, rename, rm, rmi, run, start, stats, stop, tag, top,
+    unshare, volume, wait,
 };
 use crate::failure::Failure;
 
@@ -168,6 +168,12 @@ verbs! {
     "rename" => Rename(rename::Rename),
     /// Remove containers
     "rm" => Rm(rm::Rm),
+    /// Give an image more names
+    "tag" => Tag(tag::Tag),
+    /// Take names away from an image
+    "untag" => Untag(tag::Untag),
+    /// Show what an image was made by
+    "history" => History(history::History),
     /// Remove images
     "rmi" => Rmi(rmi::Rmi),
     /// Check the health of a container

@@ -18,6 +18,7 @@ pub(crate) mod export;
 pub(crate) mod gc;
 pub(crate) mod generate;
 pub(crate) mod healthcheck;
+pub(crate) mod history;
 pub(crate) mod image;
 pub(crate) mod images;
 pub(crate) mod info;
@@ -38,6 +39,7 @@ pub(crate) mod run;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod stop;
+pub(crate) mod tag;
 pub(crate) mod top;
 pub(crate) mod unshare;
 pub(crate) mod volume;
@@ -68,6 +70,9 @@ pub(crate) fn act(args: Args) -> Result<u8, Failure> {
         Command::Pull(pull) => pull.act(&engine()?)?,
         Command::Ps(ps) => ps.act(&engine()?)?,
         Command::Images(images) => images.act(&engine()?)?,
+        Command::Tag(tag) => tag.act(&engine()?)?,
+        Command::Untag(untag) => untag.act(&engine()?)?,
+        Command::History(history) => history.act(&engine()?)?,
         Command::Top(top) => top.act(&engine()?)?,
         Command::Stats(stats) => stats.act(&engine()?)?,
         Command::Port(port) => port.act(&engine()?)?,

@@ -119,6 +119,14 @@ pub enum Error {
     /// No image has this name or id.
     #[error("no image {0:?} is here")]
     NoSuchImage(String),
+    /// An image does not have this name.
+    #[error("the image {image:?} is not called {name}")]
+    NotItsName {
+        /// As it was given.
+        image: String,
+        /// The name.
+        name: Box<Reference>,
+    },
     /// More than one image's id begins so.
     #[error("{prefix:?} is the beginning of {count} image ids")]
     AmbiguousImage {

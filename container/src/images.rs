@@ -1,7 +1,9 @@
 //! Images that are here: finding, listing, removing.
 
+pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod pull;
+mod tag;
 
 use std::collections::BTreeMap;
 

@@ -51,6 +51,7 @@ pub use engine::{Engine, Info};
 pub use error::{Error, with_causes};
 pub use files::copy::{CopyOptions, Local};
 pub use filter::FilterError;
+pub use images::history::Step;
 pub use images::list::{ImageOrder, ImageQuery};
 pub use images::pull::{LayerState, PullOutput, PullRequest, Pulled};
 pub use images::{ImageSummary, Unnamed};

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use rbox_container::{Engine, Kind};
 
-use super::{exists, images, inspect, prune, pull, rmi};
+use super::{exists, history, images, inspect, prune, pull, rmi, tag};
 use crate::failure::Failure;
 
 #[derive(Debug, Args)]
@@ -23,6 +23,12 @@ enum Verb {
     Inspect(Box<inspect::What>),
     /// Say by the exit status whether an image is there: 0, or 1
     Exists(Box<exists::Exists>),
+    /// Give an image more names
+    Tag(tag::Tag),
+    /// Take names away from an image
+    Untag(tag::Untag),
+    /// Show what an image was made by
+    History(history::History),
     /// Remove images
     #[command(visible_alias = "remove")]
     Rm(Box<rmi::Rmi>),
@@ -37,6 +43,9 @@ impl Image {
             Verb::Ls(images) => images.act(engine)?,
             Verb::Inspect(inspect) => return inspect.act(engine, Kind::Image),
             Verb::Exists(exists) => return exists.act(engine, Kind::Image),
+            Verb::Tag(tag) => tag.act(engine)?,
+            Verb::Untag(untag) => untag.act(engine)?,
+            Verb::History(history) => history.act(engine)?,
             Verb::Rm(rmi) => return rmi.act(engine),
             Verb::Prune(prune) => return prune.act(engine),
         }
