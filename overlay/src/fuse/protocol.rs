@@ -10,6 +10,7 @@ mod body;
 mod channel;
 mod request;
 mod through;
+mod wakefulness;
 
 pub(super) use body::{Body, FOR_EVER, List};
 pub(super) use channel::{Channel, Reply};

@@ -1,30 +1,17 @@
 //! Where the kernel asks and is answered.
-//!
-//! Who asks sleeps until the answer is there, and the server until the next question is. To wake a processor that sleeps takes
-//! longer than most answers do, in a virtual machine several times as long: an interrupt, and a way through the hypervisor.
-//! A program that asks for one thing after the other asks again within microseconds. So after a question that came soon
-//! the server looks for the next one before it sleeps. What that costs is a processor's time, and never much more than
-//! what lay between two questions; where somebody else wants the processor, there is none to be had.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use rbox_sys::poll::{self, Interest};
-use rbox_sys::{Errno, fd, sched};
+use rbox_sys::{Errno, fd};
 
+use super::wakefulness::Wakefulness;
 use super::{Body, LARGEST};
 use crate::is;
 
-/// Who asks again within this does it soon. It has to have room for the wake-ups of both: it is what first tells a busy client.
-const SOON: Duration = Duration::from_micros(150);
-/// For so long it is worth to stay awake.
-const AWAKE: Duration = Duration::from_micros(100);
-/// Who lets others have the processor for longer than this has let somebody have it.
-const OTHERS: Duration = Duration::from_micros(20);
 /// `struct fuse_out_header`.
 pub(super) const HEAD: usize = 16;
 
@@ -34,9 +21,7 @@ pub(in super::super) struct Channel {
     device: Arc<File>,
     /// Room for a message that writes the most.
     room: Vec<u8>,
-    /// With one processor nobody asks while the server is awake.
-    several: bool,
-    soon: bool,
+    wakefulness: Wakefulness,
 }
 
 /// Who is to be answered.
@@ -50,23 +35,20 @@ pub(in super::super) struct Reply {
 impl Channel {
     pub(in super::super) fn new(device: OwnedFd) -> io::Result<Self> {
         fd::set_nonblocking(&device)?;
-        let several = sched::affinity().is_ok_and(|processors| processors.len() > 1);
         let room = vec![0; LARGEST as usize + 4096];
-        Ok(Self { device: Arc::new(device.into()), room, several, soon: false })
+        Ok(Self { device: Arc::new(device.into()), room, wakefulness: Wakefulness::new() })
     }
 
     /// The next message; none when the filesystem is unmounted.
     pub(in super::super) fn receive(&mut self) -> io::Result<Option<&[u8]>> {
-        let began = Instant::now();
-        let mut stays_awake = self.several && self.soon;
+        let mut wait = self.wakefulness.begin();
         let length = loop {
             match (&*self.device).read(&mut self.room) {
                 Ok(length) => break length,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && stays_awake => {
-                    stays_awake = stay_awake(began);
-                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    poll::wait([(self.device.as_fd(), Interest::Read)], None)?;
+                    if !self.wakefulness.stays(&mut wait) {
+                        poll::wait([(self.device.as_fd(), Interest::Read)], None)?;
+                    }
                 }
                 // Somebody does not want to know any more.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -75,7 +57,7 @@ impl Channel {
                 Err(error) => return Err(error),
             }
         };
-        self.soon = began.elapsed() < SOON;
+        self.wakefulness.end(&wait);
         Ok(Some(&self.room[..length]))
     }
 
@@ -83,16 +65,6 @@ impl Channel {
     pub(in super::super) fn device(&self) -> Arc<File> {
         self.device.clone()
     }
-}
-
-/// Has whoever wants the processor have it; says whether it is worth to stay awake.
-fn stay_awake(began: Instant) -> bool {
-    let before = Instant::now();
-    if before - began > AWAKE {
-        return false;
-    }
-    thread::yield_now();
-    before.elapsed() < OTHERS
 }
 
 impl Reply {
