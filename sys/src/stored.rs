@@ -134,7 +134,8 @@ pub fn open_path(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
 /// Opens once more what is open as a place.
 pub fn reopen(fd: BorrowedFd<'_>, writable: bool) -> io::Result<File> {
     let access = if writable { OFlags::RDWR } else { OFlags::RDONLY };
-    Ok(rustix::fs::open(path_of(fd), access | OFlags::CLOEXEC, Mode::empty())?.into())
+    // Not open(2), which not every architecture has: who filters calls allows one of the two.
+    Ok(rustix::fs::openat(rustix::fs::CWD, path_of(fd), access | OFlags::CLOEXEC, Mode::empty())?.into())
 }
 
 /// Makes a regular file that must not exist, open for both.

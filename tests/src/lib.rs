@@ -12,6 +12,7 @@ pub mod command;
 pub mod containerd;
 pub mod cpio;
 pub mod debian;
+pub mod debian_mirror;
 pub mod detached;
 pub mod dns;
 pub mod elf;

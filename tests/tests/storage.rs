@@ -52,6 +52,30 @@ fn each_is_a_root_filesystem() -> Result<()> {
 }
 
 #[test]
+fn what_is_removed_is_written_to_as_long_as_it_is_open() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let script = "echo here >/f; exec 3>>/f 4</f; rm /f; echo there >&3; cat <&4
+        exec 5>>/etc/group; rm /etc/group; echo as well >&5 && echo written";
+    for (driver, _) in DRIVERS {
+        let seen = under(&rbox, driver, &["run", "--rm", &image, "sh", "-c", script]);
+        assert_eq!(seen, "here\nthere\nwritten\n", "{driver}");
+    }
+    Ok(())
+}
+
+/// The kernel's overlay keeps a number as long as it is mounted only.
+#[test]
+fn a_file_that_was_written_to_keeps_its_number() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    let script = "stat -c %i /etc/group; echo >>/etc/group; stat -c %i /etc/group";
+    under(&rbox, "fuse", &["create", "--name", "box", &image, "sh", "-c", script]);
+    let [first, again] = [(); 2].map(|()| under(&rbox, "fuse", &["start", "-a", "box"]));
+    assert_eq!(first, again);
+    assert_eq!(first.lines().next(), first.lines().nth(1));
+    Ok(())
+}
+
+#[test]
 fn what_one_has_written_another_one_shows() -> Result<()> {
     let (rbox, image) = Rbox::with_small_image()?;
     let script = format!(

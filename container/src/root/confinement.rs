@@ -13,13 +13,14 @@ use crate::confinement::{allow_only, entry, errno, masked};
 /// Calls that are allowed with any arguments.
 const ALLOWED: &str = "\
     brk clock_getres clock_gettime clock_gettime64 clock_nanosleep clock_nanosleep_time64 close copy_file_range dup \
-    exit exit_group faccessat faccessat2 fallocate fchmod fchmodat fchmodat2 fchown fchown32 fchownat fcntl fcntl64 fdatasync \
-    fgetxattr flistxattr fremovexattr fsetxattr fstat fstat64 fstatat64 fstatfs fstatfs64 fsync ftruncate ftruncate64 futex \
-    futex_time64 getdents64 getpid getrandom gettid getxattr getxattrat ioctl lgetxattr linkat listxattr listxattrat llistxattr \
-    lremovexattr lseek _llseek lsetxattr madvise membarrier mkdirat mknodat mremap munmap nanosleep newfstatat openat openat2 \
-    pipe2 poll ppoll ppoll_time64 pread64 preadv preadv2 pwrite64 pwritev pwritev2 read readlinkat readv removexattr removexattrat \
-    renameat renameat2 restart_syscall rseq rt_sigaction rt_sigprocmask rt_sigreturn sched_getaffinity sched_yield \
-    set_robust_list setxattr setxattrat sigaltstack splice statfs statfs64 statx symlinkat syncfs tgkill umask unlinkat utimensat \
+    exit exit_group faccessat faccessat2 fallocate fchmod fchmodat fchmodat2 fchown fchown32 fchownat fcntl fcntl64 \
+    fdatasync fgetxattr flistxattr fremovexattr fsetxattr fstat fstat64 fstatat64 fstatfs fstatfs64 fsync ftruncate \
+    ftruncate64 futex futex_time64 getdents64 getpid getrandom gettid getxattr getxattrat ioctl lgetxattr linkat \
+    listxattr listxattrat llistxattr _llseek lremovexattr lseek lsetxattr madvise membarrier mkdirat mknodat mremap \
+    munmap name_to_handle_at nanosleep newfstatat openat openat2 pipe2 poll ppoll ppoll_time64 pread64 preadv \
+    preadv2 pwrite64 pwritev pwritev2 read readlinkat readv removexattr removexattrat renameat renameat2 \
+    restart_syscall rseq rt_sigaction rt_sigprocmask rt_sigreturn sched_getaffinity sched_yield set_robust_list \
+    setxattr setxattrat sigaltstack splice statfs statfs64 statx symlinkat syncfs tgkill umask unlinkat utimensat \
     utimensat_time64 write writev";
 
 const CLONE_THREAD: u64 = 0x0001_0000;
