@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rbox_rootless::{Choice, Identity, Kind};
+use rbox_rootless::{Choice, Identity, Kind, SubidSource};
 use rbox_store::Store;
 use rbox_types::{IdMaps, StorageDriver};
 
@@ -56,6 +56,8 @@ pub struct Info {
     pub root: PathBuf,
     /// How ids are mapped.
     pub identity: &'static str,
+    /// Who says which ranges there are.
+    pub ranges: SubidSource,
     /// The maps, inside → outside.
     pub maps: IdMaps,
     /// What makes one tree of an image's layers and what a container writes.
@@ -80,6 +82,7 @@ impl Engine {
                 Kind::Single => "single",
                 Kind::Privileged => "privileged",
             },
+            ranges: self.identity.source.clone(),
             maps: self.identity.maps.clone(),
             driver: self.driver(),
             lacking: storage.map(|storage| storage.lacking).unwrap_or_default(),

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use rbox_types::InvalidIdMap;
 
+use crate::SubidSource;
+
 /// A failure of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -22,19 +24,27 @@ pub enum Error {
         /// `newuidmap` or `newgidmap`.
         helper: &'static str,
     },
+    /// Somebody else than files has the ranges, and nobody here can ask.
+    #[error("getsubids is not installed, and /etc/nsswitch.conf says that {service} has the ranges of subordinate ids")]
+    NoGetsubids {
+        /// Who has them.
+        service: String,
+    },
     /// The helper refused.
     #[error("{helper} failed: {message}")]
     Helper {
-        /// `newuidmap` or `newgidmap`.
+        /// `newuidmap`, `newgidmap` or `getsubids`.
         helper: &'static str,
         /// What it printed.
         message: String,
     },
     /// The user asked for ranges and has none.
-    #[error("user {user} has no ranges in /etc/subuid and /etc/subgid")]
+    #[error("user {user} has no ranges in {}", of_whom(asked))]
     NoRanges {
         /// Name or number of the user.
         user: String,
+        /// Who was asked.
+        asked: SubidSource,
     },
     /// An id that is none of the container's.
     #[error("no {what} of a container can have the id {id}: they have {count} ids")]
@@ -89,6 +99,14 @@ pub enum Error {
     },
 }
 
+/// The source of ranges, without the words on how it is asked.
+fn of_whom(asked: &SubidSource) -> String {
+    match asked {
+        SubidSource::Files => asked.to_string(),
+        SubidSource::Service(name) => format!("{name}, which /etc/nsswitch.conf says has them"),
+    }
+}
+
 impl Error {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
@@ -98,6 +116,14 @@ impl Error {
                  shadow-uidmap), or use one id only with --identity=single"
                     .into(),
             ),
+            Self::NoGetsubids { .. } => Some(
+                "install it (Debian, Ubuntu: apt install uidmap; Fedora: dnf install shadow-utils-subid; Alpine: apk add \
+                 shadow-subids), have /etc/nsswitch.conf say \"subid: files\", or use one id only with --identity=single"
+                    .into(),
+            ),
+            Self::Helper { helper: "getsubids", .. } => {
+                Some("see what getsubids USER prints; --identity=single does without it".into())
+            }
             Self::Helper { message, .. } if message.contains("not permitted") => Some(
                 "the helper needs its setuid bit or file capability: chmod u+s /usr/bin/newuidmap /usr/bin/newgidmap \
                  as root, or reinstall its package; --identity=single does without it"
@@ -106,7 +132,11 @@ impl Error {
             Self::Helper { .. } => {
                 Some("check that /etc/subuid and /etc/subgid both have a range for this user".into())
             }
-            Self::NoRanges { user } => Some(format!(
+            Self::NoRanges { user, asked: SubidSource::Service(service) } => Some(format!(
+                "ask whoever looks after {service} for some (FreeIPA: ipa subid-generate --owner={user}), and see what \
+                 getsubids {user} prints"
+            )),
+            Self::NoRanges { user, asked: SubidSource::Files } => Some(format!(
                 "give it some as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user} (choose \
                  numbers that nobody else has)"
             )),

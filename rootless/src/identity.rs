@@ -8,7 +8,7 @@ use rbox_types::{IdMap, IdMaps, IdRange};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::subid::{self, SubidRange};
+use crate::subid::{self, SubidRange, SubidSource};
 
 /// What the user asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,8 +51,11 @@ pub struct Identity {
     pub maps: IdMaps,
     /// How they are written.
     pub kind: Kind,
+    /// Who says which ranges this user has.
+    #[serde(default)]
+    pub source: SubidSource,
     /// Who this user is: uid and gid.
-    own: (u32, u32),
+    pub(crate) own: (u32, u32),
 }
 
 /// Where root's containers live when /etc/subuid gives root no range: above all that Linux distributions and
@@ -63,25 +66,29 @@ impl Identity {
     /// The identity of the user who runs this process.
     pub fn detect(choice: Choice) -> Result<Self, Error> {
         let (uid, gid) = (ids::uid(), ids::gid());
-        let of = |kind, maps| Self { maps, kind, own: (uid, gid) };
-        let single = || of(Kind::Single, IdMaps { uid: IdMap::single(uid), gid: IdMap::single(gid) });
+        let single = |source| Self {
+            maps: IdMaps { uid: IdMap::single(uid), gid: IdMap::single(gid) },
+            kind: Kind::Single,
+            source,
+            own: (uid, gid),
+        };
         if choice == Choice::Single {
-            return Ok(single());
+            return Ok(single(SubidSource::default()));
         }
         let name = name_in(&read("/etc/passwd")?, uid);
-        let uids = subid::ranges(&read("/etc/subuid")?, name.as_deref(), uid);
-        let gids = subid::ranges(&read("/etc/subgid")?, name.as_deref(), uid);
+        let source = SubidSource::of(&read("/etc/nsswitch.conf")?);
+        let (uids, gids) = source.ranges(name.as_deref(), uid, read)?;
         if uid == 0 {
-            return Self::of_root(&uids, &gids);
+            return Ok(Self { source, ..Self::of_root(&uids, &gids)? });
         }
         if uids.is_empty() || gids.is_empty() {
             return match choice {
-                Choice::Subid => Err(Error::NoRanges { user: name.unwrap_or_else(|| uid.to_string()) }),
-                _ => Ok(single()),
+                Choice::Subid => Err(Error::NoRanges { user: name.unwrap_or_else(|| uid.to_string()), asked: source }),
+                _ => Ok(single(source)),
             };
         }
         let maps = IdMaps { uid: with_own_id(uid, &uids)?, gid: with_own_id(gid, &gids)? };
-        Ok(of(Kind::Subid, maps))
+        Ok(Self { maps, kind: Kind::Subid, source, own: (uid, gid) })
     }
 
     /// Root's containers have no id of root's: 0 inside is the first of the range.
@@ -96,19 +103,19 @@ impl Identity {
             Ok(IdMap::new(ours.iter().map(|line| IdRange { outside: line.inside, ..*line }).collect())?)
         };
         let maps = IdMaps { uid: map(uids, "/proc/self/uid_map")?, gid: map(gids, "/proc/self/gid_map")? };
-        Ok(Self { maps, kind: Kind::Privileged, own: (0, 0) })
+        Ok(Self { maps, kind: Kind::Privileged, source: SubidSource::default(), own: (0, 0) })
     }
 
     /// That of somebody else's choice, to be written by this process.
     pub fn given(maps: IdMaps, kind: Kind) -> Self {
-        Self { maps, kind, own: (ids::uid(), ids::gid()) }
+        Self { maps, kind, source: SubidSource::default(), own: (ids::uid(), ids::gid()) }
     }
 
     /// The same ids, for a process that is in a user namespace with them, and root there.
     #[must_use]
     pub fn inside(&self) -> Self {
         let maps = IdMaps { uid: self.maps.uid.onto_itself(), gid: self.maps.gid.onto_itself() };
-        Self { maps, kind: Kind::Privileged, own: (0, 0) }
+        Self { maps, kind: Kind::Privileged, source: self.source.clone(), own: (0, 0) }
     }
 
     /// Who this user is: uid and gid.

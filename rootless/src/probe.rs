@@ -33,13 +33,21 @@ pub fn ids(identity: &Identity) -> Finding {
     const FACILITY: &str = "ids";
     let count = identity.maps.uid.count();
     match identity.kind {
-        Kind::Subid => Finding::works(FACILITY, format!("{count} users, from /etc/subuid and /etc/subgid")),
+        Kind::Subid => Finding::works(FACILITY, format!("{count} users, from {}", identity.source)),
         Kind::Privileged => Finding::works(FACILITY, format!("{count} users, mapped by root")),
         Kind::Single => Finding::lacks(
             FACILITY,
             ProbeState::Degraded,
-            "containers have one id, your own: all files belong to it, and switching users inside fails",
-            Error::NoRanges { user: std::env::var("USER").unwrap_or_else(|_| "USER".into()) }.hint(),
+            format!(
+                "containers have one id, your own: all files belong to it, and switching users inside fails; no ranges are \
+                 from {}",
+                identity.source
+            ),
+            Error::NoRanges {
+                user: std::env::var("USER").unwrap_or_else(|_| "USER".into()),
+                asked: identity.source.clone(),
+            }
+            .hint(),
         ),
     }
 }

@@ -27,6 +27,7 @@ impl Info {
             "Platform": Platform::host().to_string(),
             "Root": info.root,
             "Identity": info.identity,
+            "SubidSource": info.ranges.to_string(),
             "UidMap": info.maps.uid,
             "GidMap": info.maps.gid,
             // Docker's word, and Podman's.
@@ -54,7 +55,7 @@ impl Info {
             ["version", env!("CARGO_PKG_VERSION")].map(str::to_owned),
             ["platform".into(), Platform::host().to_string()],
             ["store".into(), info.root.display().to_string()],
-            ["identity".into(), info.identity.into()],
+            ["identity".into(), identity(&info)],
             ["uids".into(), map(&info.maps.uid)],
             ["gids".into(), map(&info.maps.gid)],
             ["storage".into(), storage(&info)],
@@ -62,6 +63,14 @@ impl Info {
             ["containers".into(), format!("{}, {} running", info.containers.0, info.containers.1)],
         ];
         Ok(output::table(["WHAT", "VALUE"], &rows)?)
+    }
+}
+
+/// Whose ids, and who says so where somebody is asked.
+fn identity(info: &rbox_container::Info) -> String {
+    match info.identity {
+        "subid" => format!("subid, from {}", info.ranges),
+        other => other.to_owned(),
     }
 }
 
