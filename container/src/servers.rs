@@ -91,11 +91,17 @@ pub(crate) struct Lost {
     what: &'static str,
     /// How it ended.
     pub(crate) end: String,
+    /// Whether the container has ended as well.
+    at_end: bool,
 }
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the container has no {} any more, but goes on: what served it is gone ({})", self.what, self.end)
+        let Self { what, end, .. } = self;
+        match self.at_end {
+            false => write!(f, "the container has no {what} any more, but goes on: what served it is gone ({end})"),
+            true => write!(f, "the container has ended with no {what} any more: what served it was gone ({end})"),
+        }
     }
 }
 
@@ -110,15 +116,26 @@ impl Servers {
 
     /// Those that have ended, of which this says what [was waited for](Self::watched).
     pub(crate) fn take_lost(&mut self, ready: [bool; 2]) -> impl Iterator<Item = Lost> {
+        self.take(ready, false)
+    }
+
+    /// That which has served the root filesystem, if it ended before the workload: of that the workload may have died, and
+    /// sooner than anybody could hear of the other end.
+    pub(crate) fn take_lost_at_end(&mut self) -> impl Iterator<Item = Lost> {
+        let is_gone = |server: &Server| server.child.is_ending().unwrap_or(false);
+        self.take([false, self.root.as_ref().is_some_and(is_gone)], true)
+    }
+
+    fn take(&mut self, ready: [bool; 2], at_end: bool) -> impl Iterator<Item = Lost> {
         let [network, root] = ready;
         let network = self.network.take_if(|_| network).map(|server| ("network_lost", "network", server));
         let root = self.root.take_if(|_| root).map(|server| ("rootfs_lost", "root filesystem", server));
-        network.into_iter().chain(root).filter_map(|(action, what, server)| {
+        network.into_iter().chain(root).filter_map(move |(action, what, server)| {
             // One that has come to its end by itself was not asked any more: the workload ends as well.
             let has_ended = server.ending == Ending::Itself;
             match server.child.wait() {
                 Ok(Ended::Exited(0)) if has_ended => None,
-                ended => Some(Lost { action, what, end: end(ended) }),
+                ended => Some(Lost { action, what, end: end(ended), at_end }),
             }
         })
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, WaitOptions};
 
-use crate::errno;
 use crate::signal::Signal;
+use crate::{errno, process};
 
 /// A set of namespace kinds (namespaces(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -183,10 +183,20 @@ impl Child {
     /// The same child, with the number that /proc has for it. That of a caller in a pid namespace of its own may be of an
     /// outer one.
     pub fn as_proc_numbers_it(self) -> io::Result<Self> {
+        Ok(Self { pid: self.number_in_proc()?, ..self })
+    }
+
+    fn number_in_proc(&self) -> io::Result<u32> {
         // As /proc numbers a process, so it does in what it says of a pidfd (proc_pid_fdinfo(5)).
         let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd()))?;
         let number = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
-        Ok(Self { pid: number.ok_or(io::ErrorKind::NotFound)?, ..self })
+        number.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Whether it has ended or is ending, and [`wait`](Self::wait) returns at once or soon. Whoever notices that something
+    /// which it has had open is closed finds that it is.
+    pub fn is_ending(&self) -> io::Result<bool> {
+        process::is_ending(self.number_in_proc()?)
     }
 
     /// Sends a signal; a child that has ended already is no error.

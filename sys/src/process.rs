@@ -159,6 +159,15 @@ pub fn set_name(name: &std::ffi::CStr) -> io::Result<()> {
     Ok(rustix::thread::set_name(name)?)
 }
 
+/// Whether the process `pid` has ended or is ending: what it has had open may be closed before it can be waited for. Those
+/// that are gone have.
+pub(crate) fn is_ending(pid: u32) -> io::Result<bool> {
+    /// In field 9 of proc_pid_stat(5), as include/linux/sched.h has it since Linux 2.6.
+    const PF_EXITING: u64 = 4;
+    let flags = stat(pid)?.map(|fields| fields.get(6).and_then(|flags| flags.parse().ok()).unwrap_or(0));
+    Ok(flags.is_none_or(|flags: u64| flags & PF_EXITING != 0))
+}
+
 /// When the process `pid` began, in clock ticks since boot (proc_pid_stat(5), field 22); none if it is gone or only waits
 /// to be reaped.
 pub fn began(pid: u32) -> io::Result<Option<u64>> {
@@ -172,6 +181,13 @@ pub fn child_began(pid: u32) -> io::Result<Option<u64>> {
 
 /// Whether it has ended, and when it began.
 fn state_and_beginning(pid: u32) -> io::Result<Option<(bool, u64)>> {
+    let Some(fields) = stat(pid)? else { return Ok(None) };
+    let (Some(state), Some(began)) = (fields.first(), fields.get(19)) else { return Ok(None) };
+    Ok(began.parse().ok().map(|began| (matches!(state.as_str(), "Z" | "X"), began)))
+}
+
+/// The fields of /proc/PID/stat from the third one on; none if the process is gone.
+fn stat(pid: u32) -> io::Result<Option<Vec<String>>> {
     // One read gives all that there is.
     let mut buffer = [0; 4096];
     let read = File::open(format!("/proc/{pid}/stat")).and_then(|mut stat| stat.read(&mut buffer));
@@ -182,9 +198,8 @@ fn state_and_beginning(pid: u32) -> io::Result<Option<(bool, u64)>> {
     };
     let stat = String::from_utf8_lossy(&buffer[..length]);
     // The second field is the program's name in parentheses, and may hold anything.
-    let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
-    let (Some(state), Some(began)) = (fields.first(), fields.get(19)) else { return Ok(None) };
-    Ok(began.parse().ok().map(|began| (matches!(*state, "Z" | "X"), began)))
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    Ok(Some(fields.map(str::to_owned).collect()))
 }
 
 /// The kernel's release, as uname(2) tells it: "6.1.0-18-amd64".

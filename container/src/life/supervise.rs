@@ -144,6 +144,7 @@ impl Supervisor<'_> {
                 [(self.running.as_fd(), Interest::Read), (self.signals.as_fd(), Interest::Read), network, root];
             let [ended, signalled, network, root] = poll::wait(waited, self.remaining())?;
             if ended {
+                self.say_lost_at_end("");
                 return Ok(());
             }
             if signalled {
@@ -210,6 +211,7 @@ impl Supervisor<'_> {
             if ended {
                 // What it printed last is still in the terminal.
                 while output_open && matches!(print(&mut master)?, Printed::Some) {}
+                self.say_lost_at_end("\r");
                 return Ok(None);
             }
             self.keep_time()?;
@@ -238,6 +240,12 @@ impl Supervisor<'_> {
 
     fn say_lost(&mut self, ended: [bool; 2], end: &str) {
         for lost in self.servers.take_lost(ended) {
+            eprintln!("rbox: {lost}{end}");
+        }
+    }
+
+    fn say_lost_at_end(&mut self, end: &str) {
+        for lost in self.servers.take_lost_at_end() {
             eprintln!("rbox: {lost}{end}");
         }
     }

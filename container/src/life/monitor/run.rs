@@ -31,7 +31,7 @@ use crate::on_host::OnHost;
 use crate::plan::console_size;
 use crate::record::{Filter, Finished, Record};
 use crate::root::Owners;
-use crate::servers::Servers;
+use crate::servers::{Lost, Servers};
 use crate::settings::HealthAction;
 use crate::{Error, oom_score, outside, root};
 
@@ -189,11 +189,10 @@ impl Monitor {
                 }
             }
             if ready[0] {
+                self.note_lost(servers.take_lost_at_end());
                 return Ok(());
             }
-            for lost in servers.take_lost([ready[before_servers], ready[before_servers + 1]]) {
-                self.note(self.happened(lost.action).with("error", lost.end));
-            }
+            self.note_lost(servers.take_lost([ready[before_servers], ready[before_servers + 1]]));
             if let Some(checks) = checks {
                 let has_ended = ready[before_checks..before_clients].first() == Some(&true);
                 if self.check(checks, has_ended, running) == Some(HealthStatus::Unhealthy) && !self.stopping {
@@ -209,6 +208,12 @@ impl Monitor {
                 // What it began with is of no use any more.
                 let _ = text::forget();
             }
+        }
+    }
+
+    fn note_lost(&self, lost: impl Iterator<Item = Lost>) {
+        for lost in lost {
+            self.note(self.happened(lost.action).with("error", lost.end));
         }
     }
 
