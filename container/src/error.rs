@@ -27,6 +27,9 @@ pub enum Error {
     /// What is asked for cannot be had.
     #[error(transparent)]
     Unfit(#[from] crate::Unfit),
+    /// No ids are left for `--userns=auto`.
+    #[error(transparent)]
+    NoIdsLeft(#[from] crate::NoIdsLeft),
     /// Another container's namespaces cannot be shared.
     #[error(transparent)]
     CannotShare(#[from] crate::CannotShare),
@@ -53,6 +56,9 @@ pub enum Error {
     /// A container that was made and started at once.
     #[error("container {0} was run in the foreground, and cannot be started again")]
     NotStartable(ContainerName),
+    /// A container with ids that its user has not got any more.
+    #[error("container {0} was made with other ids than it would have now: the ranges of its user have changed")]
+    OtherIds(ContainerName),
     /// A container that runs in the foreground.
     #[error("container {0} runs in the foreground of its caller, and nobody else can attach to it")]
     InForeground(ContainerName),
@@ -242,6 +248,7 @@ impl Error {
             Self::Image(error) => error.hint(),
             Self::Runtime(error) => error.hint(),
             Self::Unfit(unfit) => unfit.hint(),
+            Self::NoIdsLeft(none) => Some(none.hint()),
             Self::Unpack { source, .. } | Self::Archive { source, .. } => source.hint(),
             Self::Start(failure) => failure.hint.clone(),
             Self::Publish(failure) => failure.hint.clone(),
@@ -253,6 +260,10 @@ impl Error {
             Self::ImageHealth(_) | Self::NeedsMonitor => Some("--no-healthcheck does without it".into()),
             Self::NothingToCheck | Self::NothingFails(_) => Some("say what to run, with --health-cmd".into()),
             Self::NoHealthCheck(_) => Some("run and create take --health-cmd".into()),
+            Self::OtherIds(name) => Some(format!(
+                "see the difference with rbox info and rbox inspect {name}; put the lines of /etc/subuid and /etc/subgid back, \
+                 or make the container anew"
+            )),
             Self::Starting(_) => Some("try again when its command runs".into()),
             Self::NoImage(image) => Some(format!("rbox pull {image}")),
             Self::LayerGone(_) => Some("pull the image again".into()),

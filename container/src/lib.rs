@@ -3,6 +3,7 @@
 //! An [`Engine`] has a method for each thing that people do; a command line or an API server only describes requests
 //! and shows results. Planning is pure ([`RunPlan`]), and everything that acts does so through the workshops below.
 
+mod apart;
 pub mod audit;
 mod confinement;
 mod denied;
@@ -45,6 +46,7 @@ mod volume;
 mod volumes;
 pub mod worker;
 
+pub use apart::NoIdsLeft;
 pub use denied::{Denials, Denied};
 pub use doctor::doctor;
 pub use engine::{Engine, Info};

@@ -47,7 +47,7 @@ pub use ports::{PortMapping, PortProtocol, Publish};
 pub use resolver::{Dns, ExtraHost, HostAddress, Resolver};
 pub use sharing::{Ipc, Sharing, Whose};
 pub use stop::{Stop, StopSignal};
-pub use userns::{MapFlag, Userns};
+pub use userns::{Auto, MapFlag, Userns};
 
 /// The flags of `rbox run` that say how a container is to be, each with what goes without saying as its default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use rbox_rootless::Identity;
 use rbox_runtime::NamespacePlan;
 use rbox_store::{ContainerEntry, Store};
 use rbox_sys::process;
-use rbox_types::ContainerName;
+use rbox_types::{ContainerName, IdMaps};
 
 use crate::etc_files::Etc;
 use crate::life::begun::Begun;
@@ -285,6 +285,14 @@ impl Shared {
             return Ok(None);
         }
         Ok(Some(self.userns.ids(identity)?.map_or(Cow::Borrowed(identity), Cow::Owned)))
+    }
+
+    /// The same, where they are only some of those.
+    pub(crate) fn distinct(&self, identity: &Identity) -> Result<Option<IdMaps>, Error> {
+        match (&self.neighbour, &self.userns) {
+            (None, Userns::Mapped { .. }) => Ok(self.userns.ids(identity)?.map(|identity| identity.maps)),
+            _ => Ok(None),
+        }
     }
 
     /// What the files are made of that tell a container of its network: what is said of this container where it is its own.

@@ -47,7 +47,7 @@ pub enum Unfit {
     )]
     PassedTerminal,
     /// `--userns=keep-id` by what shows files as they are stored.
-    #[error("--userns={userns}: --storage-driver={driver} shows files with the ids that they are stored with")]
+    #[error("{}: --storage-driver={driver} shows files with the ids that they are stored with", userns.flag())]
     ShownOtherwise {
         /// What was asked for.
         userns: Userns,

@@ -26,7 +26,10 @@ pub(crate) enum NoSuchAccount {
 }
 
 /// No honest passwd file comes near; a hostile one shall not fill our memory.
-const LARGEST: u64 = 4 * 1024 * 1024;
+pub(crate) const LARGEST: u64 = 4 * 1024 * 1024;
+
+/// Whom an id that is not mapped is shown as (/proc/sys/kernel/overflowuid).
+const NOBODY: u32 = 65_534;
 
 /// The two files of the root filesystem at `root`; empty where they are missing.
 pub(crate) fn databases(root: BorrowedFd<'_>) -> io::Result<(String, String)> {
@@ -134,6 +137,13 @@ fn append(root: BorrowedFd<'_>, path: &str, line: &str) -> io::Result<bool> {
     file.seek(io::SeekFrom::End(0))?;
     file.write_all(line.as_bytes())?;
     Ok(true)
+}
+
+/// The ids in these fields of each line of passwd(5) or group(5); not those that stand for nobody.
+pub(crate) fn ids_in(file: &str, fields: &[usize]) -> Vec<u32> {
+    let is_somebody = |line: &Vec<&str>| !["nobody", "nogroup"].contains(&line[0]);
+    let ids = |line: Vec<&str>| -> Vec<u32> { fields.iter().filter_map(|field| line[*field].parse().ok()).collect() };
+    lines(file).filter(is_somebody).flat_map(ids).filter(|id| *id != NOBODY).collect()
 }
 
 /// The account, in these groups too: each a name or a number.

@@ -53,6 +53,9 @@ pub struct Report {
     pub tar_size: u64,
     /// The sum of the regular files' sizes in bytes, as the archive lists them.
     pub size: u64,
+    /// One more than the highest user or group id that an entry belongs to, of those below 65534, which is what the kernel
+    /// shows for an id that is not mapped (/proc/sys/kernel/overflowuid).
+    pub ids: u32,
     /// Device nodes that were not made, in the order of their paths.
     pub left_out: Vec<LeftOut>,
     /// Extended attributes that were not set, and on how many entries: those that only the host's root may set, that

@@ -9,6 +9,7 @@
 //! Container root is never the host's root: root's own containers get a range of ids that nobody else has, since
 //! uid 0 needs no capability to write what the kernel keeps for uid 0 in /proc and /sys.
 
+mod apart;
 mod attempt;
 mod enter;
 mod error;
@@ -19,6 +20,7 @@ pub mod probe;
 mod subid;
 pub mod worker;
 
+pub use apart::TooFew;
 pub use attempt::{attempt, attempt_with};
 pub use enter::enter;
 pub use error::Error;

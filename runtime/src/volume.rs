@@ -69,9 +69,10 @@ impl VolumePlan {
             return owned.map_err(|error| {
                 let failure = Failure::new(format!("give what is mounted on {destination} to its user"), &error);
                 match error.kind() {
-                    ErrorKind::PermissionDenied => {
-                        failure.hint("U changes only the owners of files that belong to you or to your subordinate ids")
-                    }
+                    ErrorKind::PermissionDenied => failure.hint(
+                        "U changes only the owners of files that belong to you or to your subordinate ids, and of \
+                             those to which the container has (--userns=auto and --uidmap leave some out)",
+                    ),
                     _ => failure,
                 }
             });

@@ -17,7 +17,7 @@ use std::{
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
 use rbox_sys::{at, flock};
-use rbox_types::{ChainId, ContainerId, ContainerName, Digest, VolumeName};
+use rbox_types::{ChainId, ContainerId, ContainerName, Digest, IdMaps, VolumeName};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -39,6 +39,9 @@ pub struct ContainerRefs {
     /// The volumes that are mounted in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<VolumeName>,
+    /// Its ids, inside → outside, where it was given some of its user's alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<IdMaps>,
 }
 
 /// A container of which this process is the owner. Dropping it ends the ownership, not the container.

@@ -60,7 +60,7 @@ impl Store {
             remove(&path, remove_tree, &mut collected);
         }
         for key in files::list(&self.path("locks"))? {
-            if key != "gc" && key != "index" && !key.starts_with(TOLD) {
+            if !["gc", "index", "ids"].contains(&key.as_str()) && !key.starts_with(TOLD) {
                 self.remove_stale_lock(&key)?;
             }
         }

@@ -32,6 +32,10 @@ pub struct LayerRecord {
     pub diff_id: DiffId,
     /// The sum of its regular files' sizes in bytes.
     pub size: u64,
+    /// One more than the highest id that a file in it belongs to; 0 in the records of an rbox that did not count, and of
+    /// those from 65534 on, the number of which is what all ids are shown as that are not mapped.
+    #[serde(default)]
+    pub ids: u32,
     /// Device nodes that could not be made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
@@ -182,7 +186,7 @@ mod tests {
             gid: 0,
         };
         let left_out = vec![node(b"dev/null"), node(b"dev/\xff")];
-        let record = LayerRecord { diff_id: DiffId(digest), size: 1, left_out };
+        let record = LayerRecord { diff_id: DiffId(digest), size: 1, ids: 1, left_out };
         let json = serde_json::to_string(&record).expect("JSON");
         assert!(json.contains(r#""path":"dev/null","kind":"char""#), "{json}");
         assert_eq!(serde_json::from_str::<LayerRecord>(&json).expect("parses"), record);

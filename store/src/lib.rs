@@ -61,6 +61,7 @@ pub use generations::Generations;
 pub use layers::{Layer, LayerRecord, StagedLayer};
 pub use lease::{Lease, Staged};
 pub use lines::Lines;
+pub use locks::IdsLock;
 pub use names::{Descriptor, ImageRecord};
 pub use volumes::{VolumeEntry, VolumeRecord};
 pub use waiter::Waiter;
@@ -95,7 +96,7 @@ use crate::{
 /// ├─ host.json                      what was found out about the host
 /// ├─ events  events.1 …             what has happened, a line of JSON each ([`Events`])
 /// ├─ unsettled/<boot id>/           empty files that name the blobs and layers not known to be on the disk
-/// ├─ locks/                         gc, index, blob.<hex>, layer.<map key>.<hex>, userns.<map key>, told.<what>
+/// ├─ locks/                         gc, index, ids, blob.<hex>, layer.<map key>.<hex>, userns.<map key>, told.<what>
 /// └─ tmp/<lease>/                   lock, keep (what it wants), and what it makes; tmp/dead.* waits for deletion, and
 ///                                   tmp/spare for the next container
 /// ```

@@ -1,6 +1,6 @@
 //! Lock files under `locks/`.
 //!
-//! `gc` and `index` stay for ever. The lock of one blob or layer is made when needed and unlinked by its holder:
+//! `gc`, `index` and `ids` stay for ever. The lock of one blob or layer is made when needed and unlinked by its holder:
 //! whoever waited for it then holds the lock of a file that has no name any more, notices that by comparing
 //! inodes, and begins again.
 
@@ -12,7 +12,7 @@ use std::{
 };
 
 pub(crate) use rbox_sys::flock::Mode;
-use rbox_sys::flock::{lock, try_lock};
+use rbox_sys::flock::{lock, try_lock, unlock};
 
 use crate::{
     Store,
@@ -31,6 +31,13 @@ pub(crate) struct IndexLock {
     _file: File,
 }
 
+/// Proof that `locks/ids` is held: the right to give a container ids that no other has, from the look at what the others
+/// have to the moment when it [is there](Store::create_container).
+#[derive(Debug)]
+pub struct IdsLock {
+    file: File,
+}
+
 /// The lock of one blob or layer; unlinked when dropped.
 #[derive(Debug)]
 pub(crate) struct KeyedLock {
@@ -45,6 +52,11 @@ impl Store {
 
     pub(crate) fn index_lock(&self) -> Result<IndexLock> {
         Ok(IndexLock { _file: self.permanent_lock("locks/index", Mode::Exclusive)? })
+    }
+
+    /// Waits until nobody else gives ids.
+    pub fn ids_lock(&self) -> Result<IdsLock> {
+        Ok(IdsLock { file: self.permanent_lock("locks/ids", Mode::Exclusive)? })
     }
 
     fn permanent_lock(&self, name: &str, mode: Mode) -> Result<File> {
@@ -77,6 +89,13 @@ impl Store {
             drop(KeyedLock { path, _file: file });
         }
         Ok(())
+    }
+}
+
+impl Drop for IdsLock {
+    fn drop(&mut self) {
+        // Children that were made meanwhile have copies of it, and some of them live as long as the container.
+        let _ = unlock(&self.file);
     }
 }
 

@@ -103,6 +103,7 @@ fn a_container_keeps_its_image() {
         map_key: MAP.into(),
         layers: image.chains.clone(),
         volumes: vec![],
+        ids: None,
     };
     let container = store.create_container(&container_id(1), &container_name("c"), &refs).expect("create");
     // Not running any more: it is there all the same.

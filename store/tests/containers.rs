@@ -10,7 +10,13 @@ use rbox_types::ContainerId;
 
 fn refs(store: &Store) -> ContainerRefs {
     let image = put_image(&store.begin().expect("begin"), "localhost/x:1", &["a"]);
-    ContainerRefs { manifest: image.record.manifest.digest, map_key: MAP.into(), layers: image.chains, volumes: vec![] }
+    ContainerRefs {
+        manifest: image.record.manifest.digest,
+        map_key: MAP.into(),
+        layers: image.chains,
+        volumes: vec![],
+        ids: None,
+    }
 }
 
 #[test]

@@ -105,6 +105,7 @@ fn a_container_spoiled_by_the_cut_is_none() {
         map_key: MAP.into(),
         layers: image.chains,
         volumes: vec![],
+        ids: None,
     };
     let (id, name) = (common::container_id(1), common::container_name("c"));
     let path = store.create_container(&id, &name, &refs).expect("create").path().to_owned();

@@ -57,7 +57,8 @@ fn threads_unpack_a_layer_once() {
                 barrier.wait();
                 if let Staged::New(staged) = lease.stage_layer(MAP, chain).expect("stage") {
                     unpacked.fetch_add(1, Ordering::Relaxed);
-                    let record = rbox_store::LayerRecord { diff_id: DiffId(chain.0), size: 0, left_out: vec![] };
+                    let record =
+                        rbox_store::LayerRecord { diff_id: DiffId(chain.0), size: 0, ids: 0, left_out: vec![] };
                     staged.commit(&record).expect("commit");
                 }
                 assert!(store.layer(MAP, chain).expect("look").expect("there").fs().is_dir());
@@ -137,7 +138,7 @@ fn one_container_gets_the_name() {
     let store = common::store(directory.path());
     let lease = store.begin().expect("begin");
     let manifest = put_blob(&lease, b"manifest");
-    let refs = ContainerRefs { manifest, map_key: MAP.into(), layers: vec![], volumes: vec![] };
+    let refs = ContainerRefs { manifest, map_key: MAP.into(), layers: vec![], volumes: vec![], ids: None };
     let barrier = Barrier::new(8);
     let results: Vec<_> = thread::scope(|scope| {
         let (store, refs, barrier) = (&store, &refs, &barrier);
@@ -198,6 +199,7 @@ fn collections_never_take_what_is_named() {
                         map_key: MAP.into(),
                         layers: image.chains.clone(),
                         volumes: vec![],
+                        ids: None,
                     };
                     let (id, called) = (container_id(client), container_name(&format!("c{client}")));
                     let container = store.create_container(&id, &called, &refs).expect("all is there");

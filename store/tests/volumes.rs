@@ -45,6 +45,7 @@ fn a_container_keeps_its_volumes() {
         map_key: MAP.into(),
         layers: image.chains,
         volumes: vec![name("one"), name("one")],
+        ids: None,
     };
     let container = store.create_container(&container_id(1), &container_name("box"), &refs).expect("made");
     store.create_volume(&name("one"), &record(), None).expect("made");

@@ -33,6 +33,11 @@ pub fn lock(file: impl AsFd, mode: Mode) -> io::Result<()> {
     }
 }
 
+/// Ends the lock, whoever else has a copy of the descriptor.
+pub fn unlock(file: impl AsFd) -> io::Result<()> {
+    Ok(flock(&file, FlockOperation::Unlock)?)
+}
+
 /// Takes the lock if that is possible at once; `false` if somebody holds it in a way that excludes us.
 pub fn try_lock(file: impl AsFd, mode: Mode) -> io::Result<bool> {
     let operation = match mode {

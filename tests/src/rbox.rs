@@ -16,7 +16,8 @@ use crate::registry::Registry;
 use crate::running::Running;
 use crate::{alpine, host, subids};
 
-const DRIVER: &str = "RBOX_STORAGE_DRIVER";
+/// Of all tests, where the suite is run by another storage driver than the best.
+pub const DRIVER: &str = "RBOX_STORAGE_DRIVER";
 
 /// A user's view of rbox: a binary and an empty home directory.
 pub struct Rbox {
@@ -35,6 +36,11 @@ pub struct Outcome {
     pub stdout: String,
     /// What it wrote to stderr.
     pub stderr: String,
+}
+
+/// Whether the suite is run by the storage driver that copies images.
+pub fn by_copies() -> bool {
+    std::env::var(DRIVER).is_ok_and(|driver| driver == "copy")
 }
 
 impl Default for Rbox {
@@ -71,6 +77,13 @@ impl Rbox {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// With the best storage driver, also where the suite is run by another one: for what is about the choice of it, or about
+    /// what not all of them do.
+    #[must_use]
+    pub fn by_best_driver(self) -> Self {
+        self.env(DRIVER, "")
     }
 
     /// The home directory.

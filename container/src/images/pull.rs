@@ -359,5 +359,5 @@ fn compression(layer: &LayerRef) -> rbox_overlay::Compression {
 }
 
 fn record(report: rbox_overlay::Report) -> LayerRecord {
-    LayerRecord { diff_id: report.diff_id, size: report.size, left_out: report.left_out }
+    LayerRecord { diff_id: report.diff_id, size: report.size, ids: report.ids, left_out: report.left_out }
 }

@@ -78,6 +78,7 @@ impl Draft {
             map_key: engine.identity.maps.key(),
             layers: image.layers.iter().map(|layer| layer.chain_id).collect(),
             volumes: volumes.iter().filter_map(Placed::name).cloned().collect(),
+            ids: shared.distinct(&engine.identity)?,
         };
         Ok(Self { id, planned, hostname, volumes, image_id: image.config_digest, refs, settings, driver })
     }
@@ -90,7 +91,7 @@ impl Draft {
             None => names::until_free(make)?,
         };
         let finished = || {
-            engine.make_volumes(&self.volumes)?;
+            engine.make_volumes(&self.volumes, self.refs.ids.as_ref())?;
             outside::write_cid_file(&request.settings, &self.id)
         };
         match finished() {

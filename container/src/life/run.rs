@@ -53,15 +53,21 @@ impl Engine {
         // What has this name may be whose namespaces are shared: then there is nothing to share, and that is said.
         self.make_room(request)?;
         on_host::descriptors_are_there(request.settings.preserve_fds)?;
-        let shared = self.shared(&request.settings.sharing)?;
+        let mut shared = self.shared(&request.settings.sharing)?;
         // Both fork, which a process can only do before it has threads that pull. The second one takes longest.
         let driver = self.driver_for(&shared.userns)?;
         let mut siblings = Siblings::find(self);
         // Below a parent there are no helpers to wait for, so first what the plan is made of; and once there, this process
         // has no way to the helpers, which unpack what is pulled, or copy it.
-        let image = siblings.parent().map(|_| self.image_here(request)).transpose()?.flatten();
+        let mut image = siblings.parent().map(|_| self.image_here(request)).transpose()?.flatten();
+        if self.is_to_choose_ids(&shared.userns)? && image.is_none() {
+            // Which ids it has, the image tells.
+            image = Some(self.image_for(request, output)?);
+        }
+        let mut chosen = None;
         if let Some(image) = &image {
             needs_no_monitor(request, image)?;
+            chosen = self.choose_ids(&mut shared.userns, request, image)?;
         }
         let ids = shared.maps(&self.identity)?;
         let is_shifted = shared.userns.shows_otherwise();
@@ -109,6 +115,7 @@ impl Engine {
         // Before anything that a signal could leave half-done: it waits, and is handed on to the workload.
         let signals = SignalFd::of_forwarded().map_err(Error::io("block", "signals"))?;
         let directory = draft.make(self, request)?;
+        drop(chosen);
         let happened = |action| draft.happened(action, request, &directory);
         let attempt = || {
             let root = draft.root(self, request, &directory, &shared, output)?;

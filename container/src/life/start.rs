@@ -179,7 +179,19 @@ impl Engine {
         if !Startable::is_there(&entry) {
             return Err(Error::NotStartable(entry.name));
         }
+        self.has_its_ids(&entry)?;
         Ok((entry, Some(directory)))
+    }
+
+    /// The ranges may not be what they were when it was made, and then its map would lead to another container's ids.
+    fn has_its_ids(&self, entry: &ContainerEntry) -> Result<(), Error> {
+        let Some(ids) = &entry.refs.ids else { return Ok(()) };
+        let made = Made::read(&entry.path).map_err(Error::io("read the records in", entry.path.display()))?;
+        let now = made.and_then(|made| made.settings.sharing.userns.ids(&self.identity).ok().flatten());
+        match now {
+            Some(now) if now.maps == *ids => Ok(()),
+            _ => Err(Error::OtherIds(entry.name.clone())),
+        }
     }
 
     fn begin(&self, directory: ContainerDir, wants: Wants, attached: bool) -> Result<Starting, Error> {
@@ -229,13 +241,16 @@ impl Engine {
         if request.settings.egress.log == Some(EgressLog::Stderr) {
             return Err(Unfit::EgressUnread.into());
         }
-        let shared = self.shared_later(&request.settings.sharing)?;
+        let mut shared = self.shared_later(&request.settings.sharing)?;
         // Before there are threads that pull.
         let driver = self.driver_for(&shared.userns)?;
+        self.is_to_choose_ids(&shared.userns)?;
         let image = self.image_for(request, output)?;
+        let chosen = self.choose_ids(&mut shared.userns, request, &image)?;
         let draft = Draft::new(self, request, image, request.tty.then_some((0, 0)), &shared, driver)?;
         self.make_room(request)?;
         let directory = draft.make(self, request)?;
+        drop(chosen);
         let filled = self.fill(request, &draft, &directory, &shared, output);
         if let Err(error) = filled {
             // The first failure is the one to tell; gc removes what this leaves.

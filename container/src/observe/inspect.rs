@@ -7,11 +7,13 @@ mod settings;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use rbox_types::{IdMap, IdRange};
 use serde_json::{Value, json};
 
 use crate::logs::{Driver, LogOptions};
 use crate::observe::containers::{ContainerStatus, ContainerSummary};
 use crate::record::Made;
+use crate::settings::Userns;
 use crate::{Engine, Error, logs};
 
 /// What is looked for.
@@ -78,6 +80,16 @@ impl Engine {
         Ok(Sizes { written, seen })
     }
 
+    /// As Podman shows them: outside is what ids are in a container that has all of its user's.
+    fn id_mappings(&self, userns: &Userns) -> Option<Value> {
+        let maps = userns.ids(&self.identity.inside()).ok().flatten()?.maps;
+        let lines = |map: &IdMap| -> Vec<String> {
+            let line = |IdRange { inside, outside, length }: &IdRange| format!("{inside}:{outside}:{length}");
+            map.ranges().iter().map(line).collect()
+        };
+        Some(json!({"UidMap": lines(&maps.uid), "GidMap": lines(&maps.gid)}))
+    }
+
     fn inspect_container(&self, container: &ContainerSummary) -> Value {
         let status = &container.status;
         let made = container.made.as_ref();
@@ -139,6 +151,9 @@ impl Engine {
             "NetworkSettings": network::settings(made.map(Made::network), ports, status.is_alive()),
             "RestartCount": made.map_or(0, |made| made.restarts),
         });
+        if let Some(maps) = made.and_then(|made| self.id_mappings(&made.settings.sharing.userns)) {
+            document["HostConfig"]["IDMappings"] = maps;
+        }
         if let Some(health) = &container.health {
             // Docker's name and Podman's.
             document["State"]["Health"] = json!(health);

@@ -1,6 +1,7 @@
 //! `--userns`, `--uidmap`, `--gidmap`: whose ids a container has.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use rbox_rootless::{Error, Identity};
@@ -21,6 +22,9 @@ pub enum Userns {
         /// The group id inside.
         gid: Option<u32>,
     },
+    /// Some of the ranges, which no other container has: they are [chosen](crate::Engine) when it is made, and then are
+    /// [`Mapped`](Self::Mapped).
+    Auto(Auto),
     /// As these say: outside is what the ids of [`Own`](Self::Own) are inside.
     Mapped {
         /// User ids.
@@ -30,13 +34,24 @@ pub enum Userns {
     },
 }
 
+/// What is said of ids that are to be chosen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Auto {
+    /// How many; as many as the image needs, where that is left open.
+    pub size: Option<NonZeroU32>,
+    /// User ids that are to be these, as those of [`Userns::Mapped`].
+    pub uid: Vec<IdRange>,
+    /// Group ids.
+    pub gid: Vec<IdRange>,
+}
+
 impl Userns {
     /// With what was left open filled in.
     #[must_use]
     pub(crate) fn settle(&self, identity: &Identity) -> Self {
         let (own_uid, own_gid) = identity.own();
         match self {
-            Self::Own | Self::Mapped { .. } => self.clone(),
+            Self::Own | Self::Mapped { .. } | Self::Auto(_) => self.clone(),
             Self::KeepId { uid, gid } => {
                 Self::KeepId { uid: Some(uid.unwrap_or(own_uid)), gid: Some(gid.unwrap_or(own_gid)) }
             }
@@ -47,7 +62,7 @@ impl Userns {
     pub(crate) fn kept(&self) -> Option<(u32, u32)> {
         match self {
             Self::KeepId { uid: Some(uid), gid: Some(gid) } if (*uid, *gid) != (0, 0) => Some((*uid, *gid)),
-            Self::Own | Self::KeepId { .. } | Self::Mapped { .. } => None,
+            Self::Own | Self::KeepId { .. } | Self::Mapped { .. } | Self::Auto(_) => None,
         }
     }
 
@@ -55,6 +70,8 @@ impl Userns {
     pub(crate) fn ids(&self, identity: &Identity) -> Result<Option<Identity>, Error> {
         match (self, self.kept()) {
             (Self::Mapped { uid, gid }, _) => identity.below(uid, gid).map(Some),
+            // None at all, until they are chosen.
+            (Self::Auto(_), _) => identity.below(&[], &[]).map(Some),
             (_, Some((uid, gid))) => identity.keeping(uid, gid).map(Some),
             (_, None) => Ok(None),
         }
@@ -62,7 +79,23 @@ impl Userns {
 
     /// Whether files are shown with other ids than they are stored with.
     pub(crate) fn shows_otherwise(&self) -> bool {
-        self.kept().is_some() || matches!(self, Self::Mapped { .. })
+        self.kept().is_some() || matches!(self, Self::Mapped { .. } | Self::Auto(_))
+    }
+
+    /// What was said.
+    pub(crate) fn flag(&self) -> String {
+        match self {
+            Self::Mapped { .. } => "--uidmap, --gidmap".into(),
+            _ => format!("--userns={self}"),
+        }
+    }
+
+    /// As Podman shows it to programs: ids that are somehow mapped are the container's own.
+    pub(crate) fn mode(&self) -> String {
+        match self {
+            Self::Mapped { .. } => "private".into(),
+            _ => self.to_string(),
+        }
     }
 
     /// With what `--uidmap` and `--gidmap` say. Where one of them says nothing, it is as the other.
@@ -91,6 +124,41 @@ fn number(text: &str) -> Option<u32> {
 /// `CONTAINER:ID[:AMOUNT]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MapFlag(IdRange);
+
+impl Auto {
+    fn parse(options: &str) -> Result<Self, String> {
+        let mut auto = Self::default();
+        for option in options.split(',').filter(|option| !option.is_empty()) {
+            let (key, value) = option.split_once('=').unwrap_or((option, ""));
+            let map = || value.parse().map(|MapFlag(range)| range).map_err(|error| format!("{key}: {error}"));
+            match key {
+                "size" => {
+                    let size = number(value).and_then(NonZeroU32::new);
+                    auto.size = Some(size.ok_or_else(|| format!("{option}: expected how many ids, at least 1"))?);
+                }
+                "uidmapping" => auto.uid.push(map()?),
+                "gidmapping" => auto.gid.push(map()?),
+                _ => return Err(format!("auto has no option {key:?}; it has size=, uidmapping= and gidmapping=")),
+            }
+        }
+        Ok(auto)
+    }
+}
+
+impl fmt::Display for Auto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let maps = |key: &'static str, ranges: &[IdRange]| -> Vec<String> {
+            ranges
+                .iter()
+                .map(|IdRange { inside, outside, length }| format!("{key}={inside}:{outside}:{length}"))
+                .collect()
+        };
+        let size = self.size.map(|size| format!("size={size}"));
+        let options: Vec<String> =
+            size.into_iter().chain(maps("uidmapping", &self.uid)).chain(maps("gidmapping", &self.gid)).collect();
+        write!(f, "auto{}{}", if options.is_empty() { "" } else { ":" }, options.join(","))
+    }
+}
 
 impl FromStr for MapFlag {
     type Err = String;
@@ -143,8 +211,11 @@ impl FromStr for Userns {
             "container" => {
                 Err("who joins another container's namespaces, as by --network container:NAME, has its ids".into())
             }
-            "auto" | "nomap" | "ns" => Err(format!("{kind} is not there yet; keep-id is")),
-            _ => Err(format!("{text:?} is none of keep-id[:uid=ID,gid=ID] and private")),
+            "auto" => Ok(Self::Auto(Auto::parse(options)?)),
+            "nomap" | "ns" => Err(format!("{kind} is not there yet; auto and keep-id are")),
+            _ => Err(format!(
+                "{text:?} is none of auto[:size=N,uidmapping=MAP,gidmapping=MAP], keep-id[:uid=ID,gid=ID] and private"
+            )),
         }
     }
 }
@@ -169,6 +240,7 @@ impl fmt::Display for Userns {
         let (uid, gid) = match self {
             Self::Own => return Ok(()),
             Self::KeepId { uid, gid } => (uid, gid),
+            Self::Auto(auto) => return auto.fmt(f),
             Self::Mapped { uid, gid } => return write!(f, "map:{};{}", line(uid), line(gid)),
         };
         let options: Vec<String> = [("uid", uid), ("gid", gid)]
@@ -207,6 +279,26 @@ mod tests {
             assert_eq!(parsed, Userns::KeepId { uid, gid });
             assert_eq!(parsed.to_string(), text);
         }
+        for (text, size, uid, gid) in [
+            ("auto", None, &[][..], &[][..]),
+            ("auto:size=5", Some(5), &[], &[]),
+            (
+                "auto:size=5,uidmapping=0:1:2,uidmapping=9:0:1,gidmapping=1:7:3",
+                Some(5),
+                &[(0, 1, 2), (9, 0, 1)],
+                &[(1, 7, 3)],
+            ),
+        ] {
+            let ranges = |ranges: &[(u32, u32, u32)]| -> Vec<IdRange> {
+                ranges.iter().map(|&(inside, outside, length)| IdRange { inside, outside, length }).collect()
+            };
+            let parsed: Userns = text.parse().expect(text);
+            assert_eq!(
+                parsed,
+                Userns::Auto(Auto { size: size.and_then(NonZeroU32::new), uid: ranges(uid), gid: ranges(gid) })
+            );
+            assert_eq!(parsed.to_string(), text);
+        }
         let flag = |text: &str| text.parse::<MapFlag>();
         let mapped = Userns::Own.with(vec![flag("0:1:5").expect("valid"), flag("5:0").expect("valid")], Vec::new());
         let mapped = mapped.expect("one way");
@@ -218,7 +310,19 @@ mod tests {
         }
         assert_eq!("".parse(), Ok(Userns::Own));
         assert_eq!(Userns::Own.to_string(), "");
-        for wrong in ["host", "auto", "keep-id:uid", "keep-id:uid=x", "keep-id:size=1", "private:x", "other"] {
+        for wrong in [
+            "host",
+            "auto:size=0",
+            "auto:size=x",
+            "auto:uid=1",
+            "auto:gidmapping=1",
+            "nomap",
+            "keep-id:uid",
+            "keep-id:uid=x",
+            "keep-id:size=1",
+            "private:x",
+            "other",
+        ] {
             wrong.parse::<Userns>().expect_err(wrong);
         }
     }

@@ -1,12 +1,17 @@
 //! What is mounted in a container, when it is known where on the host that is.
 
 use std::ffi::OsStr;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
+use rbox_rootless::attempt_with;
 use rbox_runtime::VolumePlan;
 use rbox_store::{Store, VolumeRecord};
-use rbox_types::VolumeName;
+use rbox_sys::at;
+use rbox_sys::clone::Namespaces;
+use rbox_types::{FirstUse, IdMaps, VolumeName};
 use serde::{Deserialize, Serialize};
 
 use super::{Volume, VolumeSource};
@@ -135,13 +140,21 @@ fn is_of_the_host(path: &Path, home: Option<&Path>) -> bool {
 }
 
 impl Engine {
-    /// Makes the volumes that are not there yet, of a container whose record in the store says already that it has them.
-    pub(crate) fn make_volumes(&self, placed: &[Placed]) -> Result<(), Error> {
+    /// Makes the volumes that are not there yet, of a container whose record in the store says already that it has them;
+    /// `ids`: it has only some of its user's.
+    pub(crate) fn make_volumes(&self, placed: &[Placed], ids: Option<&IdMaps>) -> Result<(), Error> {
         for placed in placed {
-            let Some(name) = placed.name() else { continue };
-            if self.store.volume(name)?.is_some() {
-                continue;
+            self.make_volume(placed)?;
+            if let (Some(volume), Some(ids)) = (&placed.of_volume, ids) {
+                self.give_unused(&placed.source, volume, ids)?;
             }
+        }
+        Ok(())
+    }
+
+    fn make_volume(&self, placed: &Placed) -> Result<(), Error> {
+        let Some(name) = placed.name() else { return Ok(()) };
+        if self.store.volume(name)?.is_none() {
             let record = VolumeRecord::new(Default::default(), placed.asked.source == VolumeSource::Anonymous);
             match self.store.create_volume(name, &record, self.identity.foreign_root()) {
                 // Somebody else was faster.
@@ -150,6 +163,22 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Gives a volume that nobody has had yet to the root of a container with these ids: that one makes it ready, and could
+    /// not if it were somebody's whom he has no id for.
+    fn give_unused(&self, data: &Path, volume: &OfVolume, ids: &IdMaps) -> Result<(), Error> {
+        let failed = || Error::io("change the owner of", data.display());
+        let word = fs::read(&volume.first_use).map_err(failed())?;
+        let there = fs::metadata(data).map_err(failed())?;
+        let root = (ids.uid.root(), ids.gid.root());
+        if FirstUse::of(word.first().copied()) == FirstUse::Over || (there.uid(), there.gid()) == root {
+            return Ok(());
+        }
+        let maps = &self.identity.maps;
+        let (Some(uid), Some(gid)) = (maps.uid.inside(root.0), maps.gid.inside(root.1)) else { return Ok(()) };
+        let (open, give) = (|| fs::File::open(data), |dir: fs::File| at::set_owner_of(dir.as_fd(), uid, gid));
+        attempt_with(&self.identity, Namespaces::NONE, open, give)?.map_err(failed())
     }
 
     /// Removes those of the volumes that a container has left which nobody has named and nobody uses. What cannot be

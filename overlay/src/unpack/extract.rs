@@ -27,6 +27,7 @@ pub(super) struct Extractor {
     made: Made,
     options: Options,
     size: u64,
+    ids: u32,
     dropped_xattrs: BTreeMap<String, u64>,
 }
 
@@ -45,6 +46,9 @@ struct Owner {
     gid: u32,
 }
 
+/// Whom an id that is not mapped is shown as.
+const NOBODY: u32 = 65_534;
+
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE_WHITEOUT: &[u8] = b".wh..wh..opq";
 /// What aufs kept its own books under.
@@ -53,7 +57,14 @@ const AUFS: &[u8] = b".wh..wh.";
 impl Extractor {
     pub(super) fn new(root: BorrowedFd<'_>, options: Options) -> Result<Self, Error> {
         let made = Made::probe(root).map_err(Error::io("make a file in", &EntryPath::root()))?;
-        Ok(Self { tree: Tree::new(root, options.over)?, made, options, size: 0, dropped_xattrs: BTreeMap::new() })
+        Ok(Self {
+            tree: Tree::new(root, options.over)?,
+            made,
+            options,
+            size: 0,
+            ids: 0,
+            dropped_xattrs: BTreeMap::new(),
+        })
     }
 
     /// Unpacks one entry, whose data `archive` is at.
@@ -156,6 +167,7 @@ impl Extractor {
                 diff_id: DiffId(Digest::from_sha256([0; 32])),
                 tar_size: 0,
                 size: self.size,
+                ids: self.ids,
                 left_out: self.tree.left_out.into_values().collect(),
                 dropped_xattrs: self.dropped_xattrs,
                 opaque_root: self.tree.opaque_root,
@@ -283,11 +295,15 @@ impl Extractor {
         at::set_times_of(file.as_fd(), entry.mtime).map_err(Error::io("set the times of", path))
     }
 
-    fn owner(&self, path: &EntryPath, entry: &Entry) -> Result<Owner, Error> {
+    fn owner(&mut self, path: &EntryPath, entry: &Entry) -> Result<Owner, Error> {
         // The highest number means "leave as it is" to chown(2).
         let id = |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX);
         match (id(entry.uid), id(entry.gid)) {
-            (Some(uid), Some(gid)) => Ok(Owner { uid, gid }),
+            (Some(uid), Some(gid)) => {
+                let known = [uid, gid].into_iter().filter(|id| *id < NOBODY).max();
+                self.ids = self.ids.max(known.map_or(0, |id| id + 1));
+                Ok(Owner { uid, gid })
+            }
             _ => Err(Error::entry(path, Problem::OwnerRange { uid: entry.uid, gid: entry.gid })),
         }
     }

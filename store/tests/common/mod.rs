@@ -52,7 +52,7 @@ pub fn put_blob(lease: &Lease, bytes: &[u8]) -> Digest {
 pub fn put_layer(lease: &Lease, chain: ChainId, diff_id: DiffId) {
     if let Staged::New(staged) = lease.stage_layer(MAP, chain).expect("stage") {
         std::fs::write(staged.fs().join("file"), "content").expect("write");
-        staged.commit(&LayerRecord { diff_id, size: 7, left_out: Vec::new() }).expect("commit");
+        staged.commit(&LayerRecord { diff_id, size: 7, ids: 1, left_out: Vec::new() }).expect("commit");
     }
 }
 

@@ -22,7 +22,8 @@ pub(super) struct SharingFlags {
     #[arg(long, value_name = "WHOSE", default_value = "private", hide_default_value = true)]
     uts: Whose,
 
-    /// Whose ids: private (you are root), keep-id[:uid=ID,gid=ID] (you are yourself, or whom that says)
+    /// Whose ids: private (you are root), keep-id[:uid=ID,gid=ID] (you are yourself, or whom that says),
+    /// auto[:size=N,uidmapping=MAP,gidmapping=MAP] (some of your ranges that no other container has)
     #[arg(long, value_name = "WHOSE", default_value = "private", hide_default_value = true)]
     userns: Userns,
 
@@ -33,6 +34,14 @@ pub(super) struct SharingFlags {
     /// Group ids, likewise [default: as --uidmap]
     #[arg(long, value_name = "MAP")]
     gidmap: Vec<MapFlag>,
+
+    /// Podman's, for root: whose ranges; they are those of who runs rbox
+    #[arg(long, value_name = "USER", hide = true)]
+    subuidname: Option<String>,
+
+    /// Likewise
+    #[arg(long, value_name = "GROUP", hide = true)]
+    subgidname: Option<String>,
 
     /// The network: slirp[:cidr=10.0.2.0/24,mtu=BYTES,allow_host_loopback=true|false,enable_ipv6=true|false], none, host,
     /// container:NAME [default: slirp, where the host has /dev/net/tun for it]
@@ -54,6 +63,14 @@ pub(super) struct SharingFlags {
 
 impl SharingFlags {
     pub(super) fn take(self) -> Result<Sharing, Failure> {
+        for (flag, name) in [("subuidname", &self.subuidname), ("subgidname", &self.subgidname)] {
+            if let Some(name) = name {
+                return Err(Failure::new(format!(
+                    "--{flag}={name}: the ranges are those of who runs rbox, and newuidmap and newgidmap map no others; \
+                     --uidmap and --gidmap choose among them, and --userns=auto takes some that no other container has"
+                )));
+            }
+        }
         let network = self.network.unwrap_or_default().with(self.mac_address, self.ip, self.ip6);
         let network = network.and_then(|network| network.check().map(|()| network)).map_err(Failure::new)?;
         let userns = self.userns.with(self.uidmap, self.gidmap).map_err(Failure::new)?;

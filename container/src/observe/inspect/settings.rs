@@ -39,7 +39,7 @@ impl Settings {
             "IpcMode": self.sharing.ipc.to_string(),
             "PidMode": self.sharing.pid.to_string(),
             "UTSMode": self.sharing.uts.to_string(),
-            "UsernsMode": self.sharing.userns.to_string(),
+            "UsernsMode": self.sharing.userns.mode(),
             "Ulimits": ulimits.iter().filter_map(ulimit).collect::<Vec<_>>(),
             "ShmSize": shm_size.map_or(64 << 20, |size| size.0),
             "OomScoreAdj": oom_score_adj.unwrap_or(0),
