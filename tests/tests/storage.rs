@@ -1,5 +1,6 @@
 //! What makes one tree of an image's layers and what a container writes: the kernel's overlay, rbox's own, or a copy.
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::{fs, thread};
 
@@ -255,5 +256,18 @@ fn nothing_written_is_lost_with_the_end() -> Result<()> {
     let of_zeros =
         finish(Command::new("sh").args(["-c", "dd if=/dev/zero bs=1M count=64 2>/dev/null | md5sum"])).success();
     assert_eq!(second.stdout, of_zeros);
+    Ok(())
+}
+
+/// Or a power cut would leave an empty file in front of a whole one of the image.
+#[test]
+fn what_is_copied_up_is_on_the_disk_before_it_is_in_its_place() -> Result<()> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    under(&rbox, "fuse", &["run", "--name", "one", &image, "chmod", "700", "/bin/busybox"]);
+    let id = rbox.run(["inspect", "-f", "{{.Id}}", "one"]).success();
+    let copy = rbox.store().join("containers").join(id.trim()).join("upper/bin/busybox");
+    ensure!(fs::metadata(&copy)?.permissions().mode() & 0o7777 == 0o700, "it is not the one that was changed");
+    let told = finish(Command::new("filefrag").arg("-v").arg(&copy)).success();
+    ensure!(told.contains(" 0: ") && !told.contains("delalloc"), "there is no block for it on the disk yet:\n{told}");
     Ok(())
 }

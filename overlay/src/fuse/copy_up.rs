@@ -39,7 +39,11 @@ impl View {
         let target = self.directory(UPPER, parent)?;
         let (temporary, work) = self.temporary()?;
         let work = work.as_fd();
-        let made = make_copy(source.as_fd(), &name, &stat, length, work, &temporary).and_then(|()| {
+        let made = make_copy(source.as_fd(), &name, &stat, length, work, &temporary).and_then(|copy| {
+            if let Some(copy) = copy.filter(|_| !self.volatile) {
+                // A rename may reach the disk before what was renamed: then the file below would be hidden by an empty one.
+                copy.sync_all()?;
+            }
             if stat.links == 1 || stat.is_directory() {
                 // Of several names of one file each becomes a file of its own.
                 numbers::set_origin(work, &temporary, source.as_fd(), &name);
@@ -126,7 +130,8 @@ fn keep_parent_times(parent: BorrowedFd<'_>, act: impl FnOnce() -> io::Result<()
     stored::set_times(parent, b".", NewTime::At(stat.accessed), NewTime::At(stat.modified))
 }
 
-/// Copies a name, of a file only so many bytes where that is given; of a directory, not what is in it.
+/// Copies a name, of a file only so many bytes where that is given; of a directory, not what is in it. Gives what data has
+/// been copied to: nothing of that need be on the disk yet.
 pub(super) fn make_copy(
     from: BorrowedFd<'_>,
     name: &[u8],
@@ -134,17 +139,21 @@ pub(super) fn make_copy(
     length: Option<u64>,
     work: BorrowedFd<'_>,
     new: &[u8],
-) -> io::Result<()> {
+) -> io::Result<Option<File>> {
+    let mut filled = None;
     match stat.kind() {
         kind::FILE => {
             let (source, copy) = (stored::open(from, name, false)?, stored::create(work, new, 0o600)?);
-            copy_data(&source, &copy, length.unwrap_or(stat.size).min(stat.size))?;
+            let length = length.unwrap_or(stat.size).min(stat.size);
+            copy_data(&source, &copy, length)?;
+            filled = (length > 0).then_some(copy);
         }
         kind::DIRECTORY => at::make_dir(work, new, 0o700)?,
         kind::SYMLINK => at::make_symlink(&at::read_link(from, name)?, work, new)?,
         _ => stored::make(work, new, stat.mode & (kind::MASK | 0o600), stat.rdev)?,
     }
-    dress(from, name, stat, work, new)
+    dress(from, name, stat, work, new)?;
+    Ok(filled)
 }
 
 /// Gives `new` the owner, extended attributes, mode and times of another one.
