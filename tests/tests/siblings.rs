@@ -7,8 +7,14 @@ use anyhow::Result;
 use rbox_tests::command::read;
 use rbox_tests::detached::Detached;
 use rbox_tests::patience::until;
-use rbox_tests::rbox::Rbox;
+use rbox_tests::rbox::{Rbox, by_copies};
 use rbox_tests::running::Running;
+
+/// The small image, by a driver that needs no helpers itself, as to copy an image does.
+fn small() -> Result<(Rbox, String)> {
+    let (rbox, image) = Rbox::with_small_image()?;
+    Ok((if by_copies() { rbox.by_best_driver() } else { rbox }, image))
+}
 
 /// A container that is there until the test ends.
 fn stays(rbox: &Rbox, image: &str, name: &str) -> Running {
@@ -26,7 +32,7 @@ fn needs_helpers(rbox: &Rbox, image: &str) -> bool {
 
 #[test]
 fn siblings_need_no_helpers() -> Result<()> {
-    let (rbox, image) = Rbox::with_small_image()?;
+    let (rbox, image) = small()?;
     assert!(needs_helpers(&rbox, &image));
     let first = stays(&rbox, &image, "first");
     until(|| needs_helpers(&rbox, &image), |needs| !needs);
@@ -44,7 +50,7 @@ fn siblings_need_no_helpers() -> Result<()> {
 /// Of the supervisor's death by kill(2) nothing is left that a later start would stumble over.
 #[test]
 fn siblings_keep_their_ids() -> Result<()> {
-    let (rbox, image) = Rbox::with_small_image()?;
+    let (rbox, image) = small()?;
     let first = stays(&rbox, &image, "first");
     until(|| needs_helpers(&rbox, &image), |needs| !needs);
     let second = stays(&rbox, &image, "second");
@@ -60,7 +66,7 @@ fn siblings_keep_their_ids() -> Result<()> {
 
 #[test]
 fn siblings_of_a_detached_container_need_no_helpers() -> Result<()> {
-    let (rbox, image) = Rbox::with_small_image()?;
+    let (rbox, image) = small()?;
     let _first = Detached::start(&rbox, &image, "first", &[], "exec sleep 1000");
     until(|| needs_helpers(&rbox, &image), |needs| !needs);
     let second = Detached::start(&rbox, &image, "second", &[], "exec sleep 1000");
@@ -75,7 +81,7 @@ fn siblings_of_a_detached_container_need_no_helpers() -> Result<()> {
 /// Root in a user namespace has every capability in those below it (user_namespaces(7)).
 #[test]
 fn siblings_are_not_below_each_other() -> Result<()> {
-    let (rbox, image) = Rbox::with_small_image()?;
+    let (rbox, image) = small()?;
     let _first = stays(&rbox, &image, "first");
     until(|| needs_helpers(&rbox, &image), |needs| !needs);
     let _others = ["second", "third"].map(|name| stays(&rbox, &image, name));

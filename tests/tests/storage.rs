@@ -103,6 +103,7 @@ fn what_one_has_written_another_one_shows() -> Result<()> {
 #[test]
 fn the_best_one_that_works_is_found_and_remembered() -> Result<()> {
     let (rbox, image) = Rbox::with_small_image()?;
+    let rbox = rbox.by_best_driver();
     let info = |rbox: &Rbox| rbox.run(["info", "-f", "{{.Driver}} {{.Store.GraphDriverName}}"]).success();
     assert_eq!(info(&rbox), "overlay overlay\n");
     assert_eq!(under(&rbox, "fuse", &["info", "-f", "{{.Driver}}"]), "fuse\n");
@@ -133,7 +134,7 @@ fn the_best_one_that_works_is_found_and_remembered() -> Result<()> {
 #[test]
 fn where_the_kernel_has_no_overlay_there_is_another_one() -> Result<()> {
     let registry = Registry::offering(&alpine::small()?, "latest", "t/small:1")?;
-    let (rbox, image) = (Rbox::new(), registry.reference("t/small:1"));
+    let (rbox, image) = (Rbox::new().by_best_driver(), registry.reference("t/small:1"));
     for (mount, driver, kind) in [
         (
             "mkdir l u w; mount -t overlay overlay -o lowerdir=l,upperdir=u,workdir=w,userxattr m",

@@ -83,7 +83,7 @@ pub(crate) fn with_stage<T>(
     let mut users = Users::lock(admin)?;
     let user = users.add("rbox-test", &stage.home("rbox-test"))?;
     println!("as an unprivileged user, on {disk}");
-    let result = run(stage.command(&program, Runner::User(&user))?.args([verb, &runs.to_string()]));
+    let result = run(stage.command(&program, Runner::User(&user), None)?.args([verb, &runs.to_string()]));
     // Podman leaves a process that keeps its user namespace.
     users.end_processes(&[&user]);
     result

@@ -110,8 +110,9 @@ impl Stage {
         self.dir.join(format!("home-{name}"))
     }
 
-    /// `program`, which is in the target directory, to be run by somebody.
-    pub(crate) fn command(&self, program: &Path, runner: Runner<'_>) -> Result<Command> {
+    /// `program`, which is in the target directory, to be run by somebody; `variable`, as NAME=VALUE, is one more of its
+    /// environment.
+    pub(crate) fn command(&self, program: &Path, runner: Runner<'_>, variable: Option<&str>) -> Result<Command> {
         let (name, user) = (runner.name(), runner.user());
         let scratch = self.dir.join(format!("tmp-{name}"));
         let inside = |path: &Path| -> Result<PathBuf> {
@@ -173,7 +174,7 @@ impl Stage {
             }
         }
         // However this is started: nohup(1) has signals ignored, and shells do for what they put in the background.
-        command.args(["env", "--default-signal"]).arg(inside(program)?);
+        command.args(["env", "--default-signal"]).args(variable).arg(inside(program)?);
         Ok(command)
     }
 }

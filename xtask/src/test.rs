@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rbox_tests::command::{exists, run as run_command, shown};
 use rbox_tests::patience::ended_within;
+use rbox_tests::rbox::DRIVER;
 use rbox_tests::{alpine, debian, host, slirp};
 use serde_json::Value;
 
@@ -53,16 +54,116 @@ impl Who {
 /// This takes an hour with `--long`, of which it leaves most to others: it runs beside them, as a user of its own.
 const BESIDE: &str = "slirp_soak";
 
+/// These have containers with root filesystems: what they test must be so by each storage driver.
+const BY_EACH_DRIVER: [&str; 38] = [
+    "agent",
+    "attach",
+    "audit",
+    "cp",
+    "detached",
+    "diff",
+    "egress",
+    "escapes",
+    "events",
+    "exec",
+    "export",
+    "flags_files",
+    "flags_limits",
+    "flags_namespaces",
+    "flags_records",
+    "health",
+    "hostile",
+    "identity",
+    "init",
+    "killed",
+    "leaks",
+    "list",
+    "logs",
+    "network",
+    "pause",
+    "publish",
+    "reaching_out",
+    "run",
+    "seccomp",
+    "security",
+    "siblings",
+    "storage",
+    "terminal",
+    "units",
+    "unshare",
+    "userns",
+    "verbs",
+    "volumes",
+];
+
+/// What can be forced.
+const DRIVERS: [&str; 3] = ["overlay", "fuse", "copy"];
+
+/// What is asked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Asked<'a> {
+    long: bool,
+    only_end_to_end: bool,
+    /// The one storage driver.
+    driver: Option<&'a str>,
+    filter: Option<&'a str>,
+}
+
+impl<'a> Asked<'a> {
+    fn parse(arguments: &[&'a str]) -> Result<Self> {
+        const USAGE: &str = "usage: cargo xtask test [--long] [--e2e] [--storage-driver fuse|copy|overlay] [FILTER]";
+        let mut asked = Self::default();
+        let mut words = arguments.iter().copied();
+        while let Some(word) = words.next() {
+            match word {
+                "--long" => asked.long = true,
+                "--e2e" => asked.only_end_to_end = true,
+                "--storage-driver" => {
+                    let driver = words.next().filter(|driver| DRIVERS.contains(driver));
+                    asked.driver = Some(driver.context(USAGE)?);
+                }
+                filter if asked.filter.is_none() && !filter.starts_with('-') => asked.filter = Some(filter),
+                _ => bail!(USAGE),
+            }
+        }
+        Ok(asked)
+    }
+
+    /// By which drivers tests are run one after the other: first by the best one, unless another one is asked for.
+    fn drivers(&self) -> Vec<Option<&'a str>> {
+        match self.driver {
+            Some(driver) => vec![Some(driver)],
+            None if self.long => vec![None, Some("fuse"), Some("copy")],
+            None => vec![None],
+        }
+    }
+}
+
+/// A program that is run once.
+struct Turn<'a> {
+    test: &'a str,
+    program: &'a Path,
+    /// By the one that is forced, if one is.
+    driver: Option<&'a str>,
+    options: Vec<&'a str>,
+}
+
+impl Turn<'_> {
+    fn name(&self) -> String {
+        let by = self.driver.map(|driver| format!(", by {driver}"));
+        format!("{}{}", self.test, by.unwrap_or_default())
+    }
+
+    /// For env(1).
+    fn variable(&self) -> Option<String> {
+        self.driver.map(|driver| format!("{DRIVER}={driver}"))
+    }
+}
+
 /// The verb, with its arguments.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
-    let given = |flag: &str| arguments.contains(&flag);
-    let (long, only_end_to_end) = (given("--long"), given("--e2e"));
-    let filters: Vec<&str> = arguments.iter().copied().filter(|word| !["--long", "--e2e"].contains(word)).collect();
-    let filter = match filters[..] {
-        [] => None,
-        [filter] if !filter.starts_with('-') => Some(filter),
-        _ => bail!("usage: cargo xtask test [--long] [--e2e] [FILTER]"),
-    };
+    let asked = Asked::parse(arguments)?;
+    let Asked { long, only_end_to_end, filter, .. } = asked;
 
     if long {
         setup::all_and_long()?
@@ -82,7 +183,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     }
 
     let mut failed = Vec::new();
-    if !only_end_to_end {
+    // The others know nothing of drivers.
+    if !only_end_to_end && asked.driver.is_none() {
         step("Unit tests");
         for (whose, mut tests) in unit_tests(long, filter) {
             if run_command(&mut tests).is_err() {
@@ -93,10 +195,22 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let limit = Duration::from_secs(60 * if long { 90 } else { 10 });
     let options = [long.then_some("--include-ignored"), filter];
     let options: Vec<&str> = options.into_iter().flatten().collect();
-    let beside = long.then(|| programs.remove(BESIDE)).flatten();
+    let beside = (long && asked.driver.is_none()).then(|| programs.remove(BESIDE)).flatten();
+    let mut turns = Vec::new();
+    for driver in asked.drivers() {
+        for (test, program) in &programs {
+            // What takes long is about other things.
+            let options = if driver.is_some() { filter.into_iter().collect() } else { options.clone() };
+            if driver.is_none() || BY_EACH_DRIVER.contains(&test.as_str()) {
+                turns.push(Turn { test, program, driver, options });
+            }
+        }
+    }
+    let beside =
+        beside.as_deref().map(|program| Turn { test: BESIDE, program, driver: None, options: options.clone() });
     match Admin::find() {
-        Admin::No => failed.extend(as_caller(&programs, beside.as_deref(), &options, limit)?),
-        admin => failed.extend(as_users(admin, &programs, beside.as_deref(), &options, limit)?),
+        Admin::No => failed.extend(as_caller(&turns, beside.as_ref(), limit)?),
+        admin => failed.extend(as_users(admin, &turns, beside.as_ref(), limit)?),
     }
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
@@ -177,39 +291,35 @@ fn test_programs() -> Result<BTreeMap<String, PathBuf>> {
 }
 
 /// Runs each program as the user it is for; gives the names of those that failed.
-fn as_users(
-    admin: Admin,
-    programs: &BTreeMap<String, PathBuf>,
-    beside: Option<&Path>,
-    options: &[&str],
-    limit: Duration,
-) -> Result<Vec<String>> {
+fn as_users(admin: Admin, turns: &[Turn<'_>], beside: Option<&Turn<'_>>, limit: Duration) -> Result<Vec<String>> {
     // Dropped last: nothing can be removed while the users' processes write to it.
     let stage = Stage::new(admin)?;
     let mut users = Users::lock(admin)?;
     let ordinary = users.add("rbox-test", &stage.home("rbox-test"))?;
     let without_ranges = users.add_without_ranges("rbox-nosub", &stage.home("rbox-nosub"))?;
     let beside = match beside {
-        Some(program) => {
+        Some(Turn { program, options, .. }) => {
             let apart = users.add("rbox-soak", &stage.home("rbox-soak"))?;
             step(&format!("End to end: {BESIDE}, as {}, beside all others", apart.name));
-            Some((Beside::start(stage.command(program, Runner::User(&apart))?.args(options))?, apart))
+            Some((Beside::start(stage.command(program, Runner::User(&apart), None)?.args(options))?, apart))
         }
         None => None,
     };
     let mut failed = Vec::new();
-    for (name, program) in programs {
-        let runner = match Who::of(name) {
+    for turn in turns {
+        let runner = match Who::of(turn.test) {
             Who::Ordinary => Runner::User(&ordinary),
             Who::OrdinaryInOwnCgroup => Runner::InOwnCgroup(&ordinary),
             Who::WithoutRanges => Runner::User(&without_ranges),
             Who::Root => Runner::Root,
         };
+        let name = turn.name();
         step(&format!("End to end: {name}, as {}", runner.name()));
-        if !passes(stage.command(program, runner)?.args(options), limit) {
+        let mut command = stage.command(turn.program, runner, turn.variable().as_deref())?;
+        if !passes(command.args(&turn.options), limit) {
             failed.push(name.clone());
         }
-        failed.extend(leaves_processes(name, &users, &[&ordinary, &without_ranges]));
+        failed.extend(leaves_processes(&name, &users, &[&ordinary, &without_ranges]));
     }
     if let Some((beside, apart)) = beside {
         failed.extend(fails(beside, limit));
@@ -234,29 +344,27 @@ fn fails(beside: Beside, limit: Duration) -> Option<String> {
 }
 
 /// Runs those programs that are for the likes of the caller; gives the names of those that failed.
-fn as_caller(
-    programs: &BTreeMap<String, PathBuf>,
-    beside: Option<&Path>,
-    options: &[&str],
-    limit: Duration,
-) -> Result<Vec<String>> {
-    let command = |program: &Path| {
+fn as_caller(turns: &[Turn<'_>], beside: Option<&Turn<'_>>, limit: Duration) -> Result<Vec<String>> {
+    let command = |turn: &Turn<'_>| {
         let mut command = Command::new("env");
-        command.arg("--default-signal").arg(program).args(options).current_dir(source_of_tests());
+        command.arg("--default-signal").args(turn.variable()).arg(turn.program).args(&turn.options);
+        command.current_dir(source_of_tests());
         command
     };
     let who = if host::has_subordinate_ids() { Who::Ordinary } else { Who::WithoutRanges };
     let mut failed = Vec::new();
-    let mut not_run: Vec<&str> = beside.filter(|_| Who::of(BESIDE) != who).map(|_| BESIDE).into_iter().collect();
-    let beside = beside.filter(|_| not_run.is_empty()).map(|program| Beside::start(&command(program))).transpose()?;
-    for (name, program) in programs {
-        if Who::of(name) != who {
-            not_run.push(name.as_str());
+    let mut not_run: Vec<String> =
+        beside.filter(|_| Who::of(BESIDE) != who).map(|_| BESIDE.to_owned()).into_iter().collect();
+    let beside = beside.filter(|_| not_run.is_empty()).map(|turn| Beside::start(&command(turn))).transpose()?;
+    for turn in turns {
+        let name = turn.name();
+        if Who::of(turn.test) != who {
+            not_run.push(name);
             continue;
         }
         step(&format!("End to end: {name}"));
-        if !passes(&mut command(program), limit) {
-            failed.push(name.clone());
+        if !passes(&mut command(turn), limit) {
+            failed.push(name);
         }
     }
     failed.extend(beside.and_then(|beside| fails(beside, limit)));
@@ -305,4 +413,32 @@ pub(crate) fn ended_well(program: &str, started: Instant, ended: io::Result<Opti
 
 fn step(name: &str) {
     println!("\n── {name}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments() {
+        let asked = |words: &[&'static str]| Asked::parse(words);
+        let long = asked(&["--long", "exec"]).expect("valid");
+        assert_eq!(long, Asked { long: true, filter: Some("exec"), ..Asked::default() });
+        assert_eq!(long.drivers(), [None, Some("fuse"), Some("copy")]);
+        let one = asked(&["--storage-driver", "copy", "--e2e"]).expect("valid");
+        assert_eq!(one, Asked { only_end_to_end: true, driver: Some("copy"), ..Asked::default() });
+        assert_eq!(one.drivers(), [Some("copy")]);
+        assert_eq!(asked(&[]).expect("valid").drivers(), [None]);
+        for wrong in [&["--storage-driver"][..], &["--storage-driver", "zfs"], &["--short"], &["one", "two"]] {
+            asked(wrong).expect_err("no such thing");
+        }
+    }
+
+    #[test]
+    fn what_each_driver_is_to_run_is_there() {
+        for test in BY_EACH_DRIVER {
+            let path = source_of_tests().join(format!("tests/{test}.rs"));
+            assert!(path.exists() && Who::of(test) == Who::Ordinary, "{}", path.display());
+        }
+    }
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::logs::{Driver, LogOptions};
 use crate::observe::containers::{ContainerStatus, ContainerSummary};
 use crate::record::Made;
+use crate::root::COPY;
 use crate::settings::Userns;
 use crate::{Engine, Error, logs};
 
@@ -72,6 +73,10 @@ impl Engine {
         let written = self.written_size(container)?;
         let refs = self.store.find_container(container.id.as_str())?.refs;
         let mut seen = written;
+        if self.store.container_path(&container.id).join(COPY).exists() {
+            // The image is in it.
+            return Ok(Sizes { written, seen });
+        }
         for chain in refs.layers {
             if let Some(layer) = self.store.layer(&refs.map_key, chain)? {
                 seen += layer.record()?.size;
