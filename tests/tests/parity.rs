@@ -54,6 +54,32 @@ fn how_a_run_ends() -> Result<()> {
 
 #[test]
 #[ignore = "long: needs podman"]
+fn ids_of_its_own() -> Result<()> {
+    const MODE: &str = "Podman 4 is silent of it; of --uidmap it says the same";
+    Pair::new()?.run(&[
+        same("create --userns=auto --name one IMAGE true"),
+        same("create --userns=auto:size=2000 --name two IMAGE true"),
+        same("create --userns=auto:size=20,uidmapping=5:0:1,gidmapping=7:9:2 --name three IMAGE true"),
+        same("create --uidmap=0:9001:10 --name four IMAGE true"),
+        same("create --userns=auto:size=65536 --name five IMAGE true"),
+        same("create --userns=auto:size=x IMAGE true"),
+        same("create --userns=auto:nothing=1 IMAGE true"),
+        same("create --userns=auto --uidmap=0:1:10 IMAGE true"),
+        same("inspect -f '{{json .HostConfig.IDMappings}}' one"),
+        same("inspect -f '{{json .HostConfig.IDMappings}}' two"),
+        same("inspect -f '{{json .HostConfig.IDMappings}}' three"),
+        same("inspect -f '{{json .HostConfig.IDMappings}}' four"),
+        same("inspect -f '{{.HostConfig.UsernsMode}}' four"),
+        same("inspect -f '{{.HostConfig.UsernsMode}}' one").differs(MODE),
+        same("rm two"),
+        same("create --userns=auto:size=1500 --name six IMAGE true"),
+        same("inspect -f '{{json .HostConfig.IDMappings}}' six"),
+    ]);
+    Ok(())
+}
+
+#[test]
+#[ignore = "long: needs podman"]
 fn from_create_to_rm() -> Result<()> {
     let pair = Pair::new()?;
     pair.run(&[
