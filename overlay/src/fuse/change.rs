@@ -504,8 +504,9 @@ fn make(dir: BorrowedFd<'_>, name: &[u8], new: New<'_>, owner: Owner) -> io::Res
     }
     take_over(dir, name, uid, gid)?;
     if permissions & 0o7000 != 0 {
-        // Not by mkdir(2), and not through a change of owner.
-        at::set_mode(dir, name, permissions & !umask)?;
+        // Not by mkdir(2), and not through a change of owner. A default ACL may have taken others away.
+        let others = stored::stat(dir, name)?.mode & 0o777;
+        at::set_mode(dir, name, permissions & 0o7000 | others)?;
     }
     Ok(())
 }
