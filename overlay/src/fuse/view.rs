@@ -280,7 +280,7 @@ impl View {
     }
 
     /// Whether a node is in the upper layer.
-    fn is_upper(&self, id: Id) -> bool {
+    pub(super) fn is_upper(&self, id: Id) -> bool {
         self.nodes.get(id).is_some_and(|node| node.made_of().top() == UPPER)
     }
 

@@ -34,8 +34,11 @@ impl View {
 
     pub(super) fn remove_xattr(&mut self, id: Id, attribute: &[u8]) -> io::Result<()> {
         let attribute = stored_name(attribute);
-        // What is not there need not be copied up to be missing.
-        self.with_name(id, |dir, name| stored::get_xattr(dir, name, &attribute))?;
+        if !self.is_upper(id) {
+            // What is not there need not be copied up to be missing. Of what is up the filesystem says whether it is an error: an
+            // ACL that is not there may be removed.
+            self.with_name(id, |dir, name| stored::get_xattr(dir, name, &attribute))?;
+        }
         self.copy_up_any(id)?;
         self.with_name(id, |dir, name| stored::remove_xattr(dir, name, &attribute))
     }
