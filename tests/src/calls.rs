@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 pub use rustix::fs::*;
 pub use rustix::io::{Errno, dup, pread, pwrite, read, write};
-pub use rustix::process::{chdir, umask};
+pub use rustix::process::{WaitOptions, chdir, umask, wait};
 
 /// Holds where a call failed with this errno.
 #[track_caller]

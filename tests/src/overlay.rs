@@ -8,6 +8,7 @@
 //! Each test runs once more inside a user, mount and process namespace that an ordinary user may make, as the first
 //! process there, and with the mount as its working directory. However it ends, no mount and no process is left.
 
+pub mod steps;
 pub mod tree;
 
 use std::env;
@@ -24,6 +25,7 @@ use rbox_sys::rlimit::{self, Resource};
 use rbox_sys::{dir, mount};
 use tempfile::TempDir;
 
+use crate::calls::{self, Errno, WaitOptions};
 use crate::command::shown;
 use crate::inside::{self, Tries};
 use crate::patience::{self, until};
@@ -260,6 +262,18 @@ impl Drop for Overlay {
     }
 }
 
+/// Has those processes gone that have ended and whose parent this one has become: who has served many overlays would be
+/// looked through by [`Overlay::unmount`] each time. No child may be waited for otherwise.
+pub fn reap() -> Result<()> {
+    loop {
+        match calls::wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) => {}
+            Ok(None) | Err(Errno::CHILD) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// Seen from the overlay's own directory.
 fn is_mounted() -> bool {
     // With a server that is gone, it is and cannot be looked at.
@@ -309,7 +323,7 @@ pub fn judged_within(limit: Duration, test: &str, backend: Backend, case: fn(Bac
     let enter = |program: &Path| inside(program, limit);
     inside::judged(test, tries, enter, || {
         rlimit::raise(Resource::NOFILE).context("a limit may be raised to its ceiling")?;
-        crate::calls::umask(crate::calls::Mode::from_raw_mode(0o022));
+        calls::umask(calls::Mode::from_raw_mode(0o022));
         case(backend)
     });
 }
