@@ -6,8 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use rbox_fuzz::Random;
-use rbox_sys::map::{Map, Sharing};
-use rbox_tests::calls::{self, Errno, FallocateFlags, Mode, OFlags, RenameFlags, rename2};
+use rbox_tests::calls::{self, Errno, Mode, OFlags, RenameFlags, rename2};
 use rbox_tests::cases;
 use rbox_tests::overlay::tree::{self, View};
 use rbox_tests::overlay::{Backend, Overlay};
@@ -19,7 +18,6 @@ cases! {
     one_of_many_makes_a_directory: rbox kernel fuse_overlayfs;
     many_rename_over_the_same_name: rbox kernel fuse_overlayfs;
     what_a_crowd_leaves_is_there_when_it_is_mounted_anew: rbox kernel fuse_overlayfs;
-    random_changes_are_as_on_an_array: rbox kernel fuse_overlayfs;
     what_the_kernel_left_is_gone_on_with: rbox kernel fuse_overlayfs;
     what_is_left_to_the_kernel_is_the_same: rbox kernel;
     nobody_hangs_when_who_serves_is_killed: rbox fuse_overlayfs;
@@ -143,69 +141,6 @@ fn what_a_crowd_leaves_is_there_when_it_is_mounted_anew(backend: Backend) -> Res
     overlay.remount()?;
     overlay.shows("")?;
     overlay.unmount()
-}
-
-/// The longest that the file of [`random_changes_are_as_on_an_array`] becomes.
-const LONGEST: usize = 256 << 10;
-
-fn random_changes_are_as_on_an_array(backend: Backend) -> Result<()> {
-    for seed in 1..=4 {
-        let overlay = Overlay::new(backend, &[&format!("file f fill={}", LONGEST / 2)])?;
-        at_random(&overlay, seed).with_context(|| format!("seed {seed}"))?;
-        overlay.unmount()?;
-    }
-    Ok(())
-}
-
-fn at_random(overlay: &Overlay, seed: u64) -> Result<()> {
-    let mut wanted = tree::filling(LONGEST / 2);
-    let mut random = Random::new(seed);
-    let mut pick = |below: usize| random.below(below.max(1));
-    let mut file = calls::opened("f", OFlags::RDWR)?;
-    for step in 0..1000 {
-        let at = pick(LONGEST - 1);
-        let length = 1 + pick((LONGEST - at).min(30_000));
-        let bytes = vec![step as u8 | 1; length];
-        let inside = wanted.len().saturating_sub(at).min(length);
-        let what = pick(12);
-        match what {
-            0..=3 => {
-                file.write_all_at(&bytes, at as u64)?;
-                wanted.resize(wanted.len().max(at + length), 0);
-                wanted[at..at + length].copy_from_slice(&bytes);
-            }
-            4..=6 => {
-                let mut found = vec![0; length];
-                let got = file.read_at(&mut found, at as u64)?;
-                ensure!(got == inside && found[..got] == wanted[wanted.len().min(at)..][..got], "step {step}: a read");
-            }
-            7 => {
-                file.set_len(at as u64)?;
-                wanted.resize(at, 0);
-            }
-            8 => {
-                let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-                calls::fallocate(&file, flags, at as u64, length as u64)?;
-                wanted.iter_mut().skip(at).take(length).for_each(|byte| *byte = 0);
-            }
-            9 if inside > 0 => {
-                let mut map = Map::new(&file, wanted.len(), Sharing::Shared, true)?;
-                ensure!(map.read(at, inside) == wanted[at..at + inside], "step {step}: a mapping");
-                map.write(at, &bytes[..inside]);
-                wanted[at..at + inside].copy_from_slice(&bytes[..inside]);
-            }
-            10 => file = calls::opened("f", OFlags::RDWR)?,
-            11 if step % 8 == 0 => {
-                drop(file);
-                overlay.remount()?;
-                file = calls::opened("f", OFlags::RDWR)?;
-            }
-            _ => file.sync_all()?,
-        }
-        ensure!(file.metadata()?.len() == wanted.len() as u64, "step {step}, {what}: its length");
-    }
-    ensure!(fs::read("f")? == wanted, "in the end");
-    Ok(())
 }
 
 /// What is below those that are handed over.

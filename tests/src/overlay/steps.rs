@@ -31,6 +31,7 @@ use crate::calls::{
     self, AtFlags, CWD, Dir, Errno, FallocateFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps,
     UTIME_NOW, UTIME_OMIT, Uid, XattrFlags,
 };
+use crate::hash::digest;
 
 /// Times from then on are those of the clock, and not said.
 const NOW: i64 = 1_000_000_000;
@@ -245,6 +246,10 @@ fn map(file: &File, at: &str, length: &str, fill: &str) -> io::Result<String> {
         write_to(file);
         return Ok("not so long".to_owned());
     }
+    // A mapped write keeps them on the kernel's overlay; to rbox it comes as any other, which takes them.
+    if file.metadata()?.mode() & 0o6000 != 0 {
+        return Ok("has set-id bits".to_owned());
+    }
     let mut map = Map::new(file, size, Sharing::Shared, true)?;
     let before = runs(&map.read(0, size));
     map.write(at, &bytes);
@@ -277,14 +282,21 @@ fn content(file: &File) -> io::Result<String> {
     Ok(runs(&bytes[..length]))
 }
 
-/// Bytes, and how often each stands there: `a×3 b`.
+/// Bytes, and how often each stands there: `[a×3 b]`. Of many, the sum of all.
 fn runs(bytes: &[u8]) -> String {
     let words = bytes.chunk_by(|one, other| one == other).map(|run| match run.len() {
         1 => run.escape_ascii().to_string(),
         length => format!("{}×{length}", run[..1].escape_ascii()),
     });
-    format!("[{}]", words.collect::<Vec<_>>().join(" "))
+    let words: Vec<String> = words.collect();
+    match words.len() {
+        0..=SAID => format!("[{}]", words.join(" ")),
+        length => format!("[{} … {length} runs, {}]", words[..SAID].join(" "), digest(bytes)),
+    }
 }
+
+/// So many are said.
+const SAID: usize = 12;
 
 fn list(file: File) -> io::Result<String> {
     let mut names = Vec::new();
