@@ -42,9 +42,12 @@ fn thirty_packages_are_installed() -> Result<()> {
         "install {packages}
          dpkg -V || true; dpkg -l | grep -c ^ii
          for package in {packages}; do dpkg -s $package | grep -q '^Status: install ok installed'; done
-         find / -xdev \\( -path /tmp -o -path /proc -o -path /etc/hosts -o -path /etc/hostname -o -path /var/log -o -path /var/cache -o -path /var/lib/apt \\
-             -o -path /mirror \\) -prune -o -type d -printf '%p %M %U %G\\n' -o -type l -printf '%p %M %U %G %l\\n' \\
-             -o -printf '%p %M %U %G %n %s\\n' | sort",
+         set -- / -xdev \\( -path /tmp -o -path /proc -o -path /etc/hosts -o -path /etc/hostname -o -path /etc/resolv.conf \\
+             -o -path /var/log -o -path /var/cache -o -path /var/lib/apt -o -path /mirror \\) -prune -o
+         find \"$@\" -type d -printf '%p %M %U %G\\n' -o -type l -printf '%p %M %U %G %l\\n' \\
+             -o -printf '%p %M %U %G %n %s\\n' | sort
+         find \"$@\" -type f -mmin +1440 -printf '%p %T@\\n' | sort
+         find \"$@\" -type f -print0 | sort -z | xargs -0 sha256sum",
         packages = PACKAGES.join(" ")
     );
     same_on_all(&DRIVERS, &on_each(&DRIVERS, &script)?)
