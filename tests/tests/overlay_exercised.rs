@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rbox_fuzz::Random;
 use rbox_sys::map::{Map, Sharing};
-use rbox_tests::calls::{self, AtFlags, CWD, FallocateFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
+use rbox_tests::calls::{self, Advice, AtFlags, CWD, FallocateFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 use rbox_tests::cases;
 use rbox_tests::overlay::{self, Backend, Overlay, tree};
 
@@ -21,7 +21,7 @@ cases! {
 }
 
 /// The longest that a file becomes.
-const LONGEST: usize = 400 << 10;
+const LONGEST: usize = 1200 << 10;
 const PAGE: usize = 4096;
 
 fn what_is_done_to_files_is_done_to_arrays(backend: Backend) -> Result<()> {
@@ -195,7 +195,11 @@ fn step(
                 files[to].put(to_at, &bytes);
             }
         }
-        16 => own.file.sync_data()?,
+        16 => {
+            own.file.sync_data()?;
+            // What is read next is asked for.
+            calls::fadvise(&own.file, 0, None, Advice::DontNeed)?;
+        }
         17 => own.map.sync()?,
         18 => own.reopen()?,
         19 => {

@@ -125,7 +125,7 @@ const WORDS: [(&str, &[&str]); 11] = [
     ("OWNER", &["1:1", "1:1", "1:1", "0:0", "1:2", "2:2"]),
     ("ATTRIBUTE", &["user.a", "user.a", "user.b", "trusted.a", "user.overlay.a"]),
     ("FLAG", &["any", "any", "any", "new", "old"]),
-    ("TIME", &["now", "same", "7", "123456789"]),
+    ("TIME", &["now", "same", "7", "123456789", "-1", "-1000000007"]),
     ("BYTE", &["x", "y", "z"]),
     ("HOW", &["plain", "keep", "punch", "zero"]),
     ("WHICH", &["access", "default"]),

@@ -206,7 +206,10 @@ fn times(accessed: &str, modified: &str) -> io::Result<Timestamps> {
         Ok(match word {
             "now" => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
             "same" => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-            word => Timespec { tv_sec: number(word)? as i64, tv_nsec: number(word)? as _ },
+            word => {
+                let seconds: i64 = word.parse().map_err(io::Error::other)?;
+                Timespec { tv_sec: seconds, tv_nsec: (seconds.unsigned_abs() % 1_000_000_000) as _ }
+            }
         })
     };
     Ok(Timestamps { last_access: one(accessed)?, last_modification: one(modified)? })
