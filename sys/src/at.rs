@@ -194,7 +194,7 @@ pub fn set_mode_of(fd: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
     match rustix::fs::fchmod(fd, mode) {
         Err(rustix::io::Errno::BADF) => {
             let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-            Ok(rustix::fs::chmod(path, mode)?)
+            Ok(rustix::fs::chmodat(rustix::fs::CWD, path, mode, AtFlags::empty())?)
         }
         other => Ok(other?),
     }

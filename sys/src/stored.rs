@@ -180,9 +180,10 @@ pub fn set_owner(dir: BorrowedFd<'_>, name: &[u8], uid: Option<u32>, gid: Option
     Ok(rustix::fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// Sets them of what is open.
+/// Sets them of what is open, be it as a place only.
 pub fn set_owner_of(fd: impl AsFd, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
-    Ok(rustix::fs::fchown(fd, uid.map(Uid::from_raw), gid.map(Gid::from_raw))?)
+    let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+    Ok(rustix::fs::chownat(fd, c"", uid, gid, AtFlags::EMPTY_PATH)?)
 }
 
 /// What becomes of a time.
@@ -202,10 +203,11 @@ pub fn set_times(dir: BorrowedFd<'_>, name: &[u8], accessed: NewTime, modified: 
     Ok(rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// Those of what is open.
+/// Those of what is open, be it as a place only.
 pub fn set_times_of(fd: impl AsFd, accessed: NewTime, modified: NewTime) -> io::Result<()> {
     let times = Timestamps { last_access: timespec(accessed), last_modification: timespec(modified) };
-    Ok(rustix::fs::futimens(fd, &times)?)
+    // By its place in procfs: an empty name is taken since Linux 5.8 only.
+    Ok(rustix::fs::utimensat(rustix::fs::CWD, path_of(fd.as_fd()), &times, AtFlags::empty())?)
 }
 
 fn timespec(time: NewTime) -> Timespec {

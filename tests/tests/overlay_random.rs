@@ -372,7 +372,12 @@ fn steps_that_failed_once() {
         failed_once(&["file a", ""], "acl a access none")?;
         failed_once(&["", "file a"], "acl a access none")?;
         // A default ACL says what others may, whatever bits there are besides.
-        failed_once(&["dir c default=u::rwx,u:2:r-x,g::r-x,m::r-x,o::---", ""], "create c/a 2755\nmkdir c/b 1777")
+        failed_once(&["dir c default=u::rwx,u:2:r-x,g::r-x,m::r-x,o::---", ""], "create c/a 2755\nmkdir c/b 1777")?;
+        // What is removed and open may be no regular file.
+        let all = "chown 1:2\nof 0 chmod 640\nof 0 utimes 7 -1\nof 0 stat";
+        failed_once(&["", ""], &format!("fifo f 600\nopen 0 f\nunlink f\nof 0 {all}"))?;
+        failed_once(&["fifo f mode=600", ""], &format!("open 0 f\nunlink f\nof 0 {all}"))?;
+        failed_once(&["dir d", ""], &format!("open 0 d\nrmdir d\nof 0 {all}"))
     });
 }
 

@@ -152,10 +152,6 @@ const ALWAYS: OFlags = OFlags::CLOEXEC.union(OFlags::NONBLOCK);
 
 fn act_on(file: &File, words: &[&str]) -> io::Result<String> {
     let done = || Ok(String::from("done"));
-    // What is no file, was removed and is open, rbox does not change (EBADF): a defect that is known.
-    if matches!(words[0], "chmod" | "chown" | "utimes") && !file.metadata()?.is_file() {
-        return Ok("no file".to_owned());
-    }
     match *words {
         ["stat"] => Ok(status(&file.metadata()?)),
         ["read"] => content(file),
