@@ -24,9 +24,11 @@
 //! before.
 
 mod control;
+mod delegated;
 mod devices;
 mod error;
 mod follow;
+mod hits;
 mod limits;
 mod mount;
 mod place;
@@ -43,16 +45,19 @@ use rbox_sys::bpf::Program;
 use rbox_sys::{at, cgroup};
 use serde::{Deserialize, Serialize};
 
-pub use error::{Error, Missing};
+pub(crate) use delegated::{Delegated, may_be_delegated, remove_left};
+pub use error::{Error, Missing, TO_V2, to_delegate};
 pub use follow::follow;
+pub use hits::{Hits, Watch};
 pub use place::Place;
+pub(crate) use place::{check_host, missing_in, needs};
 pub use statistics::{
     Block, BlockEntry, Cpu, CpuUsage, Event, Hugepages, Memory, MemoryEntry, Pids, Pressure, PressureShare, Statistics,
     Throttling,
 };
 
-use limits::IfMissing;
-pub(crate) use limits::weight_of_shares;
+use limits::{IfMissing, Write};
+pub(crate) use limits::{io_weight_of, weight_of_shares};
 use mount::Mount;
 
 /// The controllers that are passed down for every container: what can be limited later, and is counted meanwhile.
@@ -159,35 +164,52 @@ impl Cgroup {
     /// What is not asked for stays as it is, so that this serves for updates too. A failure midway leaves the limits
     /// before it set.
     pub fn apply(&self, resources: &LinuxResources) -> Result<(), Error> {
+        let mut checked = BTreeSet::new();
+        self.plan(resources)?.into_iter().try_for_each(|write| self.set(write, &mut checked))
+    }
+
+    /// As [`apply`](Self::apply), but goes on past what cannot be had, and gives that.
+    pub fn apply_each(&self, resources: &LinuxResources) -> Result<Vec<Error>, Error> {
+        let mut checked = BTreeSet::new();
+        Ok(self.plan(resources)?.into_iter().filter_map(|write| self.set(write, &mut checked).err()).collect())
+    }
+
+    /// Whether swap can be limited: a kernel may not count it.
+    pub fn limits_swap(&self) -> bool {
+        at::status(self.dir.as_fd(), b"memory.swap.max").is_ok()
+    }
+
+    fn plan(&self, resources: &LinuxResources) -> Result<Vec<Write>, Error> {
         // Without its controller a file is as the controller, once it is there, makes it.
         let read = |file: &str| match tree::read(self.dir.as_fd(), file) {
             Err(error) if tree::is_gone(&error) => limits::of_new(file),
             text => text,
         };
-        let mut checked = BTreeSet::new();
-        for write in limits::plan(resources, &read)? {
-            if let Some(controller) = write.controller().map(str::to_owned)
-                && !checked.contains(&controller)
-            {
-                match self.provide(&controller) {
-                    Ok(()) => _ = checked.insert(controller),
-                    Err(_) if write.missing == IfMissing::Skip => continue,
-                    Err(why) => return Err(Error::NoController { field: write.field, controller, why }),
-                }
-            }
-            let failed = |file: String, value: String| {
-                let (field, path) = (write.field.clone(), self.record.path());
-                move |source| Error::Write { field, file, value, path, source }
-            };
-            match (self.write(&write.file, &write.value), write.missing) {
-                (Err(error), IfMissing::Skip) if error.kind() == io::ErrorKind::NotFound => {}
-                (Err(error), IfMissing::Instead(file, value)) if error.kind() == io::ErrorKind::NotFound => {
-                    self.write(&file, &value).map_err(failed(file, value))?;
-                }
-                (result, _) => result.map_err(failed(write.file, write.value))?,
+        limits::plan(resources, &read)
+    }
+
+    /// `checked` are the controllers that are known to be there.
+    fn set(&self, write: Write, checked: &mut BTreeSet<String>) -> Result<(), Error> {
+        if let Some(controller) = write.controller().map(str::to_owned)
+            && !checked.contains(&controller)
+        {
+            match self.provide(&controller) {
+                Ok(()) => _ = checked.insert(controller),
+                Err(_) if write.missing == IfMissing::Skip => return Ok(()),
+                Err(why) => return Err(Error::NoController { field: write.field, controller, why }),
             }
         }
-        Ok(())
+        let failed = |file: String, value: String| {
+            let (field, path) = (write.field.clone(), self.record.path());
+            move |source| Error::Write { field, file, value, path, source }
+        };
+        match (self.write(&write.file, &write.value), write.missing) {
+            (Err(error), IfMissing::Skip) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            (Err(error), IfMissing::Instead(file, value)) if error.kind() == io::ErrorKind::NotFound => {
+                self.write(&file, &value).map_err(failed(file, value))
+            }
+            (result, _) => result.map_err(failed(write.file, write.value)),
+        }
     }
 
     /// Restricts the devices that processes in the cgroup may open and make to `linux.resources.devices` and to those

@@ -100,6 +100,18 @@ impl Launch {
         parent: Option<&Parent>,
         trace: &mut Trace,
     ) -> Result<Self, Error> {
+        Self::begin_in(None, init, namespaces, identity, parent, trace)
+    }
+
+    /// As [`begin`](Self::begin), with all that it starts in this cgroup from the beginning.
+    pub fn begin_in(
+        cgroup: Option<BorrowedFd<'_>>,
+        init: &Init,
+        namespaces: &NamespacePlan,
+        identity: Option<&Identity>,
+        parent: Option<&Parent>,
+        trace: &mut Trace,
+    ) -> Result<Self, Error> {
         let mut ends = Some(Channel::pair().map_err(failed("make a channel to the container"))?);
         let joins = namespaces.open()?;
         let outside = !joins.is_empty();
@@ -117,7 +129,11 @@ impl Launch {
             let _ = Report::Failed(failure).send(&theirs, None);
             Exit::RBOX_FAILED
         };
-        let mut child = match clone::fork_into(at_clone) {
+        let forked = match cgroup {
+            Some(cgroup) => clone::fork_into_cgroup(at_clone, cgroup),
+            None => clone::fork_into(at_clone),
+        };
+        let mut child = match forked {
             Ok(Forked::Parent(child)) => child,
             Ok(Forked::Child) => std::process::exit(i32::from(go_on())),
             Err(error) => return Err(rbox_rootless::Error::Userns(error).into()),

@@ -46,6 +46,7 @@ mod exec;
 mod filesystems;
 #[cfg(test)]
 mod fuzz;
+pub mod home;
 mod hooks;
 mod init;
 mod keyring;

@@ -8,7 +8,7 @@ use rbox_sys::mount::{Attributes, Filesystem};
 use rbox_sys::{rtnetlink, tap};
 use rbox_types::{Finding, ProbeState};
 
-use crate::network;
+use crate::{cgroup, home, network};
 
 /// A fresh /proc: refused where the outer one is partly covered.
 pub fn proc(identity: &Identity) -> Finding {
@@ -25,8 +25,27 @@ pub fn sys(identity: &Identity) -> Finding {
 /// cgroup v2, as /sys/fs/cgroup shows it.
 pub fn cgroup(identity: &Identity) -> Finding {
     let namespaces = Namespaces::MOUNT.and(Namespaces::CGROUP);
-    let remedy = "boot with cgroup v2 alone: systemd.unified_cgroup_hierarchy=1 on the kernel's command line";
-    finding(identity, "cgroup v2", namespaces, || mount("cgroup2"), remedy)
+    finding(identity, "cgroup v2", namespaces, || mount("cgroup2"), cgroup::TO_V2)
+}
+
+/// What `--memory` and its like need: controllers of cgroup v2 that this user may have.
+pub fn limits() -> Finding {
+    const WHAT: &str = "limits of memory, processors, I/O and processes";
+    match home::available() {
+        Err(error) => {
+            let hint = error.hint();
+            Finding::lacks(WHAT, ProbeState::Degraded, with_causes(&error), hint)
+        }
+        Ok(home::Available { how, missing }) if missing.is_empty() => Finding::works(WHAT, how),
+        Ok(home::Available { how, missing }) => {
+            let detail = format!("{how}, but not of {}", missing.join(", "));
+            Finding::lacks(WHAT, ProbeState::Degraded, detail, Some(cgroup::to_delegate()))
+        }
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {}", with_causes(cause)))
 }
 
 /// A network namespace with a loopback device.

@@ -5,7 +5,8 @@
 //! ```text
 //! Scope::plan          linux.cgroupsPath, `slice:prefix:name` → the unit's name, its slice, and the bus to ask
 //! Manager::connect     the bus; before anything is made, since this is what fails
-//! Manager::start       StartTransientUnit with the first process in it, and Delegate=yes: what is below is ours
+//! Manager::ask, joined StartTransientUnit with the first process in it, and Delegate=yes: what is below is ours
+//! Manager::attach      one more process, from wherever it is
 //! Manager::set         limits that change
 //! Manager::stop        StopUnit, ResetFailedUnit
 //! ```
@@ -33,7 +34,7 @@ use bus::{Bus, Signal};
 use name::Name;
 use wire::Value;
 
-pub(crate) use address::Address;
+pub use address::Address;
 pub use login::kills_sessions_of;
 
 /// systemd on the bus.
@@ -62,6 +63,12 @@ pub enum Error {
         socket: String,
         /// Why.
         source: io::Error,
+    },
+    /// There is a bus, and no systemd on it.
+    #[error("cannot reach systemd: there is none on the bus {socket}")]
+    Absent {
+        /// The bus's socket.
+        socket: String,
     },
     /// systemd said no.
     #[error("systemd refuses to {operation} {unit}: {message}")]
@@ -96,10 +103,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether there is nobody to ask.
+    pub(crate) fn is_no_systemd(&self) -> bool {
+        matches!(self, Self::NoBus(_) | Self::Unreachable { .. } | Self::Absent { .. })
+    }
+
     /// What the user can do about it.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
-            Self::NoBus(_) | Self::Unreachable { .. } => Some(
+            Self::NoBus(_) | Self::Unreachable { .. } | Self::Absent { .. } => Some(
                 "without --systemd-cgroup no systemd is asked; a user's own is there after a login, or: \
                  loginctl enable-linger USER"
                     .into(),
@@ -112,7 +124,7 @@ impl Error {
 
 /// A container's unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Scope {
+pub struct Scope {
     /// `prefix-name.scope`.
     unit: String,
     /// `a-b.slice`.
@@ -123,42 +135,91 @@ pub(crate) struct Scope {
 impl Scope {
     /// `cgroups_path` is the spec's; without one it is `rbox-ID.scope` in the slice for services, or a user's.
     pub(crate) fn plan(cgroups_path: Option<&str>, id: &str, privileged: bool) -> Result<Self, Error> {
-        let Name { unit, slice } = Name::parse(cgroups_path.unwrap_or_default(), id, privileged)?;
         let address = if privileged { Address::of_system() } else { Address::of_user() }?;
+        Self::at(address, cgroups_path, id, privileged)
+    }
+
+    /// As [`plan`](Self::plan), of the systemd behind this bus.
+    pub(crate) fn at(address: Address, cgroups_path: Option<&str>, id: &str, privileged: bool) -> Result<Self, Error> {
+        let Name { unit, slice } = Name::parse(cgroups_path.unwrap_or_default(), id, privileged)?;
         Ok(Self { unit, slice, address })
     }
 }
 
 /// systemd, reached.
 #[derive(Debug)]
-pub(crate) struct Manager<'a> {
+pub(crate) struct Manager {
     bus: Bus,
-    scope: &'a Scope,
+    scope: Scope,
 }
 
-impl<'a> Manager<'a> {
+/// What systemd was asked for, and is at: the numbers of the calls, of which the last one gives a job.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    operation: &'static str,
+    calls: [u32; 3],
+}
+
+/// The signal that a job has ended.
+const JOB_REMOVED: Signal<'_> = Signal { interface: SYSTEMD.interface, member: "JobRemoved" };
+
+impl Manager {
     /// Connects to the bus of the scope's systemd.
-    pub(crate) fn connect(scope: &'a Scope) -> Result<Self, Error> {
+    pub(crate) fn connect(scope: &Scope) -> Result<Self, Error> {
         let unreachable = |source| Error::Unreachable { socket: scope.address.to_string(), source };
-        Ok(Self { bus: Bus::connect(&scope.address, PATIENCE).map_err(unreachable)?, scope })
+        Ok(Self { bus: Bus::connect(&scope.address, PATIENCE).map_err(unreachable)?, scope: scope.clone() })
+    }
+
+    /// The scope.
+    pub(crate) fn scope(&self) -> &Scope {
+        &self.scope
     }
 
     /// Starts the scope, with this process in it and these limits.
     pub(crate) fn start(&mut self, pid: u32, id: &str, resources: Option<&LinuxResources>) -> Result<(), Error> {
+        let asked = self.ask(pid, id, resources)?;
+        self.joined(asked)
+    }
+
+    /// Asks for the scope, with this process in it and these limits. While systemd is at it, there is other work to do.
+    pub(crate) fn ask(&mut self, pid: u32, id: &str, resources: Option<&LinuxResources>) -> Result<Asked, Error> {
         let mut all = properties::of_scope(&self.scope.slice, pid, id);
         all.extend(resources.map(properties::of_limits).unwrap_or_default());
         // No auxiliary units.
         let body = [self.unit(), Value::text("fail"), Value::Properties(all), Value::AuxiliaryUnits];
-        self.job("start", "StartTransientUnit", &body)
+        self.ask_for_job("start", "StartTransientUnit", &body)
+    }
+
+    /// Waits until the scope has the process.
+    pub(crate) fn joined(&mut self, asked: Asked) -> Result<(), Error> {
+        self.wait_for_job(asked)
+    }
+
+    /// Moves a process of the same user's into the scope, also where only the system's own systemd may do that, which the
+    /// user's then asks (org.freedesktop.systemd1(5), "AttachProcessesToUnit").
+    pub(crate) fn attach(&mut self, pid: u32) -> Result<(), Error> {
+        let body = [self.unit(), Value::text(""), Value::U32s(vec![pid])];
+        self.call("move a process into", "AttachProcessesToUnit", &body).map(drop)
     }
 
     /// Fails unless a cgroup, as /proc/PID/cgroup has it, is the scope's.
     pub(crate) fn check(&self, cgroup: &str) -> Result<(), Error> {
-        let Scope { unit, slice, .. } = self.scope;
+        let Scope { unit, slice, .. } = &self.scope;
         match cgroup.ends_with(&format!("/{}{unit}", name::expand(slice))) {
             true => Ok(()),
             false => Err(Error::Elsewhere { unit: unit.clone(), found: cgroup.to_owned() }),
         }
+    }
+
+    /// The cgroup that systemd itself has to divide (its `ControlGroup`).
+    pub(crate) fn own_cgroup(&mut self) -> Result<String, Error> {
+        let properties = bus::Object { interface: "org.freedesktop.DBus.Properties", ..SYSTEMD };
+        let body = [Value::text(SYSTEMD.interface), Value::text("ControlGroup")];
+        let answer = self.bus.call(&properties, "Get", &body).map_err(|failure| self.failed("ask for", failure))?;
+        let mut body = answer.body();
+        let path = body.signature().filter(|signature| *signature == "s").and_then(|_| body.text());
+        let strange = || self.failed("ask for", bus::Failure::strange("no path of a cgroup"));
+        Ok(path.ok_or_else(strange)?.trim_matches('/').to_owned())
     }
 
     /// Changes its limits, until it is stopped.
@@ -187,15 +248,30 @@ impl<'a> Manager<'a> {
 
     /// Calls a method that gives a job, and waits for the job's end.
     fn job(&mut self, operation: &'static str, member: &str, body: &[Value]) -> Result<(), Error> {
-        // The bus hands on what is listened for, and systemd says what somebody has subscribed to.
-        let removed = Signal { interface: SYSTEMD.interface, member: "JobRemoved" };
-        self.bus.listen(&removed, SYSTEMD.destination).map_err(|failure| self.failed(operation, failure))?;
-        self.call(operation, "Subscribe", &[])?;
-        let job = self.call(operation, member, body)?;
+        let asked = self.ask_for_job(operation, member, body)?;
+        self.wait_for_job(asked)
+    }
+
+    fn ask_for_job(&mut self, operation: &'static str, member: &str, body: &[Value]) -> Result<Asked, Error> {
+        let mut ask = || -> Result<[u32; 3], bus::Failure> {
+            // The bus hands on what is listened for, and systemd says what somebody has subscribed to.
+            let listened = self.bus.ask_to_listen(&JOB_REMOVED, SYSTEMD.destination)?;
+            let subscribed = self.bus.ask(&SYSTEMD, "Subscribe", &[])?;
+            Ok([listened, subscribed, self.bus.ask(&SYSTEMD, member, body)?])
+        };
+        let calls = ask();
+        calls.map(|calls| Asked { operation, calls }).map_err(|failure| self.failed(operation, failure))
+    }
+
+    fn wait_for_job(&mut self, Asked { operation, calls: [listened, subscribed, asked] }: Asked) -> Result<(), Error> {
+        for call in [listened, subscribed] {
+            self.bus.answer(call).map_err(|failure| self.failed(operation, failure))?;
+        }
+        let job = self.bus.answer(asked).map_err(|failure| self.failed(operation, failure))?;
         let strange = || self.failed(operation, bus::Failure::strange("a job without a path"));
         let job = job.text().ok_or_else(strange)?;
         loop {
-            let message = self.bus.next_signal(&removed).map_err(|failure| self.failed(operation, failure))?;
+            let message = self.bus.next_signal(&JOB_REMOVED).map_err(|failure| self.failed(operation, failure))?;
             let strange = || self.failed(operation, bus::Failure::strange("a job's end without a result"));
             // Its number, its path, the unit, the result.
             let mut body = message.body();
@@ -217,6 +293,9 @@ impl<'a> Manager<'a> {
     fn failed(&self, operation: &'static str, failure: bus::Failure) -> Error {
         match failure {
             bus::Failure::Io(source) => Error::Unreachable { socket: self.scope.address.to_string(), source },
+            bus::Failure::Refused { name, .. } if bus::NOBODY.contains(&&*name) => {
+                Error::Absent { socket: self.scope.address.to_string() }
+            }
             bus::Failure::Refused { name, message } => {
                 Error::Refused { operation, unit: self.scope.unit.clone(), name, message }
             }

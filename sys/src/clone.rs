@@ -87,17 +87,31 @@ pub struct Child {
 /// The child goes on with the whole program, which is only sound in a process of a single thread: another thread
 /// may hold the allocator's lock, and nobody would give it back. With more threads this fails with `EDEADLK`.
 pub fn fork_into(namespaces: Namespaces) -> io::Result<Forked> {
-    fork(namespaces, 0, libc::SIGCHLD)
+    fork(namespaces, 0, libc::SIGCHLD, None)
+}
+
+/// As [`fork_into`], but the child is in this cgroup from its beginning (CLONE_INTO_CGROUP, Linux 5.7). EACCES: it may not be
+/// moved there; EBUSY: that cgroup gives controllers to others below it.
+pub fn fork_into_cgroup(namespaces: Namespaces, cgroup: BorrowedFd<'_>) -> io::Result<Forked> {
+    fork(namespaces, 0, libc::SIGCHLD, Some(cgroup))
 }
 
 /// As [`fork_into`], but the child is one of the caller's parent, which learns of its end. In the namespaces that the
 /// caller's children get (setns(2), "CLONE_NEWPID").
 pub fn fork_sibling_into(namespaces: Namespaces) -> io::Result<Forked> {
     // The signal is the one that the caller's own end has (clone(2), CLONE_PARENT).
-    fork(namespaces, libc::CLONE_PARENT, 0)
+    fork(namespaces, libc::CLONE_PARENT, 0, None)
 }
 
-fn fork(namespaces: Namespaces, flags: libc::c_int, exit_signal: libc::c_int) -> io::Result<Forked> {
+/// linux/sched.h.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
+fn fork(
+    namespaces: Namespaces,
+    flags: libc::c_int,
+    exit_signal: libc::c_int,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> io::Result<Forked> {
     Alone::check()?;
     let mut pidfd: libc::c_int = -1;
     // SAFETY: a clone_args of zeros is valid.
@@ -105,6 +119,10 @@ fn fork(namespaces: Namespaces, flags: libc::c_int, exit_signal: libc::c_int) ->
     args.flags = u64::from(namespaces.0) | libc::CLONE_PIDFD as u64 | flags as u64;
     args.pidfd = &raw mut pidfd as u64;
     args.exit_signal = exit_signal as u64;
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
     // SAFETY: without CLONE_VM the child has its own copy of memory, as after fork(2), and runs on the same stack
     // addresses; there is one thread, so no lock is left held. That thread's number as glibc remembers it is the parent's
     // still, which matters for robust and recursive mutexes of pthreads; there are none. The kernel writes `pidfd` before

@@ -16,6 +16,8 @@ pub enum Interest {
     Read,
     /// Room to write, or the other end closed.
     Write,
+    /// A change of what was read last, of a file that tells of such (`cgroup.events`).
+    Change,
 }
 
 /// Waits until one of these is ready, or `limit` has passed; says of each whether it is.
@@ -47,6 +49,7 @@ fn poll_fd(fd: BorrowedFd<'_>, interest: Interest) -> Option<PollFd<'_>> {
         Interest::None => None,
         Interest::Read => Some(PollFd::from_borrowed_fd(fd, PollFlags::IN)),
         Interest::Write => Some(PollFd::from_borrowed_fd(fd, PollFlags::OUT)),
+        Interest::Change => Some(PollFd::from_borrowed_fd(fd, PollFlags::PRI)),
     }
 }
 

@@ -93,7 +93,7 @@ pub enum Missing {
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::BoundToV1 => f.write_str("it is in use by cgroup v1"),
+            Self::BoundToV1 => f.write_str("this host has it in cgroup v1, and limits take cgroup v2"),
             Self::NotOffered => f.write_str("the outermost cgroup does not offer it"),
             Self::HasProcesses(above) => {
                 write!(f, "the cgroup {above} holds processes, so it cannot give controllers to those below it")
@@ -106,6 +106,22 @@ impl fmt::Display for Missing {
     }
 }
 
+/// What has systemd pass the controllers on to users.
+pub fn to_delegate() -> String {
+    format!(
+        "as root: mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate={CONTROLLERS}\\n' > \
+         /etc/systemd/system/user@.service.d/delegate.conf && systemctl daemon-reload; then log in anew, or, as root: \
+         systemctl restart user@UID.service, which ends what that user runs"
+    )
+}
+
+/// Those that limits need.
+pub(super) const CONTROLLERS: &str = "cpu cpuset io memory pids";
+
+/// What gives a host cgroup v2 alone.
+pub const TO_V2: &str =
+    "boot with cgroup v2 alone: systemd.unified_cgroup_hierarchy=1 cgroup_no_v1=all on the kernel's command line";
+
 /// For a user without cgroups of his own.
 const DELEGATE: &str = "run it in a cgroup of your own: systemd-run --user --scope -p Delegate=yes COMMAND";
 
@@ -115,21 +131,35 @@ impl Error {
         Self::Refused { field: field.into(), why: why.into() }
     }
 
+    /// The field of the spec that cannot be had, where it is one.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::Refused { field, .. } | Self::NoController { field, .. } | Self::Write { field, .. } => Some(field),
+            _ => None,
+        }
+    }
+
+    /// What is wrong, without the field.
+    pub fn why(&self) -> String {
+        match self {
+            Self::Refused { why, .. } => why.clone(),
+            Self::NoController { controller, why, .. } => {
+                format!("the cgroup controller '{controller}' is missing: {why}")
+            }
+            Self::Write { file, value, path, .. } => format!("cannot write '{value}' to {file} of the cgroup {path}"),
+            other => other.to_string(),
+        }
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::NoMount(_) | Self::NoController { why: Missing::BoundToV1, .. } => {
-                "boot with cgroup v2 alone: systemd.unified_cgroup_hierarchy=1 cgroup_no_v1=all on the kernel's command line"
-                    .into()
-            }
+            Self::NoMount(_) | Self::NoController { why: Missing::BoundToV1, .. } => TO_V2.into(),
             Self::NotPermitted { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
                 "an outer container must mount /sys/fs/cgroup for writing".into()
             }
             Self::NotPermitted { .. } => DELEGATE.into(),
-            Self::NoController { why: Missing::NotDelegated(_), controller, .. } => format!(
-                "as root: systemctl edit user@.service, with the lines [Service] and Delegate={controller} added to what \
-                 it has (Delegate=cpu cpuset io memory pids); log in anew"
-            ),
+            Self::NoController { why: Missing::NotDelegated(_), .. } => to_delegate(),
             Self::NoController { why: Missing::HasProcesses(_), .. } => {
                 "choose a linux.cgroupsPath below a cgroup without processes, or move those into a sub-cgroup".into()
             }
@@ -157,10 +187,10 @@ mod tests {
         let error =
             |why| Error::NoController { field: "linux.resources.pids.limit".into(), controller: "pids".into(), why };
         for (why, said, remedy) in [
-            (Missing::BoundToV1, "it is in use by cgroup v1", "cgroup_no_v1=all"),
+            (Missing::BoundToV1, "this host has it in cgroup v1, and limits take cgroup v2", "cgroup_no_v1=all"),
             (Missing::NotOffered, "the outermost cgroup does not offer it", "cgroup_disable="),
             (Missing::HasProcesses("/a".into()), "the cgroup /a holds processes", "linux.cgroupsPath"),
-            (Missing::NotDelegated("/a".into()), "the cgroup /a does not pass it on", "Delegate=pids"),
+            (Missing::NotDelegated("/a".into()), "the cgroup /a does not pass it on", "user@.service.d/delegate.conf"),
         ] {
             let error = error(why);
             let expected =

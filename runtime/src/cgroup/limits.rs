@@ -259,6 +259,11 @@ pub(crate) fn weight_of_shares(shares: u64) -> u64 {
     }
 }
 
+/// From 10 … 1000 to 1 … 10000, evenly (runc, crun).
+pub(crate) fn io_weight_of(weight: u16) -> u32 {
+    1 + u32::from(weight.clamp(10, 1000) - 10) * 9999 / 990
+}
+
 fn block_io(limits: &LinuxBlockIo, writes: &mut Vec<Write>) -> Result<(), Error> {
     let none = "cgroup v2 has no leaf weights";
     if limits.leaf_weight().is_some_and(|weight| weight != 0) {
@@ -267,8 +272,7 @@ fn block_io(limits: &LinuxBlockIo, writes: &mut Vec<Write>) -> Result<(), Error>
     // BFQ takes the spec's own range; io.weight, which iocost reads, has another.
     let weight = |field: &str, device: &str, weight: u16| match weight {
         10..=1000 => {
-            let converted = 1 + (u32::from(weight) - 10) * 9999 / 990;
-            let instead = IfMissing::Instead("io.weight".into(), format!("{device}{converted}"));
+            let instead = IfMissing::Instead("io.weight".into(), format!("{device}{}", io_weight_of(weight)));
             Ok(Write::new(field, "io.bfq.weight", format!("{device}{weight}")).if_missing(instead))
         }
         _ => refuse(field, format!("{weight} is not between 10 and 1000")),

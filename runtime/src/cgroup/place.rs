@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use oci_spec::runtime::LinuxResources;
 use rbox_sys::cgroup;
 
+use super::error::CONTROLLERS;
 use super::limits::{self, IfMissing};
-use super::mount::Mount;
-use super::{Error, Record, display};
+use super::mount::{Mount, is_bound_to_v1};
+use super::{Error, Missing, Record, display, tree};
 
 /// Where a container's cgroup will be; nothing is made yet.
 #[derive(Debug)]
@@ -63,9 +64,38 @@ impl Place {
 
 /// Whether something is to be limited for which there must be a cgroup.
 fn limits_asked(resources: Option<&LinuxResources>) -> Result<bool, Error> {
-    let Some(resources) = resources else { return Ok(false) };
-    let writes = limits::plan(resources, &limits::of_new)?;
-    Ok(writes.iter().any(|write| write.missing != IfMissing::Skip))
+    resources.map_or(Ok(false), |resources| Ok(!needs(resources)?.is_empty()))
+}
+
+/// The fields that ask for something for which there must be a cgroup, each with the controller that it takes; none for what
+/// every cgroup has.
+pub(crate) fn needs(resources: &LinuxResources) -> Result<Vec<(String, Option<String>)>, Error> {
+    let writes = limits::plan(resources, &limits::of_new)?.into_iter();
+    let needed = writes.filter(|write| write.missing != IfMissing::Skip);
+    Ok(needed.map(|write| (write.field.clone(), write.controller().map(str::to_owned))).collect())
+}
+
+/// The controllers that a cgroup, given without a leading `/`, has not to give, of those that limits take.
+pub(crate) fn missing_in(path: &str) -> Result<Vec<String>, Error> {
+    let mount = Mount::find()?;
+    let there = cgroup::open(mount.dir.as_fd(), path).and_then(|dir| tree::read(dir.as_fd(), "cgroup.controllers"));
+    let there = there.map_err(|source| Error::Failed { operation: "look at", path: display(path), source })?;
+    let has = |name: &&str| there.split_whitespace().any(|one| one == *name);
+    Ok(CONTROLLERS.split(' ').filter(|name| !has(name)).map(str::to_owned).collect())
+}
+
+/// Fails where this host has cgroup v1, for what is needed or at all.
+pub(crate) fn check_host(needed: &[(String, Option<String>)]) -> Result<(), Error> {
+    for (field, controller) in needed {
+        if let Some(controller) = controller.clone().filter(|name| is_bound_to_v1(name)) {
+            return Err(Error::NoController { field: field.clone(), controller, why: Missing::BoundToV1 });
+        }
+    }
+    Mount::find()?;
+    match ["memory", "cpu", "pids"].iter().find(|name| needed.is_empty() && is_bound_to_v1(name)) {
+        Some(_) => Err(Error::NoMount("this host has its controllers in cgroup v1".into())),
+        None => Ok(()),
+    }
 }
 
 /// The paths to try, in this order.

@@ -317,7 +317,7 @@ fn pair(line: &str) -> Option<(String, u64)> {
 }
 
 /// A file of one number; "max" is the largest.
-fn single(dir: BorrowedFd<'_>, file: &str) -> Option<u64> {
+pub(super) fn single(dir: BorrowedFd<'_>, file: &str) -> Option<u64> {
     match text(dir, file).trim() {
         "max" => Some(u64::MAX),
         number => number.parse().ok(),

@@ -44,7 +44,7 @@ fn walk(
     Ok(())
 }
 
-fn children(dir: &OwnedFd) -> io::Result<Vec<CString>> {
+pub(super) fn children(dir: &OwnedFd) -> io::Result<Vec<CString>> {
     let mut names = Vec::new();
     for entry in Listing::new(cgroup::open(dir.as_fd(), "")?)? {
         match entry {

@@ -128,7 +128,7 @@ impl States {
         namespaces: &NamespacePlan,
         identity: Option<&Identity>,
         root: &DirectoryRoot,
-        home: Home<'_>,
+        home: Home,
     ) -> Result<Running, Error> {
         let socket = Channel::listen(container.file.as_fd(), SOCKET)
             .map_err(Error::io("make the socket", container.directory.join(SOCKET)))?;
@@ -189,16 +189,16 @@ fn cover(place: &Path) -> Result<u64, Error> {
 }
 
 /// Where a container's processes are counted and limited.
-enum Home<'a> {
+enum Home {
     /// Nowhere.
     None,
     /// In a cgroup, which has its limits already.
     Cgroup(Cgroup),
     /// In a scope, which is made with the first of them in it.
-    Scope { manager: Manager<'a>, privileged: bool },
+    Scope { manager: Manager, privileged: bool },
 }
 
-impl Home<'_> {
+impl Home {
     fn take_in(self, pid: u32, container: &mut Container) -> Result<(), Error> {
         match self {
             Self::None => Ok(()),
@@ -233,12 +233,7 @@ fn resources(spec: &Spec) -> Option<&LinuxResources> {
     spec.linux().as_ref().and_then(|linux| linux.resources().as_ref())
 }
 
-fn make_cgroup(
-    container: &mut Container,
-    place: Option<Place>,
-    spec: &Spec,
-    privileged: bool,
-) -> Result<Home<'static>, Error> {
+fn make_cgroup(container: &mut Container, place: Option<Place>, spec: &Spec, privileged: bool) -> Result<Home, Error> {
     let Some(place) = place else { return Ok(Home::None) };
     // Where this fails, it leaves nothing itself.
     container.record.cgroup = None;

@@ -1,17 +1,19 @@
 //! Where a bus's socket is: D-Bus Specification, "Server Addresses".
 
-use std::fmt;
-use std::io;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
+use std::path::Path;
+use std::{fmt, fs, io};
 
+use rbox_sys::ids;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
 
 /// A Unix socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Address {
+pub enum Address {
     /// At a path.
     Path(String),
     /// With a name that is in no directory (unix(7), "abstract").
@@ -25,13 +27,30 @@ impl Address {
         given("DBUS_SYSTEM_BUS_ADDRESS").unwrap_or_else(usual)
     }
 
+    /// The bus behind which the systemd is that this process asks for cgroups: root's is the system's.
+    pub fn of_caller() -> Result<Self, Error> {
+        if ids::is_root_of_host() { Self::of_system() } else { Self::of_user() }
+    }
+
     /// The bus of this user's session.
     pub(super) fn of_user() -> Result<Self, Error> {
         let usual = || match std::env::var("XDG_RUNTIME_DIR") {
             Ok(dir) if !dir.is_empty() => Ok(Self::Path(format!("{dir}/bus"))),
-            _ => Err(Error::NoBus("neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR is set".into())),
+            _ => Self::where_it_lingers(Path::new("/run/user"), ids::uid()),
         };
         given("DBUS_SESSION_BUS_ADDRESS").unwrap_or_else(usual)
+    }
+
+    /// That of a user who lingers (loginctl(1)), of a process that is of no session and has not been told of it, as cron's.
+    fn where_it_lingers(users: &Path, uid: u32) -> Result<Self, Error> {
+        let socket = users.join(uid.to_string()).join("bus");
+        match fs::symlink_metadata(&socket) {
+            Ok(there) if there.uid() == uid => Ok(Self::Path(socket.display().to_string())),
+            _ => Err(Error::NoBus(format!(
+                "neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR is set, and there is no {}",
+                socket.display()
+            ))),
+        }
     }
 
     /// The first Unix socket of a list of addresses.
@@ -100,6 +119,23 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(Address::parse(text), address, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bus_of_who_is_in_no_session() {
+        let users = tempfile::tempdir().expect("a temporary directory");
+        let found = |uid| Address::where_it_lingers(users.path(), uid).map_err(|error| error.to_string());
+        let uid = ids::uid();
+        assert!(found(uid).expect_err("nothing is there").contains("there is no "));
+        let own = users.path().join(uid.to_string());
+        fs::create_dir(&own).expect("mkdir");
+        let _socket = std::os::unix::net::UnixListener::bind(own.join("bus")).expect("bound");
+        assert_eq!(found(uid), Ok(Address::Path(own.join("bus").display().to_string())));
+        // What somebody else has put there is not asked.
+        fs::rename(&own, users.path().join("77")).expect("renamed");
+        if uid != 77 {
+            found(77).expect_err("it is not that user's");
         }
     }
 }

@@ -11,6 +11,10 @@ use super::wire::{self, Call, FIXED, Kind, Message, Value};
 /// The error's name for a unit that is not there.
 pub(super) const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 
+/// The errors' names for a service that is not there, and cannot be started.
+pub(super) const NOBODY: [&str; 2] =
+    ["org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner"];
+
 /// The bus itself.
 const BUS: Object<'_> =
     Object { destination: "org.freedesktop.DBus", path: "/org/freedesktop/DBus", interface: "org.freedesktop.DBus" };
@@ -74,14 +78,25 @@ impl Bus {
 
     /// Calls a method; gives the answer.
     pub(super) fn call(&mut self, of: &Object<'_>, member: &str, body: &[Value]) -> Result<Message, Failure> {
+        let serial = self.ask(of, member, body)?;
+        self.answer(serial)
+    }
+
+    /// Calls a method, and leaves its [answer](Self::answer) for later. Gives the call's number.
+    pub(super) fn ask(&mut self, of: &Object<'_>, member: &str, body: &[Value]) -> Result<u32, Failure> {
         self.serial += 1;
         let call = Call { destination: of.destination, path: of.path, interface: of.interface, member, body };
         self.stream.write_all(&call.bytes(self.serial)).map_err(Failure::Io)?;
+        Ok(self.serial)
+    }
+
+    /// The answer to the call with this number. Those to calls before it, if nobody has waited for them, are lost.
+    pub(super) fn answer(&mut self, serial: u32) -> Result<Message, Failure> {
         loop {
             let message = self.receive().map_err(Failure::Io)?;
             match message.kind {
-                Kind::Return if message.answers == Some(self.serial) => return Ok(message),
-                Kind::Error if message.answers == Some(self.serial) => {
+                Kind::Return if message.answers == Some(serial) => return Ok(message),
+                Kind::Error if message.answers == Some(serial) => {
                     let text = message.text().unwrap_or(&message.error).to_owned();
                     return Err(Failure::Refused { name: message.error, message: text });
                 }
@@ -91,11 +106,11 @@ impl Bus {
         }
     }
 
-    /// Has the bus hand on a signal of `sender`'s.
-    pub(super) fn listen(&mut self, signal: &Signal<'_>, sender: &str) -> Result<(), Failure> {
+    /// Has the bus hand on a signal of `sender`'s. Gives the call's number, as [`ask`](Self::ask).
+    pub(super) fn ask_to_listen(&mut self, signal: &Signal<'_>, sender: &str) -> Result<u32, Failure> {
         let Signal { interface, member } = signal;
         let rule = format!("type='signal',sender='{sender}',interface='{interface}',member='{member}'");
-        self.call(&BUS, "AddMatch", &[Value::Text(rule)]).map(drop)
+        self.ask(&BUS, "AddMatch", &[Value::Text(rule)])
     }
 
     /// Waits for a signal.

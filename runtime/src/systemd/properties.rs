@@ -1,9 +1,9 @@
 //! A scope's properties: org.freedesktop.systemd1(5), systemd.resource-control(5).
 
-use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
 use super::wire::Value;
-use crate::cgroup::weight_of_shares;
+use crate::cgroup::{io_weight_of, weight_of_shares};
 use crate::number_list;
 
 /// A property's name and value.
@@ -26,6 +26,8 @@ pub(super) fn of_scope(slice: &str, pid: u32, id: &str) -> Vec<Property> {
         ("PIDs", Value::U32s(vec![pid])),
         // Whoever manages containers ends them; systemd is not to do it as one of the first things of a shutdown.
         ("DefaultDependencies", Value::Bool(false)),
+        // Nothing is left of it, however its processes ended: whoever made the container writes that down.
+        ("CollectMode", Value::text("inactive-or-failed")),
         // Has the controllers passed down, for what may be limited later.
         ("CPUAccounting", yes.clone()),
         ("IOAccounting", yes.clone()),
@@ -46,7 +48,52 @@ pub(super) fn of_limits(resources: &LinuxResources) -> Vec<Property> {
     if let Some(pids) = resources.pids().as_ref().filter(|pids| pids.limit() != 0) {
         all.push(("TasksMax", limit(pids.limit())));
     }
+    if let Some(limits) = resources.block_io() {
+        block_io(limits, &mut all);
+    }
+    for (file, value) in resources.unified().iter().flatten() {
+        all.extend(of_file(file, value.trim()));
+    }
     all
+}
+
+fn block_io(limits: &LinuxBlockIo, all: &mut Vec<Property>) {
+    let weight = limits.weight().filter(|weight| *weight != 0);
+    all.extend(weight.map(|weight| ("IOWeight", Value::U64(io_weight_of(weight).into()))));
+    for (name, devices) in [
+        ("IOReadBandwidthMax", limits.throttle_read_bps_device()),
+        ("IOWriteBandwidthMax", limits.throttle_write_bps_device()),
+        ("IOReadIOPSMax", limits.throttle_read_iops_device()),
+        ("IOWriteIOPSMax", limits.throttle_write_iops_device()),
+    ] {
+        let rate = |device: &LinuxThrottleDevice| {
+            let rate = if device.rate() == 0 { UNLIMITED } else { device.rate() };
+            (format!("/dev/block/{}:{}", device.major(), device.minor()), rate)
+        };
+        let rates: Vec<(String, u64)> = devices.iter().flatten().map(rate).collect();
+        if !rates.is_empty() {
+            all.push((name, Value::Rates(rates)));
+        }
+    }
+}
+
+/// What systemd calls the file of a cgroup that holds one number.
+fn of_file(file: &str, value: &str) -> Option<Property> {
+    let number = || match value {
+        "max" => Some(Value::U64(UNLIMITED)),
+        number => number.parse().ok().map(Value::U64),
+    };
+    let name = match file {
+        "cpu.weight" => "CPUWeight",
+        "memory.min" => "MemoryMin",
+        "memory.low" => "MemoryLow",
+        "memory.high" => "MemoryHigh",
+        "memory.max" => "MemoryMax",
+        "memory.swap.max" => "MemorySwapMax",
+        "pids.max" => "TasksMax",
+        _ => return None,
+    };
+    Some((name, number()?))
 }
 
 fn memory(limits: &LinuxMemory, all: &mut Vec<Property>) {
@@ -119,11 +166,27 @@ mod tests {
             (r#"{"pids": {"limit": 7}}"#, &[("TasksMax", 7)]),
             (r#"{"pids": {"limit": -1}}"#, &[("TasksMax", UNLIMITED)]),
             (r#"{"pids": {"limit": 0}}"#, &[]),
+            (r#"{"blockIO": {"weight": 10}}"#, &[("IOWeight", 1)]),
+            (r#"{"unified": {"memory.high": "9", "cpu.weight": "50\n"}}"#, &[("CPUWeight", 50), ("MemoryHigh", 9)]),
+            (r#"{"unified": {"pids.max": "max"}}"#, &[("TasksMax", UNLIMITED)]),
+            // What it has no property for is written to the file alone.
+            (r#"{"unified": {"cpu.max": "50 100", "memory.high": "x", "cpu.idle": "1"}}"#, &[]),
         ] {
             let expected: Vec<_> = expected.iter().map(|(name, value)| (*name, Value::U64(*value))).collect();
             let parsed = serde_json::from_str(resources).expect("resources");
-            assert_eq!(of_limits(&parsed), expected, "{resources}");
+            let mut found = of_limits(&parsed);
+            found.sort_by_key(|(name, _)| if resources.contains("unified") { name } else { "" });
+            assert_eq!(found, expected, "{resources}");
         }
+    }
+
+    #[test]
+    fn rates_are_of_devices() {
+        let resources = r#"{"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 16, "rate": 600}],
+            "throttleWriteIOPSDevice": [{"major": 8, "minor": 16, "rate": 0}]}}"#;
+        let rates = |rate| Value::Rates(vec![("/dev/block/8:16".into(), rate)]);
+        let expected = [("IOReadBandwidthMax", rates(600)), ("IOWriteIOPSMax", rates(UNLIMITED))];
+        assert_eq!(of_limits(&serde_json::from_str(resources).expect("resources")), expected);
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub(super) enum Value {
     Bytes(Vec<u8>),
     /// `a(sv)`
     Properties(Vec<(&'static str, Value)>),
+    /// `a(st)`
+    Rates(Vec<(String, u64)>),
     /// `a(sa(sv))` of none.
     AuxiliaryUnits,
 }
@@ -56,6 +58,7 @@ impl Value {
             Self::U32s(_) => "au",
             Self::Bytes(_) => "ay",
             Self::Properties(_) => "a(sv)",
+            Self::Rates(_) => "a(st)",
             Self::AuxiliaryUnits => "a(sa(sv))",
         }
     }
@@ -160,6 +163,13 @@ impl Writer {
                     all.text(name);
                     all.signature(value.signature());
                     all.value(value);
+                }
+            }),
+            Value::Rates(rates) => self.array(8, |all| {
+                for (name, rate) in rates {
+                    all.align(8);
+                    all.text(name);
+                    all.value(&Value::U64(*rate));
                 }
             }),
             Value::AuxiliaryUnits => self.array(8, |_| {}),
