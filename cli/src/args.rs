@@ -11,7 +11,7 @@ use rbox_types::StorageDriver;
 use crate::commands::{
     attach, audit, container, cp, create, diff, events, exec, export, gc, generate, healthcheck, history, image,
     images, info, inspect, kill, logs, oci, pause, port, ps, pull, rename, rm, rmi, run, start, stats, stop, tag, top,
-    unshare, volume, wait,
+    unshare, update, volume, wait,
 };
 use crate::failure::Failure;
 
@@ -148,6 +148,8 @@ verbs! {
     "images" => Images(images::Images),
     /// Show the processes of a container
     "top" => Top(top::Top),
+    /// Change what containers may use
+    "update" => Update(update::Update),
     /// Show what containers use
     "stats" => Stats(stats::Stats),
     /// Show the ports of a container that are published

@@ -42,6 +42,7 @@ pub(crate) mod stop;
 pub(crate) mod tag;
 pub(crate) mod top;
 pub(crate) mod unshare;
+pub(crate) mod update;
 pub(crate) mod volume;
 pub(crate) mod wait;
 
@@ -74,6 +75,7 @@ pub(crate) fn act(args: Args) -> Result<u8, Failure> {
         Command::Untag(untag) => untag.act(&engine()?)?,
         Command::History(history) => history.act(&engine()?)?,
         Command::Top(top) => top.act(&engine()?)?,
+        Command::Update(update) => return update.act(&engine()?),
         Command::Stats(stats) => stats.act(&engine()?)?,
         Command::Port(port) => port.act(&engine()?)?,
         Command::Cp(cp) => cp.act(&engine()?)?,

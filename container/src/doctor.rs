@@ -24,6 +24,7 @@ pub fn doctor(root: Option<PathBuf>, choice: Choice) -> Vec<Finding> {
     findings.push(runtime::proc(&identity));
     findings.push(runtime::sys(&identity));
     findings.push(runtime::cgroup(&identity));
+    findings.push(runtime::limits());
     findings.push(runtime::network(&identity));
     findings.push(runtime::tap(&identity));
     findings.push(network::ping());

@@ -33,6 +33,15 @@ pub enum Error {
     /// Another container's namespaces cannot be shared.
     #[error(transparent)]
     CannotShare(#[from] crate::CannotShare),
+    /// A limit cannot be had.
+    #[error(transparent)]
+    Limit(#[from] crate::life::limited::LimitError),
+    /// Limits that contradict each other.
+    #[error("{0}")]
+    Limits(String),
+    /// A container that runs in the cgroup of whoever started it.
+    #[error("container {0} has no cgroup of its own to be limited in: it was started without a limit")]
+    Unlimitable(ContainerName),
     /// A container of which only the running thing is of interest.
     #[error("container {0} is not running")]
     NotRunning(ContainerName),
@@ -249,6 +258,7 @@ impl Error {
             Self::Runtime(error) => error.hint(),
             Self::Unfit(unfit) => unfit.hint(),
             Self::NoIdsLeft(none) => Some(none.hint()),
+            Self::Limit(error) => error.hint(),
             Self::Unpack { source, .. } | Self::Archive { source, .. } => source.hint(),
             Self::Start(failure) => failure.hint.clone(),
             Self::Publish(failure) => failure.hint.clone(),
@@ -256,6 +266,9 @@ impl Error {
                 Some("containers of run -d and of create have a monitor of their own".into())
             }
             Self::LetGo(name) => Some(format!("rbox logs {name} has what was missed, and rbox attach {name} goes on")),
+            Self::Unlimitable(name) => {
+                Some(format!("stop it and update it then, which has it start with the limit: rbox stop {name}"))
+            }
             Self::Paused(name) => Some(format!("rbox unpause {name}")),
             Self::ImageHealth(_) | Self::NeedsMonitor => Some("--no-healthcheck does without it".into()),
             Self::NothingToCheck | Self::NothingFails(_) => Some("say what to run, with --health-cmd".into()),

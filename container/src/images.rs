@@ -185,6 +185,7 @@ impl Engine {
 
     /// Removes what no image, no container and no pull under way needs.
     pub fn gc(&self) -> Result<Collected, Error> {
+        rbox_runtime::home::sweep();
         Ok(self.store.gc(&|path| self.remove_tree(path))?)
     }
 }

@@ -61,6 +61,7 @@ pub use life::attach::detach_keys::DetachKeys;
 pub use life::attach::{Attached, Attachment};
 pub use life::exec::exec;
 pub use life::health::{Checked, Health, HealthStatus, check_health};
+pub use life::limited::LimitError;
 pub use life::monitor::StartFailure;
 pub use life::restart::RestartPolicy;
 pub use life::run::Ran;

@@ -5,10 +5,11 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
-use oci_spec::runtime::PosixRlimitType;
+use oci_spec::runtime::{LinuxResources, PosixRlimitType};
 use rbox_sys::{fd, ids, node, rlimit};
 
 use crate::host_devices::nodes_below;
+use crate::life::limited;
 use crate::request::RunRequest;
 use crate::settings::{DeviceRequest, Limits, Settings, Ulimit, resource};
 use crate::shared::{Shared, Source};
@@ -25,6 +26,8 @@ pub(crate) struct OnHost {
     pub(crate) zone: Option<PathBuf>,
     /// Nodes, and where the container has them.
     pub(crate) devices: Vec<(PathBuf, PathBuf)>,
+    /// What all of it together may use.
+    pub(crate) resources: Option<LinuxResources>,
     /// Whether POSIX message queues are to be seen.
     pub(crate) mqueue: bool,
 }
@@ -45,6 +48,7 @@ impl OnHost {
             least_oom_score_adj: least_oom_score_adj(&settings.limits)?,
             zone: settings.timezone.as_deref().map(zone).transpose()?,
             devices,
+            resources: (!settings.resources.is_empty()).then(|| limited::spec(&settings.resources)).transpose()?,
             mqueue: shared.ipc == Source::Host && Path::new("/dev/mqueue").is_dir(),
         })
     }

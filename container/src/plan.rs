@@ -115,6 +115,9 @@ pub enum PlanError {
     /// `--dns` and its like.
     #[error("{0}")]
     Resolver(String),
+    /// `--memory` and its like.
+    #[error("{0}")]
+    Limits(String),
     /// `--network` and its like.
     #[error("--network: {0}")]
     Network(String),
@@ -177,7 +180,7 @@ pub(crate) fn plan(config: Option<&Config>, request: &RunRequest, host: &Host<'_
         .set_hostname((host.shared.uts == Source::Own).then(|| host.hostname.into()))
         .set_mounts(Some(mounts(request, host)))
         .set_linux(Some(linux(host.shared.namespaces(), security, profile, mount_context)));
-    settings::set_for_spec(&mut spec, &request.settings);
+    settings::set_for_spec(&mut spec, &request.settings, on_host);
     let groups = if request.settings.keeps_groups() { Vec::new() } else { request.settings.groups.clone() };
     let volumes = host.volumes.iter().filter_map(Placed::plan).collect();
     Ok(RunPlan { spec, user, groups, built_in_filter, entrypoint, volumes })

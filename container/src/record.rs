@@ -7,6 +7,7 @@
 //! ├─ start.json           [`Startable`](crate::life::start::Startable): what its monitor needs, where it has one
 //! ├─ stopped              it has been stopped, and is not to be restarted: empty where somebody did that, else "shutdown"
 //! ├─ paused               the first process of the life in which it is paused
+//! ├─ limits.json          [`Updated`](crate::life::limited::Updated): limits, once they have been changed
 //! ├─ exit.json            [`Finished`]; missing while the workload runs
 //! ├─ health.json          [`Health`](crate::life::health::Health), where there is a check; written anew after each one
 //! ├─ waiters.json         made by those who wait for a container's end; [`Finished`], if the container goes away then
@@ -29,7 +30,8 @@ use std::{fs, io};
 
 use jiff::Timestamp;
 use oci_spec::runtime::LinuxSeccomp;
-use rbox_runtime::ProcessId;
+use rbox_runtime::cgroup::Hits;
+use rbox_runtime::{ProcessId, home};
 use rbox_store::read_small;
 use rbox_sys::flock::{self, Mode};
 use rbox_sys::signal::Signal;
@@ -107,6 +109,9 @@ pub struct Made {
     /// Where what it prints goes; none where that is the caller.
     #[serde(default)]
     pub log: Option<LogOptions>,
+    /// Its cgroup, since it was started last; none where it has none of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) home: Option<home::Record>,
     /// What else was said, with the image's labels and stop signal, and with ids for the names of containers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub settings: Settings,
@@ -177,8 +182,9 @@ impl Made {
         (&self.image, self.labels())
     }
 
-    /// Its workload is about to run as the process `pid`.
-    pub(crate) fn start(&mut self, pid: u32, filter: Filter) -> io::Result<()> {
+    /// Its workload is about to run as the process `pid`, in that cgroup.
+    pub(crate) fn start(&mut self, pid: u32, filter: Filter, home: Option<home::Record>) -> io::Result<()> {
+        self.home = home;
         self.joining = Some(Joining::new(ProcessId::of_child(pid)?, filter));
         (self.pid, self.started) = (pid, Some(Timestamp::now()));
         Ok(())
@@ -241,6 +247,13 @@ pub(crate) struct Finished {
     pub at: Timestamp,
     /// The workload's end, or rbox's own status where it never began.
     pub exit: Exit,
+    /// The limits that it has run into.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub hits: Hits,
+}
+
+fn is_none(hits: &Hits) -> bool {
+    *hits == Hits::default()
 }
 
 impl Finished {
@@ -269,7 +282,7 @@ impl Finished {
 }
 
 /// Bytes, more than any exit record has.
-const ROOM: usize = 256;
+const ROOM: usize = 384;
 
 /// One of the two files.
 pub(crate) trait Record: Serialize + DeserializeOwned {
@@ -326,7 +339,10 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         Finished::reserve(directory.path()).expect("reserved");
         assert_eq!(Finished::read(directory.path()).expect("read"), None);
-        let finished = Finished { at: Timestamp::UNIX_EPOCH, exit: Exit::Signal(9) };
+        let hits = Hits { oom_kills: u64::MAX, memory_limit: u64::MAX, ..Hits::default() };
+        let hits = Hits { memory_peak: u64::MAX, pids_refused: u64::MAX, pids_limit: u64::MAX, ..hits };
+        let finished = Finished { at: Timestamp::UNIX_EPOCH, exit: Exit::Signal(9), hits };
+        assert!(serde_json::to_vec(&finished).expect("serialized").len() <= ROOM);
         finished.write_reserved(directory.path()).expect("written");
         assert_eq!(Finished::read(directory.path()).expect("read"), Some(finished));
     }

@@ -8,11 +8,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use rbox_runtime::cgroup::Hits;
 use rbox_sys::clone::{self, Child, Ended, Forked, Namespaces};
 use rbox_sys::poll::{self, Interest};
 use rbox_sys::rlimit::{self, Resource};
 use rbox_sys::signal::Signal;
 use rbox_sys::{process, tty};
+
+use crate::life::limited::Limited;
 
 /// How long one may take to its end, once there is nothing left to serve.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -81,6 +84,10 @@ impl Drop for Server {
 pub(crate) struct Servers {
     pub(crate) network: Option<Server>,
     pub(crate) root: Option<Server>,
+    /// No process, but likewise of one life: the cgroup, which goes with it.
+    pub(crate) limited: Option<Limited>,
+    /// Limits that could not be had.
+    pub(crate) missed: Vec<String>,
 }
 
 /// One that has ended while the container goes on.
@@ -107,14 +114,29 @@ impl fmt::Display for Lost {
 
 impl Servers {
     /// What to wait for; `idle` is any descriptor.
-    pub(crate) fn watched<'a>(&'a self, idle: BorrowedFd<'a>) -> [(BorrowedFd<'a>, Interest); 2] {
-        [&self.network, &self.root].map(|server| match server {
+    pub(crate) fn watched<'a>(&'a self, idle: BorrowedFd<'a>) -> [(BorrowedFd<'a>, Interest); 3] {
+        let [network, root] = [&self.network, &self.root].map(|server| match server {
             Some(server) => (server.child.as_fd(), Interest::Read),
             None => (idle, Interest::None),
-        })
+        });
+        let memory = match self.limited.as_ref().and_then(Limited::as_fd) {
+            Some(events) => (events, Interest::Change),
+            None => (idle, Interest::None),
+        };
+        [network, root, memory]
     }
 
-    /// Those that have ended, of which this says what [was waited for](Self::watched).
+    /// Whether processes were killed for want of memory since this was asked last.
+    pub(crate) fn has_killed(&mut self) -> bool {
+        self.limited.as_mut().is_some_and(Limited::has_killed)
+    }
+
+    /// The limits that the container has run into.
+    pub(crate) fn hits(&mut self) -> Hits {
+        self.limited.as_mut().map(Limited::hits).unwrap_or_default()
+    }
+
+    /// The processes that have ended, of which this says what [was waited for](Self::watched).
     pub(crate) fn take_lost(&mut self, ready: [bool; 2]) -> impl Iterator<Item = Lost> {
         self.take(ready, false)
     }

@@ -28,6 +28,7 @@ mod limits;
 mod network;
 mod ports;
 mod resolver;
+mod resources;
 mod sharing;
 mod stop;
 mod userns;
@@ -45,6 +46,7 @@ pub use limits::{ByteSize, Limits, Sysctl, Ulimit, Umask};
 pub use network::{Cidr, MacAddress, NetworkMode, Slirp};
 pub use ports::{PortMapping, PortProtocol, Publish};
 pub use resolver::{Dns, ExtraHost, HostAddress, Resolver};
+pub use resources::{Amount, CgroupConf, CgroupManager, CgroupWish, Cgroups, Cpus, DeviceRate, Resources};
 pub use sharing::{Ipc, Sharing, Whose};
 pub use stop::{Stop, StopSignal};
 pub use userns::{Auto, MapFlag, Userns};
@@ -56,6 +58,12 @@ pub struct Settings {
     /// What a process may use and touch.
     #[serde(skip_serializing_if = "is_default")]
     pub limits: Limits,
+    /// What all of it together may use.
+    #[serde(skip_serializing_if = "is_default")]
+    pub resources: Resources,
+    /// Where that is enforced.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cgroup: CgroupWish,
     /// Whose namespaces it has.
     #[serde(skip_serializing_if = "is_default")]
     pub sharing: Sharing,
@@ -110,6 +118,18 @@ pub struct Settings {
 pub const KEEP_GROUPS: &str = "keep-groups";
 
 impl Settings {
+    /// Refuses limits that contradict each other.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.resources.check()?;
+        if self.cgroup.disabled && !self.resources.is_empty() {
+            return Err("--cgroups=disabled leaves nothing that could limit the container".into());
+        }
+        if self.cgroup.disabled && (self.cgroup.parent.is_some() || self.cgroup.manager.is_some()) {
+            return Err("--cgroup-parent and --cgroup-manager do not go with --cgroups=disabled".into());
+        }
+        Ok(())
+    }
+
     /// Whether the workload is in its caller's supplementary groups.
     pub fn keeps_groups(&self) -> bool {
         self.groups.iter().any(|group| group == KEEP_GROUPS)

@@ -12,6 +12,9 @@ pub enum Unfit {
     /// `--device` of something else.
     #[error("{0} is not a device node")]
     NoDevice(PathBuf),
+    /// `--device-read-bps` and its like of something else.
+    #[error("{0} is not a block device")]
+    NoBlockDevice(PathBuf),
     /// `--device` of a directory.
     #[error("there is no device in {0}")]
     NoDevices(PathBuf),
@@ -84,9 +87,12 @@ impl Unfit {
             Self::NoPorts(_) | Self::NoEgress(_) => Some("--network slirp has one; it needs /dev/net/tun".into()),
             Self::ShownOtherwise { .. } => Some("--storage-driver=fuse shows them with others".into()),
             Self::EgressUnread => Some("--egress-log FILE".into()),
-            Self::NoDevice(_) | Self::NoDevices(_) | Self::NoZone(_) | Self::SamePlace(_) | Self::ImageVolume(_) => {
-                None
-            }
+            Self::NoDevice(_)
+            | Self::NoBlockDevice(_)
+            | Self::NoDevices(_)
+            | Self::NoZone(_)
+            | Self::SamePlace(_)
+            | Self::ImageVolume(_) => None,
         }
     }
 }

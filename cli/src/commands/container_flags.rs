@@ -9,6 +9,7 @@ mod limits;
 mod names;
 mod ports;
 mod process;
+pub(super) mod resources;
 mod sharing;
 
 use clap::Args;
@@ -36,6 +37,12 @@ struct All {
 
     #[command(flatten)]
     limits: limits::LimitFlags,
+
+    #[command(flatten)]
+    resources: resources::ResourceFlags,
+
+    #[command(flatten)]
+    cgroup: resources::CgroupFlags,
 
     #[command(flatten)]
     sharing: sharing::SharingFlags,
@@ -81,6 +88,8 @@ impl All {
         let (labels, annotations) = self.labels.take()?;
         let mut settings = Settings {
             limits: self.limits.take(),
+            resources: self.resources.take()?,
+            cgroup: self.cgroup.take(),
             sharing: self.sharing.take()?,
             resolver: self.names.take()?,
             egress: self.egress.take()?,

@@ -157,6 +157,7 @@ impl Ps {
             "ExitedAt": status.finished_at().map(output::at),
             "Exited": matches!(status, ContainerStatus::Exited { .. } | ContainerStatus::Dead),
             "ExitCode": status.exit_code(),
+            "OOMKilled": container.hits.oom_kills > 0,
             "State": status.word(),
             "Status": said(container),
             "Health": container.health_word().unwrap_or("none"),
@@ -232,7 +233,10 @@ fn said(container: &ContainerSummary) -> String {
         ContainerStatus::Restarting { at, exit } => {
             format!("Restarting ({}) {}", exit.status(), output::ago(*at))
         }
-        ContainerStatus::Exited { at, exit } => format!("Exited ({}) {}", exit.status(), output::ago(*at)),
+        ContainerStatus::Exited { at, exit } => {
+            let killed = if container.hits.oom_kills > 0 { " (OOMKilled)" } else { "" };
+            format!("Exited ({}) {}{killed}", exit.status(), output::ago(*at))
+        }
         ContainerStatus::Dead => "Dead".into(),
     }
 }
@@ -253,6 +257,7 @@ fn document(listed: &Listed) -> Value {
         "Health": container.health_word().unwrap_or("none"),
         "Pid": container.status.pid(),
         "ExitCode": container.status.exit_code(),
+        "OOMKilled": container.hits.oom_kills > 0,
         "StartedAt": container.status.started_at(),
         "ExitedAt": container.status.finished_at(),
         "Labels": made.map(|made| made.labels().clone()),

@@ -105,12 +105,18 @@ impl Stats {
             "UpTime": output::duration(i64::try_from(usage.running_for.as_secs()).unwrap_or(i64::MAX)),
             "MemUsage": format!("{} / {}", output::size(usage.memory), output::size(usage.memory_limit)),
             "MemPerc": format!("{share:.2}%"),
-            // There is no network to count.
-            "NetIO": "-- / --",
+            "NetIO": format!("{} / {}", moved(usage.network.map(|it| it.0)), moved(usage.network.map(|it| it.1))),
             "BlockIO": format!("{} / {}", moved(usage.read), moved(usage.written)),
             "PIDs": usage.tasks,
+            "PIDsLimit": usage.tasks_limit.unwrap_or(0),
+            "PSI": usage.pressure.map(waited).join(" / "),
         })
     }
+}
+
+/// A share of time.
+fn waited(share: Option<f64>) -> String {
+    share.map_or_else(|| "--".into(), |share| format!("{share:.2}%"))
 }
 
 fn running(engine: &Engine) -> Result<Vec<String>, Failure> {

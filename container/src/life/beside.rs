@@ -7,9 +7,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rbox_runtime::trace::Trace;
-use rbox_runtime::{Launch, NamespacePlan, Running, Streams, Subject, Workload, cgroup};
+use rbox_runtime::{Launch, NamespacePlan, Running, Streams, Subject, Workload};
 use rbox_types::{ContainerId, ContainerName};
 
+use crate::life::limited;
 use crate::on_host::OnHost;
 use crate::plan::exec::plan;
 use crate::record::{Filter, Made};
@@ -48,7 +49,7 @@ impl<'a> Beside<'a> {
         let launch = oom_score::begin_with(&settings.limits, on_host.least_oom_score_adj, || {
             Ok(Launch::begin(&worker::JOIN, &joined, None, None, &mut Trace::off())?)
         })?;
-        cgroup::follow(launch.own_number(), container.first);
+        limited::take_in(container.made, (launch.own_number(), launch.pid()), container.first)?;
         Ok(Self { container, launch, on_host })
     }
 

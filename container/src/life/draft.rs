@@ -39,13 +39,13 @@ impl Draft {
     /// Plans a container of `image`; `terminal` is the size of the one that it gets.
     pub(crate) fn new(
         engine: &Engine,
+        id: ContainerId,
         request: &RunRequest,
         image: Image,
         terminal: Option<(u16, u16)>,
         shared: &Shared,
         driver: StorageDriver,
     ) -> Result<Self, Error> {
-        let id = names::random_id()?;
         let hostname = request.hostname.clone().or_else(|| shared.hostname.clone());
         let hostname = hostname.unwrap_or_else(|| id.short().to_owned());
         let on_host = OnHost::of(request, shared)?;
@@ -177,6 +177,7 @@ impl Draft {
             started: None,
             joining: None,
             monitor: None,
+            home: None,
             restarts: 0,
             restart: request.restart,
             log: None,

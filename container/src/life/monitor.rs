@@ -37,6 +37,7 @@ use std::{fs, thread};
 use jiff::Timestamp;
 use rbox_overlay::kernel::remove_volatile_mark;
 use rbox_rootless::Offer;
+use rbox_runtime::cgroup::Hits;
 use rbox_store::{ContainerDir, Event, Store};
 use rbox_sys::poll::{self, Interest};
 use rbox_sys::signal::{Signal, SignalFd};
@@ -83,6 +84,8 @@ struct Monitor {
     /// Its user namespace, for others to make theirs below.
     offer: Option<Offer>,
     back_off: BackOff,
+    /// The limits that its last life has run into.
+    hits: Hits,
     /// What SIGTERM asked for: to stop, and not to begin again.
     stopping: bool,
     /// To whoever has been told that the workload runs, and may have more to do before this process ends.
@@ -140,6 +143,7 @@ impl Monitor {
             log,
             offer: None,
             back_off: BackOff::default(),
+            hits: Hits::default(),
             stopping: false,
             told: None,
             begins_anew: false,
@@ -218,7 +222,7 @@ impl Monitor {
 
     /// The end of a life, in the room that was kept for it.
     fn write_end(&mut self, exit: Exit) {
-        let finished = Finished { at: Timestamp::now(), exit };
+        let finished = Finished { at: Timestamp::now(), exit, hits: std::mem::take(&mut self.hits) };
         // On a full disk there is room all the same; what else goes wrong, nobody is there to hear.
         let _ = finished.write_reserved(self.directory.path());
         self.note(self.happened("die").with("exitCode", exit.status()));

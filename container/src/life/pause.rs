@@ -8,7 +8,8 @@
 //!   until none runs, again
 //! ```
 //!
-//! A container has no cgroup of its own whose freezer could do it. The kernel sends a signal to all processes of a pid
+//! A container that has a cgroup of its own is frozen there (cgroup.freeze), whoever its processes are. Most have none, since
+//! nothing limits them. There the kernel sends a signal to all processes of a pid
 //! namespace but the first one in a single step, during which none of them can fork unseen (kill(2), pid -1). The first
 //! one takes SIGSTOP from an outer pid namespace alone (pid_namespaces(7)), and gets it by its pidfd.
 //!
@@ -74,7 +75,9 @@ impl Engine {
         let begun = Begun::find(&self.store, name_or_id)?;
         let Begun { entry, made, first, .. } = &begun;
         let failed = || Error::io("pause", entry.name.as_str());
-        if made.settings.sharing.pid != Whose::Private || is_own_pid_namespace(*first).map_err(failed())? {
+        let cgroup = made.cgroup();
+        let shares = || Ok(made.settings.sharing.pid != Whose::Private || is_own_pid_namespace(*first)?);
+        if cgroup.is_none() && shares().map_err(failed())? {
             return Err(Error::SharesProcesses(entry.name.clone()));
         }
         let _held = hold(&entry.path, Mode::Exclusive).map_err(failed())?;
@@ -82,8 +85,12 @@ impl Engine {
             return Err(Error::Paused(entry.name.clone()));
         }
         Paused { first: *first }.write(&entry.path).map_err(failed())?;
-        if let Err(error) = begun.stand_still() {
-            let _ = go_on(begun.pidfd.as_fd());
+        let stood = match &cgroup {
+            Some(cgroup) => cgroup.freeze(PATIENCE).map_err(io::Error::other),
+            None => begun.stand_still(),
+        };
+        if let Err(error) = stood {
+            let _ = go_on(made, begun.pidfd.as_fd());
             let _ = fs::remove_file(entry.path.join(Paused::FILE));
             return Err(failed()(error));
         }
@@ -158,17 +165,25 @@ pub(crate) fn resume(directory: &Path, made: &Made, first: BorrowedFd<'_>) -> io
     let _held = hold(directory, Mode::Exclusive)?;
     let paused = is_paused(directory, made)?;
     if paused {
-        go_on(first)?;
+        go_on(made, first)?;
         fs::remove_file(directory.join(Paused::FILE))?;
     }
     Ok(paused)
 }
 
 /// The first process last: a shell that went on earlier would find its jobs stopped, and take its terminal back from them.
-fn go_on(first: BorrowedFd<'_>) -> io::Result<()> {
+fn go_on(made: &Made, first: BorrowedFd<'_>) -> io::Result<()> {
+    if let Some(cgroup) = made.cgroup() {
+        return cgroup.thaw().map_err(io::Error::other);
+    }
     let others = signal_others(first, Signal::CONT);
     signal_pidfd(first, Signal::CONT)?;
     others
+}
+
+/// Keeps everybody else from pausing or updating the container, or from coming into it, until this is dropped.
+pub(crate) fn hold_alone(directory: &Path) -> io::Result<File> {
+    hold(directory, Mode::Exclusive)
 }
 
 /// One at a time pauses a container or lets it go on; and nobody comes into it meanwhile.

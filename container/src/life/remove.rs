@@ -34,6 +34,8 @@ impl Engine {
         let made = Made::read(&entry.path).ok().flatten();
         // As in Docker and Podman, one that was to go away at its end goes with them.
         let volumes = volumes || made.as_ref().is_some_and(|made| made.rm);
+        // What its supervisor has left, when it was killed.
+        let _ = made.as_ref().and_then(|made| made.home.as_ref()).map(rbox_runtime::home::Record::remove);
         directory.remove(&|path| self.remove_tree(path))?;
         if volumes {
             self.remove_anonymous(&entry.refs.volumes);

@@ -5,6 +5,7 @@ use std::io;
 
 use jiff::Timestamp;
 use rbox_image::Image;
+use rbox_runtime::cgroup::Hits;
 use rbox_runtime::seccomp::KernelVersion;
 use rbox_runtime::trace::{Step, Trace};
 use rbox_runtime::{Failure, Init, Launch, WantedTap};
@@ -19,7 +20,7 @@ use crate::life::draft::Draft;
 use crate::life::siblings::Siblings;
 use crate::life::supervise::{Terminal, supervise_with};
 use crate::life::workload::{Start, workload};
-use crate::life::{health, overlay_dirs};
+use crate::life::{health, limited, overlay_dirs};
 use crate::logs::Driver;
 use crate::network;
 use crate::on_host::{self, OnHost};
@@ -28,7 +29,7 @@ use crate::record::{Filter, Finished, Made, Record};
 use crate::request::RunRequest;
 use crate::root::Owners;
 use crate::servers::Servers;
-use crate::{Engine, Error, events, oom_score, outside, root, worker};
+use crate::{Engine, Error, events, names, oom_score, outside, root, worker};
 
 /// A run that has ended.
 #[derive(Debug)]
@@ -77,9 +78,15 @@ impl Engine {
         let may_be_below = image.is_some() && driver != StorageDriver::Copy && !is_shifted;
         let parent = siblings.parent().filter(|_| may_be_below);
         let namespaces = shared.plan()?;
-        let launch = oom_score::begin_with(&request.settings.limits, OnHost::least_oom_score_adj(request)?, || {
-            Ok(Launch::begin(&init, &namespaces, ids.as_deref(), parent, &mut trace)?)
+        let id = names::random_id()?;
+        let settings = &request.settings;
+        settings.check().map_err(Error::Limits)?;
+        let mut prepared = limited::prepare(&id, &settings.resources, settings, None)?;
+        let launch = oom_score::begin_with(&settings.limits, OnHost::least_oom_score_adj(request)?, || {
+            let cgroup = prepared.as_fd();
+            Ok(Launch::begin_in(cgroup, &init, &namespaces, ids.as_deref(), parent, &mut trace)?)
         })?;
+        prepared.ask(launch.pid())?;
         let image = match image {
             Some(image) => image,
             None => {
@@ -89,7 +96,7 @@ impl Engine {
             }
         };
         trace.mark("find the image");
-        let draft = Draft::new(self, request, image, terminal.as_ref().map(Terminal::size), &shared, driver)?;
+        let draft = Draft::new(self, id, request, image, terminal.as_ref().map(Terminal::size), &shared, driver)?;
         let mut watch = Watch::default();
         let mut hear = |refusals| watch.begin(refusals);
         let network = shared.network.slirp();
@@ -110,6 +117,11 @@ impl Engine {
             tap: network.map(|slirp| WantedTap { plan: network::tap(slirp), serve: &mut serve }),
         };
         let refusals = if request.explain_denied { Some(&mut hear as &mut dyn FnMut(_)) } else { None };
+        // Before it makes its cgroup namespace, which it does when it hears what to run.
+        let (limited, missed) = prepared.join(launch.pid())?;
+        missed.iter().for_each(|missed| eprintln!("note: {missed}"));
+        let home = limited.as_ref().map(|limited| limited.record.clone());
+        servers.limited = limited;
         // Before there is anything on the disk: init has enough to do meanwhile.
         let launch = launch.plan(workload(start, refusals), &mut trace)?;
         // Before anything that a signal could leave half-done: it waits, and is handed on to the workload.
@@ -117,6 +129,7 @@ impl Engine {
         let directory = draft.make(self, request)?;
         drop(chosen);
         let happened = |action| draft.happened(action, request, &directory);
+        let mut hits = Hits::default();
         let attempt = || {
             let root = draft.root(self, request, &directory, &shared, output)?;
             trace.mark("make the container's directory");
@@ -129,7 +142,7 @@ impl Engine {
                 // In the foreground nothing is kept, which some ask for.
                 let log = Some(request.log.clone()).filter(|log| log.driver == Driver::Passthrough);
                 let mut made = Made { log, ..draft.record(request) };
-                made.start(pid, Filter::of(&draft.planned)).map_err(failed)?;
+                made.start(pid, Filter::of(&draft.planned), home.clone()).map_err(failed)?;
                 record_file = Some(made.write(directory.path()).map_err(failed)?);
                 outside::write_pid_file(&request.settings, pid)?;
                 Ok(())
@@ -151,21 +164,27 @@ impl Engine {
                 true => overlay_dirs::prepare_next(directory.path(), &root.work),
                 false => overlay_dirs::remove_left(directory.path(), &root.work),
             }
-            servers = Servers { network: network_server.take(), root: root_server.take() };
+            (servers.network, servers.root) = (network_server.take(), root_server.take());
             let settled = &mut || siblings.invite();
             let exit = supervise_with(running, &signals, terminal, request.interactive, &mut servers, settled)?;
+            hits = servers.hits();
             servers.finish();
             trace.mark("supervise the workload to its end");
             Ok(exit)
         };
         let ran: Result<Exit, Error> = attempt();
         let status = ran.as_ref().map_or_else(Error::status, |exit| exit.status());
-        let ended = [happened("die").with("exitCode", status), happened("remove")];
-        self.finish(request, directory, ran.as_ref().copied().map_err(Error::status))?;
+        let killed = (hits.oom_kills > 0).then(|| happened("oom"));
+        let ended: Vec<_> = killed.into_iter().chain([happened("die").with("exitCode", status)]).collect();
+        let removed = request.rm.then(|| happened("remove"));
+        if hits.oom_kills > 0 {
+            eprintln!("rbox: {}", limited::said(&hits));
+        }
+        self.finish(request, directory, ran.as_ref().copied().map_err(Error::status), hits)?;
         if request.rm {
             self.remove_anonymous(draft.volumes());
         }
-        events::note(&self.store, &ended[..if request.rm { 2 } else { 1 }]);
+        events::note(&self.store, &ended.into_iter().chain(removed).collect::<Vec<_>>());
         // Here and not earlier: meanwhile there was something to do.
         drop(servers);
         trace.mark(if request.rm { "remove the container" } else { "record the end" });
@@ -175,15 +194,21 @@ impl Engine {
     }
 
     /// The container's end is recorded, or the container removed, however the run went.
-    fn finish(&self, request: &RunRequest, directory: ContainerDir, ended: Result<Exit, u8>) -> Result<(), Error> {
-        let exit = ended.unwrap_or_else(Exit::Code);
+    fn finish(
+        &self,
+        request: &RunRequest,
+        directory: ContainerDir,
+        ended: Result<Exit, u8>,
+        hits: Hits,
+    ) -> Result<(), Error> {
+        let finished = Finished { at: Timestamp::now(), exit: ended.unwrap_or_else(Exit::Code), hits };
         // As in Docker, what never started stays only if the user keeps containers.
         if request.rm {
             // A disk that is full is no reason to keep it.
-            let _ = Finished { at: Timestamp::now(), exit }.tell_waiters(directory.path());
+            let _ = finished.tell_waiters(directory.path());
             return Ok(directory.recycle(&overlay_dirs::LEFT, &|path| self.remove_tree(path))?);
         }
-        Finished { at: Timestamp::now(), exit }.write_reserved(directory.path()).map_err(record_error(&directory))
+        finished.write_reserved(directory.path()).map_err(record_error(&directory))
     }
 }
 

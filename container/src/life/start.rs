@@ -21,7 +21,7 @@ use crate::request::RunRequest;
 use crate::root::OverlayRoot;
 use crate::settings::EgressLog;
 use crate::shared::Shared;
-use crate::{Engine, Error, Unfit, events, worker};
+use crate::{Engine, Error, Unfit, events, names, worker};
 
 /// The monitor's socket in a container's directory.
 pub(crate) const ATTACH: &str = "attach";
@@ -76,6 +76,9 @@ pub enum Note {
          loginctl enable-linger {0}"
     )]
     EndsWithManager(String),
+    /// A limit cannot be had, and it was said that it goes without.
+    #[error("{0}")]
+    Unlimited(String),
     /// It is in the scope of a login.
     #[error(
         "containers that you start in this session end when you log out, since logind.conf has KillUserProcesses=yes; to \
@@ -148,7 +151,8 @@ impl Engine {
     fn begin_detached(&self, directory: ContainerDir, wants: Wants) -> Result<Started, Error> {
         let id = directory.id().clone();
         let held = self.begin(directory, wants, false)?.started()?;
-        let notes = notes(held.monitor).into_iter().chain(logout::note(&self.store)).collect();
+        let missed = held.missed.iter().cloned().map(Note::Unlimited);
+        let notes = missed.chain(notes(held.monitor)).chain(logout::note(&self.store)).collect();
         Ok(Started { id, notes })
     }
 
@@ -164,7 +168,9 @@ impl Engine {
         let starting = self.begin(directory, wants, true)?;
         starting.listening()?;
         let client = crate::life::attach::Client::connect(entry)?;
-        starting.started()?;
+        for missed in &starting.started()?.missed {
+            eprintln!("note: {missed}");
+        }
         self.stay_attached(client, made, attachment)
     }
 
@@ -247,7 +253,8 @@ impl Engine {
         self.is_to_choose_ids(&shared.userns)?;
         let image = self.image_for(request, output)?;
         let chosen = self.choose_ids(&mut shared.userns, request, &image)?;
-        let draft = Draft::new(self, request, image, request.tty.then_some((0, 0)), &shared, driver)?;
+        let draft =
+            Draft::new(self, names::random_id()?, request, image, request.tty.then_some((0, 0)), &shared, driver)?;
         self.make_room(request)?;
         let directory = draft.make(self, request)?;
         drop(chosen);

@@ -83,7 +83,7 @@ impl Engine {
         }
         let killed = events::of_container("kill", &entry.id, &entry.name, Some(made.known()));
         events::note(&self.store, &[killed.with("signal", signal.number())]);
-        signal_pidfd(&pidfd, signal).map_err(Error::io("signal the workload of", &entry.name))?;
+        signal_workload(&made, &pidfd, signal).map_err(Error::io("signal the workload of", &entry.name))?;
         if ends {
             self.unpause_to_end(&entry, &made, pidfd.as_fd());
         }
@@ -107,10 +107,10 @@ impl Engine {
                     _ => happened("stop"),
                 }],
             );
-            signal_pidfd(process, signal.unwrap_or_else(|| made.stop_signal())).map_err(failed())?;
+            signal_workload(made, process, signal.unwrap_or_else(|| made.stop_signal())).map_err(failed())?;
             self.unpause_to_end(entry, made, process.as_fd());
             if !ended_within(process, timeout.unwrap_or_else(|| made.stop_timeout())).map_err(failed())? {
-                signal_pidfd(process, Signal::KILL).map_err(failed())?;
+                signal_workload(made, process, Signal::KILL).map_err(failed())?;
             }
         }
         if let Some(monitor) = made.and_then(|made| made.monitor) {
@@ -148,6 +148,17 @@ pub(crate) fn mark_stopped(directory: &Path, stopping: Stopping) -> Result<(), E
         Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
         result => result.map_err(Error::io("create", mark.display())),
     }
+}
+
+/// The first process is who hears of a signal; but SIGKILL is for all, who need not be in its pid namespace.
+fn signal_workload(made: &Made, first: &OwnedFd, signal: Signal) -> io::Result<()> {
+    if signal == Signal::KILL
+        && let Some(cgroup) = made.cgroup()
+    {
+        // By its first process too, should there be something against the other way.
+        let _ = cgroup.kill();
+    }
+    signal_pidfd(first, signal)
 }
 
 fn ended_within(process: &OwnedFd, timeout: Duration) -> io::Result<bool> {

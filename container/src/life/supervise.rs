@@ -139,10 +139,13 @@ struct Supervisor<'a> {
 impl Supervisor<'_> {
     fn without_terminal(&mut self) -> io::Result<()> {
         loop {
-            let [network, root] = self.servers.watched(self.running.as_fd());
+            let [network, root, memory] = self.servers.watched(self.running.as_fd());
             let waited =
-                [(self.running.as_fd(), Interest::Read), (self.signals.as_fd(), Interest::Read), network, root];
-            let [ended, signalled, network, root] = poll::wait(waited, self.remaining())?;
+                [(self.running.as_fd(), Interest::Read), (self.signals.as_fd(), Interest::Read), network, root, memory];
+            let [ended, signalled, network, root, memory] = poll::wait(waited, self.remaining())?;
+            if memory {
+                self.servers.has_killed();
+            }
             if ended {
                 self.say_lost_at_end("");
                 return Ok(());
@@ -171,18 +174,23 @@ impl Supervisor<'_> {
         let mut output_open = true;
         loop {
             let interest = |wanted, interest| if wanted { interest } else { Interest::None };
-            let [network, root] = self.servers.watched(self.running.as_fd());
+            let [network, root, memory] = self.servers.watched(self.running.as_fd());
             let waited = [
                 (self.running.as_fd(), Interest::Read),
                 (self.signals.as_fd(), Interest::Read),
                 network,
                 root,
+                memory,
                 (master.as_fd(), interest(output_open, Interest::Read)),
                 (master.as_fd(), interest(!input.buffer.is_empty(), Interest::Write)),
                 // One buffer at a time: a workload that does not read keeps us from reading, not our memory growing.
                 (stdin.as_fd(), interest(input.open && input.buffer.is_empty(), Interest::Read)),
             ];
-            let [ended, signalled, network, root, printed, takes_input, typed] = poll::wait(waited, self.remaining())?;
+            let [ended, signalled, network, root, memory, printed, takes_input, typed] =
+                poll::wait(waited, self.remaining())?;
+            if memory {
+                self.servers.has_killed();
+            }
             if signalled {
                 self.hand_on_signals(false, || {
                     if let Some(size) = terminal.winsize() {

@@ -6,11 +6,12 @@ use std::os::fd::AsFd;
 use rbox_store::ContainerDir;
 use rbox_sys::tty;
 
+use crate::life::limited;
 use crate::logs::{Driver, LogOptions};
 use crate::on_host::descriptors_are_there;
 use crate::record::{Made, Record};
 use crate::request::RunRequest;
-use crate::settings::Settings;
+use crate::settings::{CgroupWish, Settings};
 use crate::{Error, Unfit};
 
 /// What a container has of whoever starts it, and how it is started.
@@ -22,6 +23,8 @@ pub(crate) struct Wants {
     pub(crate) descriptors: u32,
     /// The standard streams.
     pub(crate) streams: bool,
+    /// Something is said of its cgroup.
+    pub(crate) limits: bool,
 }
 
 impl Wants {
@@ -33,7 +36,8 @@ impl Wants {
         if streams && has_terminal() {
             return Err(Unfit::PassedTerminal);
         }
-        Ok(Self { tty, reaches_out, descriptors: settings.preserve_fds, streams })
+        let limits = !settings.resources.is_empty() || settings.cgroup != CgroupWish::default();
+        Ok(Self { tty, reaches_out, descriptors: settings.preserve_fds, streams, limits })
     }
 
     pub(crate) fn of_request(request: &RunRequest) -> Result<Self, Unfit> {
@@ -44,7 +48,9 @@ impl Wants {
         let on_records = || Error::io("read the records in", directory.path().display());
         let made = Made::read(directory.path()).map_err(on_records())?;
         let made = made.ok_or_else(|| on_records()(io::ErrorKind::NotFound.into()))?;
-        Ok(Self::of(&made.settings, &made.log.unwrap_or_default(), made.tty)?)
+        let mut settings = made.settings;
+        settings.resources = limited::current(directory.path(), &settings).map_err(on_records())?;
+        Ok(Self::of(&settings, &made.log.unwrap_or_default(), made.tty)?)
     }
 }
 

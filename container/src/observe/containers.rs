@@ -1,13 +1,15 @@
 //! Containers as others see them.
 
 use jiff::Timestamp;
+use rbox_runtime::cgroup::Hits;
 use rbox_store::ContainerEntry;
 use rbox_types::{ContainerId, ContainerName, Exit};
 
 use crate::life::health::Health;
-use crate::life::pause;
+use crate::life::{limited, pause};
 use crate::observe::list::ContainerQuery;
 use crate::record::{Finished, Made, Record};
+use crate::settings::Resources;
 use crate::{Engine, Error};
 
 /// What a container is doing.
@@ -60,6 +62,10 @@ pub struct ContainerSummary {
     pub status: ContainerStatus,
     /// How its workload was when it was checked last; none where nothing is checked.
     pub health: Option<Health>,
+    /// The limits that its last life has run into, where that is over.
+    pub hits: Hits,
+    /// The limits that hold for it now.
+    pub(crate) resources: Resources,
 }
 
 impl ContainerStatus {
@@ -137,6 +143,9 @@ impl Engine {
         // One that runs has none, but where its monitor is about to start it again.
         let may_be_over = !entry.running || made.as_ref().is_some_and(Made::may_begin_again);
         let finished = if may_be_over { Finished::read(&entry.path).map_err(read_error())? } else { None };
+        let hits = finished.as_ref().map(|finished| finished.hits).unwrap_or_default();
+        let resources = made.as_ref().map(|made| limited::current(&entry.path, &made.settings)).transpose();
+        let resources = resources.map_err(read_error())?.unwrap_or_default();
         let status = match (entry.running, &made, finished) {
             (true, Some(made), Some(finished)) if made.may_begin_again() => {
                 ContainerStatus::Restarting { at: finished.at, exit: finished.exit }
@@ -158,6 +167,6 @@ impl Engine {
         } else {
             None
         };
-        Ok(ContainerSummary { id: entry.id.clone(), name: entry.name.clone(), made, status, health })
+        Ok(ContainerSummary { id: entry.id.clone(), name: entry.name.clone(), made, status, health, hits, resources })
     }
 }

@@ -7,6 +7,7 @@ mod settings;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use rbox_runtime::cgroup::Hits;
 use rbox_types::{IdMap, IdRange};
 use serde_json::{Value, json};
 
@@ -40,6 +41,17 @@ pub struct Sizes {
 /// A time that has not come is Go's first one, as in Docker and Podman: scripts compare it as text.
 fn time(time: Option<Timestamp>) -> String {
     time.map_or_else(|| "0001-01-01T00:00:00Z".into(), |time| time.to_string())
+}
+
+/// What the kernel has refused for the limits' sake, in the last life of a container that has ended.
+fn limits_hit(hits: &Hits) -> Value {
+    json!({
+        "OOMKills": hits.oom_kills,
+        "MemoryLimit": hits.memory_limit,
+        "MemoryPeak": hits.memory_peak,
+        "PidsRefused": hits.pids_refused,
+        "PidsLimit": hits.pids_limit,
+    })
 }
 
 impl Engine {
@@ -114,8 +126,10 @@ impl Engine {
                 "Paused": matches!(status, ContainerStatus::Paused { .. }),
                 "Restarting": matches!(status, ContainerStatus::Restarting { .. }),
                 "Dead": matches!(status, ContainerStatus::Dead),
-                // No container has a limit of memory to itself, and nobody is told whom the kernel chose for lack of it.
-                "OOMKilled": false,
+                "OOMKilled": container.hits.oom_kills > 0,
+                "LimitsHit": limits_hit(&container.hits),
+                "CgroupPath": made.and_then(|made| made.home.as_ref()).filter(|_| status.is_alive())
+                    .map_or_else(String::new, |home| home.path()),
                 "Pid": status.pid(),
                 "ExitCode": status.exit_code(),
                 "StartedAt": time(made.and_then(|made| made.started).or_else(|| status.started_at())),
@@ -168,7 +182,10 @@ impl Engine {
             document["NetworkSettings"]["EgressRefusals"] = Value::Object(refused);
         }
         if let Some(settings) = made.map(|made| &made.settings) {
-            for (place, fields) in [("Config", settings.in_config()), ("HostConfig", settings.in_host_config())] {
+            let limits = settings::of_limits(&container.resources, &settings.cgroup);
+            for (place, fields) in
+                [("Config", settings.in_config()), ("HostConfig", settings.in_host_config()), ("HostConfig", limits)]
+            {
                 document[place].as_object_mut().into_iter().for_each(|shown| shown.extend(fields.clone()));
             }
             if let Some(path) = &settings.pid_file {

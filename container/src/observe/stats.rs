@@ -40,6 +40,13 @@ pub struct Usage {
     pub written: Option<u64>,
     /// Processes and threads.
     pub tasks: u64,
+    /// How many it may have, where that is limited.
+    pub tasks_limit: Option<u64>,
+    /// Bytes that came to it by its network, and that it sent; none where that is another's.
+    pub network: Option<(u64, u64)>,
+    /// The share of the last ten seconds, in percent, in which some process waited for a processor, for memory and for block
+    /// devices (PSI), where the kernel counts that for it.
+    pub pressure: [Option<f64>; 3],
 }
 
 impl Usage {
@@ -72,6 +79,9 @@ impl Engine {
             read: sum(all.iter().map(|process| io_of(process, "read_bytes:"))),
             written: sum(all.iter().map(|process| io_of(process, "write_bytes:"))),
             tasks: all.iter().map(|process| process.threads).sum(),
+            tasks_limit: None,
+            network: made.network().slirp().and_then(|_| network_of(made.pid)),
+            pressure: [None; 3],
         };
         Ok(match own_cgroup(made.pid, &all) {
             Some(cgroup) => counted(usage, &cgroup),
@@ -111,6 +121,9 @@ fn counted(usage: Usage, cgroup: &Cgroup) -> Usage {
         read: total("Read").or(usage.read),
         written: total("Write").or(usage.written),
         tasks: statistics.pids.current.max(1),
+        tasks_limit: Some(statistics.pids.limit).filter(|limit| *limit > 0),
+        pressure: [&statistics.cpu.psi, &memory.psi, &statistics.blkio.psi]
+            .map(|psi| psi.as_ref().map(|psi| psi.some.avg10)),
         ..usage
     }
 }
@@ -131,6 +144,17 @@ fn memory(process: &Process) -> u64 {
 fn io_of(process: &Process, key: &str) -> Option<u64> {
     let text = processes::read(process.host_pid, "io").ok()?;
     processes::numbers(&text, key).first().copied()
+}
+
+/// What the devices of a process's network have received and sent, but for the loopback: proc_pid_net(5), "/proc/net/dev".
+fn network_of(pid: u32) -> Option<(u64, u64)> {
+    let text = processes::read(pid, "net/dev").ok()?;
+    let counts = text.lines().filter_map(|line| {
+        let (name, numbers) = line.split_once(':')?;
+        let numbers: Vec<u64> = numbers.split_whitespace().map_while(|number| number.parse().ok()).collect();
+        (name.trim() != "lo").then_some((*numbers.first()?, *numbers.get(8)?))
+    });
+    Some(counts.fold((0, 0), |(received, sent), (more, less)| (received + more, sent + less)))
 }
 
 /// None where one is not known.
@@ -159,6 +183,9 @@ mod tests {
             read: None,
             written: None,
             tasks: 1,
+            tasks_limit: None,
+            network: None,
+            pressure: [None; 3],
         };
         assert_eq!(usage(10, 5).processor_percent(None), 50.0);
         assert_eq!(usage(12, 9).processor_percent(Some(&usage(10, 5))), 200.0);

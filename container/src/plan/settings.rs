@@ -9,6 +9,7 @@ use rbox_runtime::{KEEP_GROUPS, namespace_of_sysctl};
 
 use super::{Host, PlanError, bind, mount};
 use crate::logs::Driver;
+use crate::on_host::OnHost;
 use crate::request::RunRequest;
 use crate::settings::{Limits, NetworkMode, Settings, Ulimit, resource};
 use crate::shared::{Shared, Source};
@@ -45,6 +46,7 @@ pub(super) fn check(request: &RunRequest, host: &Host<'_>) -> Result<(), PlanErr
         return Err(PlanError::OneGroup);
     }
     settings.resolver.check().map_err(PlanError::Resolver)?;
+    settings.check().map_err(PlanError::Limits)?;
     network(settings, shared)?;
     for name in settings.limits.sysctls.keys() {
         let refuse = |why: &str| PlanError::Sysctl { name: name.clone(), why: why.into() };
@@ -106,7 +108,7 @@ fn rlimits(limits: &Limits, hard_limits: &[(PosixRlimitType, u64)]) -> Vec<Posix
 }
 
 /// Sets what is the container's.
-pub(super) fn set_for_spec(spec: &mut Spec, settings: &Settings) {
+pub(super) fn set_for_spec(spec: &mut Spec, settings: &Settings, on_host: &OnHost) {
     let mut annotations: HashMap<String, String> = settings.annotations.clone().into_iter().collect();
     if settings.keeps_groups() {
         annotations.insert(KEEP_GROUPS.into(), "1".into());
@@ -115,9 +117,11 @@ pub(super) fn set_for_spec(spec: &mut Spec, settings: &Settings) {
         spec.set_annotations(Some(annotations));
     }
     let sysctls = &settings.limits.sysctls;
-    if let Some(mut linux) = spec.linux().clone().filter(|_| !sysctls.is_empty()) {
-        linux.set_sysctl(Some(sysctls.clone().into_iter().collect()));
-        spec.set_linux(Some(linux));
+    if let Some(linux) = spec.linux_mut().as_mut() {
+        if !sysctls.is_empty() {
+            linux.set_sysctl(Some(sysctls.clone().into_iter().collect()));
+        }
+        linux.set_resources(on_host.resources.clone());
     }
 }
 

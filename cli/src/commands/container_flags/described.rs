@@ -13,7 +13,7 @@ const COMMON: [&str; 10] =
     ["--rm", "--interactive", "--tty", "--init", "--env", "--name", "--user", "--workdir", "--root", "--pull"];
 
 /// Letters of the short flags that are not described; and of -h, which shows all.
-const SHORT: [u8; 5] = *b"lvhpP";
+const SHORT: [u8; 6] = *b"lmvhpP";
 
 /// `T`'s flags, or what `T` is without any.
 #[derive(Debug, Default)]
@@ -21,7 +21,22 @@ pub(super) struct Described<T>(pub(super) T);
 
 /// Whether they may be among this program's arguments.
 fn may_be_given() -> bool {
-    std::env::args_os().skip(1).any(|word| is_uncommon(&word))
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    let next = words.iter().skip(1).map(|word| word.as_os_str()).chain([OsStr::new("")]);
+    words.iter().zip(next).any(|(word, next)| is_uncommon(word) || is_shares(word, next))
+}
+
+/// Whether this is `-c` with a number. Nearly every `-c` is a shell's.
+fn is_shares(word: &OsStr, next: &OsStr) -> bool {
+    let is_number = |word: &[u8]| !word.is_empty() && word.iter().all(u8::is_ascii_digit);
+    let [b'-', letters @ ..] = word.as_encoded_bytes() else { return false };
+    let Some(at) = letters.iter().position(|letter| *letter == b'c').filter(|_| !letters.starts_with(b"-")) else {
+        return false;
+    };
+    match &letters[at + 1..] {
+        [] => is_number(next.as_encoded_bytes()),
+        [b'=', number @ ..] | number => is_number(number),
+    }
 }
 
 fn is_uncommon(word: &OsStr) -> bool {
@@ -69,9 +84,12 @@ mod tests {
             assert!(!is_uncommon(OsStr::new(common)), "{common}");
         }
         for uncommon in
-            ["--ulimit", "--ulimit=host", "-l", "-itv", "-v/a:/b", "--help", "-h", "help", "--bogus", "--rmm"]
+            ["--ulimit", "--ulimit=host", "-l", "-m1g", "-itv", "-v/a:/b", "--help", "-h", "help", "--bogus", "--rmm"]
         {
             assert!(is_uncommon(OsStr::new(uncommon)), "{uncommon}");
         }
+        let shares = |word: &str, next: &str| is_shares(OsStr::new(word), OsStr::new(next));
+        assert!(shares("-c", "512") && shares("-c512", "") && shares("-itc=512", "x") && shares("-itc", "5"));
+        assert!(!shares("-c", "echo 1") && !shares("-c", "") && !shares("-i", "5") && !shares("--cpus", "5"));
     }
 }

@@ -21,10 +21,10 @@ use super::words::{Heard, say};
 use crate::life::attach::frames::{Frame, LONGEST};
 use crate::life::beside::Container;
 use crate::life::health::HealthStatus;
-use crate::life::pause;
 use crate::life::siblings::SETTLED_AFTER;
 use crate::life::stop::{Stopping, mark_stopped};
 use crate::life::workload::{Start, workload};
+use crate::life::{limited, pause};
 use crate::logs::Stream;
 use crate::network;
 use crate::on_host::OnHost;
@@ -65,7 +65,8 @@ impl Monitor {
         flock::lock(&record, Mode::Exclusive).map_err(io_error("lock the record of", "the container"))?;
         if let Some(starter) = starter.take() {
             let monitor = self.made.monitor.map_or(0, |monitor| monitor.pid);
-            let _ = say(&starter, &Heard::Started(monitor));
+            let missed = std::mem::take(&mut servers.missed);
+            let _ = say(&starter, &Heard::Started { monitor, missed });
             self.told = Some(starter);
         }
         self.note(self.happened("start"));
@@ -81,6 +82,7 @@ impl Monitor {
         // One that still runs has nothing left to check.
         drop(checks);
         let exit = running.wait().map_err(io_error("wait for", "the workload"))?;
+        self.hits = servers.hits();
         self.finish(&mut streams, exit);
         drop(servers);
         Ok(exit)
@@ -104,9 +106,22 @@ impl Monitor {
         let parent =
             (is_shifted && !engine.identity.is_inside()).then(|| Parent::make(&engine.identity)).transpose()?;
         let on_host = OnHost::of_record(&made.settings)?;
+        // That of an earlier life, whose monitor was killed.
+        if let Some(left) = made.home.take() {
+            let _ = left.remove();
+        }
+        let resources =
+            limited::current(&path, &made.settings).map_err(Error::io("read the records in", path.display()))?;
+        let mut prepared = limited::prepare(&setup.id, &resources, &made.settings, setup.bus.as_ref())?;
         let launch = oom_score::begin_with(&made.settings.limits, on_host.least_oom_score_adj, || {
-            Ok(Launch::begin(&startable.init(), &namespaces, ids.as_deref(), None, &mut Trace::off())?)
+            let (init, trace) = (startable.init(), &mut Trace::off());
+            Ok(Launch::begin_in(prepared.as_fd(), &init, &namespaces, ids.as_deref(), None, trace)?)
         })?;
+        prepared.ask(launch.pid())?;
+        // Before it makes its cgroup namespace, which it does when it hears what to run.
+        let (limited, missed) = prepared.join(launch.pid())?;
+        let home = limited.as_ref().map(|limited| limited.record.clone());
+        let (mut servers, mut root_server) = (Servers { limited, missed, ..Servers::default() }, None);
         let settings = &made.settings.clone();
         let (mut record, preserved) = (None, made.settings.preserve_fds);
         let mut before = |pid| {
@@ -114,12 +129,11 @@ impl Monitor {
             Finished::reserve(&path).map_err(failed)?;
             // A workload that runs has no end yet.
             let _ = std::fs::remove_file(path.join(Finished::FILE));
-            made.start(pid, Filter::of(&planned)).map_err(failed)?;
+            made.start(pid, Filter::of(&planned), home.clone()).map_err(failed)?;
             record = Some(made.write(&path).map_err(failed)?);
             outside::write_pid_file(&made.settings, pid)
         };
         let network = shared.network.slirp();
-        let (mut servers, mut root_server) = (Servers::default(), None);
         let mut serve = |tap| {
             servers.network = network.map(|slirp| network::serve(slirp, settings, &path, tap, true)).transpose()?;
             Ok(())
@@ -187,6 +201,9 @@ impl Monitor {
                         self.ask_to_end(running, &mut killed_at)?;
                     }
                 }
+            }
+            if ready[before_servers + 2] && servers.has_killed() {
+                self.note(self.happened("oom"));
             }
             if ready[0] {
                 self.note_lost(servers.take_lost_at_end());

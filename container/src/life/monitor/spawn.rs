@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rbox_rootless::{Identity, Kind, MapWriter};
+use rbox_runtime::systemd::Address;
 use rbox_store::ContainerDir;
 use rbox_sys::clone::{self, Child, Ended, Forked, Namespaces};
 use rbox_sys::signal::Signal;
@@ -54,6 +55,8 @@ impl Starting {
             driver,
             offers: siblings.offers().filter(|_| has_ids).map(Path::to_owned),
             attached,
+            // Of all that the caller's variables say, the monitor needs this alone.
+            bus: if wants.limits { Address::of_caller().ok() } else { None },
             size,
         };
         let mut ends = Some(Channel::pair().map_err(failed("make a channel to"))?);
@@ -100,7 +103,7 @@ impl Starting {
     pub(crate) fn started(self) -> Result<Held, Error> {
         let _ = self.0.send(GO, &[]);
         match hear(&self.0) {
-            Ok(Some(Heard::Started(monitor))) => Ok(Held { monitor, _channel: self.0 }),
+            Ok(Some(Heard::Started { monitor, missed })) => Ok(Held { monitor, missed, _channel: self.0 }),
             other => Err(unexpected(other)),
         }
     }
@@ -110,6 +113,8 @@ impl Starting {
 pub(crate) struct Held {
     /// Its number.
     pub(crate) monitor: u32,
+    /// Limits that the container goes without, and why.
+    pub(crate) missed: Vec<String>,
     _channel: Channel,
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use rbox_rootless::Identity;
+use rbox_runtime::systemd::Address;
 use rbox_sys::socket::Channel;
 use rbox_types::{ContainerId, ContainerName, StorageDriver};
 use serde::de::DeserializeOwned;
@@ -31,6 +32,8 @@ pub(super) struct Setup {
     pub(super) offers: Option<PathBuf>,
     /// Whether somebody attaches before the start, and the workload's input ends with his.
     pub(super) attached: bool,
+    /// Where systemd is asked for its cgroup, where that may be.
+    pub(super) bus: Option<Address>,
     /// Rows and columns of the terminal, where that is known.
     pub(super) size: Option<(u16, u16)>,
 }
@@ -40,8 +43,13 @@ pub(super) struct Setup {
 pub(super) enum Heard {
     /// One can attach.
     Listening,
-    /// The workload runs. This is the monitor's number, as /proc has it.
-    Started(u32),
+    /// The workload runs.
+    Started {
+        /// The monitor's number, as /proc has it.
+        monitor: u32,
+        /// Limits that it goes without, and why.
+        missed: Vec<String>,
+    },
     /// It does not, and this is why.
     Failed(StartFailure),
 }

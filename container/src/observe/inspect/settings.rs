@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use serde_json::{Map, Value, json};
 
-use crate::settings::{Dns, EgressLog, Limits, Settings, Stop, Ulimit};
+use crate::settings::{Amount, CgroupWish, DeviceRate, Dns, EgressLog, Limits, Resources, Settings, Stop, Ulimit};
 
 impl Settings {
     /// For `Config`.
@@ -60,6 +60,44 @@ impl Settings {
             "ContainerIDFile": self.cid_file.as_ref().map_or_else(String::new, |path| path.display().to_string()),
         }))
     }
+}
+
+/// For `HostConfig`: what is limited, and where.
+pub(crate) fn of_limits(resources: &Resources, cgroup: &CgroupWish) -> Map<String, Value> {
+    let amount = |amount: Option<Amount>| amount.map_or(0, |amount| amount.0);
+    let rates = |rates: &[DeviceRate]| -> Vec<Value> {
+        rates.iter().map(|rate| json!({"Path": rate.device, "Rate": rate.rate})).collect()
+    };
+    let weights: Vec<Value> = resources
+        .blkio_weight_devices
+        .iter()
+        .map(|weight| json!({"Path": weight.device, "Weight": weight.rate}))
+        .collect();
+    map(json!({
+        "Memory": amount(resources.memory),
+        "MemorySwap": resources.swap().unwrap_or(0),
+        "MemoryReservation": amount(resources.memory_reservation),
+        // Of a processor: thousand millions are one.
+        "NanoCpus": resources.cpus.map_or(0, |cpus| u64::from(cpus.0) * 10_000),
+        "CpuPeriod": resources.cpu_period.unwrap_or(0),
+        "CpuQuota": resources.cpu_quota.unwrap_or(0),
+        "CpuShares": resources.cpu_shares.unwrap_or(0),
+        "CpuWeight": resources.cpu_weight.unwrap_or(0),
+        "CpusetCpus": resources.cpuset_cpus.as_deref().unwrap_or_default(),
+        "CpusetMems": resources.cpuset_mems.as_deref().unwrap_or_default(),
+        "PidsLimit": resources.pids_limit.unwrap_or(0),
+        "BlkioWeight": resources.blkio_weight.unwrap_or(0),
+        "BlkioWeightDevice": weights,
+        "BlkioDeviceReadBps": rates(&resources.read_bps),
+        "BlkioDeviceWriteBps": rates(&resources.write_bps),
+        "BlkioDeviceReadIOps": rates(&resources.read_iops),
+        "BlkioDeviceWriteIOps": rates(&resources.write_iops),
+        "CgroupConf": resources.unified,
+        "CgroupParent": cgroup.parent.as_deref().unwrap_or_default(),
+        "CgroupManager": cgroup.manager.map_or_else(String::new, |manager| manager.to_string()),
+        "Cgroups": if cgroup.disabled { "disabled" } else { "default" },
+        "OomKillDisable": false,
+    }))
 }
 
 /// As Docker has it: -1 is the most.
