@@ -138,6 +138,7 @@ pub(crate) fn serve(
         log: egress_log(settings)?,
         refusals: refusals(&policy, directory)?,
         egress: policy,
+        rate: settings.network_rate.bytes(),
         end: None,
     };
     process::begin(tap.fd, config, quiet)

@@ -10,7 +10,7 @@ use rbox_types::ContainerId;
 use crate::life::health;
 use crate::network;
 use crate::request::RunRequest;
-use crate::settings::{Egress, PortMapping, Publish, Settings};
+use crate::settings::{Egress, NetworkRate, PortMapping, Publish, Settings};
 use crate::shared::Shared;
 use crate::{Error, Unfit};
 
@@ -46,6 +46,9 @@ pub(crate) fn recorded(request: &RunRequest, image: &Image, shared: &Shared) -> 
         }
         if settings.egress != Egress::default() {
             return Err(Unfit::NoEgress(network).into());
+        }
+        if settings.network_rate != NetworkRate::default() {
+            return Err(Unfit::NoRate(network).into());
         }
     }
     settings.ports = network::settle_ports(&settings.ports).map_err(Error::Publish)?;

@@ -26,6 +26,7 @@ mod egress;
 mod health;
 mod limits;
 mod network;
+mod network_rate;
 mod ports;
 mod resolver;
 mod resources;
@@ -44,6 +45,7 @@ pub use health::{HealthAction, HealthCheck, HealthCommand, HealthTime};
 pub(crate) use limits::resource;
 pub use limits::{ByteSize, Limits, Sysctl, Ulimit, Umask};
 pub use network::{Cidr, MacAddress, NetworkMode, Slirp};
+pub use network_rate::NetworkRate;
 pub use ports::{PortMapping, PortProtocol, Publish};
 pub use resolver::{Dns, ExtraHost, HostAddress, Resolver};
 pub use resources::{Amount, CgroupConf, CgroupManager, CgroupWish, Cgroups, Cpus, DeviceRate, Resources};
@@ -76,6 +78,9 @@ pub struct Settings {
     /// Where it may go.
     #[serde(skip_serializing_if = "is_default")]
     pub egress: Egress,
+    /// How fast.
+    #[serde(skip_serializing_if = "is_default")]
+    pub network_rate: NetworkRate,
     /// hosts(5) and resolv.conf(5).
     #[serde(skip_serializing_if = "is_default")]
     pub resolver: Resolver,

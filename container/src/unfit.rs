@@ -38,6 +38,9 @@ pub enum Unfit {
     /// `--egress` and `--egress-log` where nothing could hold to it.
     #[error("nothing can hold to --egress, nor keep --egress-log, with --network {0}")]
     NoEgress(String),
+    /// `--network-rate`, likewise.
+    #[error("nothing can hold to --network-rate with --network {0}")]
+    NoRate(String),
     /// `--egress-log=-` for a monitor.
     #[error("--egress-log=- is for what runs in the foreground: a monitor's standard error is read by nobody")]
     EgressUnread,
@@ -84,7 +87,9 @@ impl Unfit {
             Self::NoPorts(network) if network == "host" => {
                 Some("they are the host's as they are, without --publish".into())
             }
-            Self::NoPorts(_) | Self::NoEgress(_) => Some("--network slirp has one; it needs /dev/net/tun".into()),
+            Self::NoPorts(_) | Self::NoEgress(_) | Self::NoRate(_) => {
+                Some("--network slirp has one; it needs /dev/net/tun".into())
+            }
             Self::ShownOtherwise { .. } => Some("--storage-driver=fuse shows them with others".into()),
             Self::EgressUnread => Some("--egress-log FILE".into()),
             Self::NoDevice(_)

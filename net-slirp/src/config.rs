@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use crate::egress::Policy;
+use crate::rate::Rate;
 
 /// The guest's hardware address, unless another is asked for: locally administered, the same in every network.
 pub const GUEST_MAC: [u8; 6] = [0x52, 0x55, 0x0a, 0x00, 0x02, 0x64];
@@ -35,6 +36,8 @@ pub struct Config {
     pub published: Vec<Published>,
     /// Where the guest may go.
     pub egress: Policy,
+    /// How fast.
+    pub rate: Rate,
     /// Gets a line of JSON for each flow that the guest begins or is refused; opened for appending.
     pub log: Option<File>,
     /// Has how many were refused, and why, at any time ([`Refusals`](crate::egress::Refusals)).
@@ -56,6 +59,7 @@ impl Default for Config {
             host: HostAddresses::default(),
             published: Vec::new(),
             egress: Policy::default(),
+            rate: Rate::default(),
             log: None,
             refusals: None,
             end: None,

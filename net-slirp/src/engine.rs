@@ -26,6 +26,7 @@ use crate::link::Tap;
 use crate::neighbours;
 use crate::packet::{Frame, Packet};
 use crate::patience::Patience;
+use crate::rate::Bucket;
 use crate::tcp::{Ends, Event, Failed, Reach, Run, Tcp};
 use crate::token::{Owner, Token};
 use crate::udp::Udp;
@@ -73,6 +74,13 @@ struct Engine {
     frames: Frames,
     buffer: Vec<u8>,
     ready: Vec<Ready>,
+    /// What limits both ways, where something does.
+    inward: Option<Bucket>,
+    outward: Option<Bucket>,
+    /// There is something for the guest that may not be sent yet.
+    is_slowed: bool,
+    /// The tap is not told of, since what it has may not be moved yet.
+    holds_back: bool,
     /// The last thing that happened was that the guest had sent something.
     guest_spoke: bool,
     /// There is more to do, without waiting.
@@ -119,7 +127,7 @@ impl Engine {
         if let Some(end) = &config.end {
             epoll.add(end, END.encode(), Watch::Readable)?;
         }
-        let egress = egress(&mut config);
+        let (egress, rate) = (egress(&mut config), config.rate);
         let log = FlowLog::new(config.log.take());
         let mut tcp = Tcp::new(config.mtu, most, Instant::now());
         if log.is_on() {
@@ -138,6 +146,10 @@ impl Engine {
             frames: Frames::default(),
             buffer: Vec::new(),
             ready: Vec::with_capacity(AT_A_TIME),
+            inward: rate.inward.map(|rate| Bucket::new(rate, Instant::now())),
+            outward: rate.outward.map(|rate| Bucket::new(rate, Instant::now())),
+            is_slowed: false,
+            holds_back: false,
             guest_spoke: false,
             busy: false,
             much: false,
@@ -184,6 +196,9 @@ impl Engine {
     /// Deals with what was told, and with what is due.
     fn deal_with(&mut self, mut told: Vec<Ready>, now: Instant, tap: &File) -> bool {
         let mut link = self.link(tap);
+        if let Some(bucket) = &mut self.inward {
+            link = link.with_limit(bucket.left(now));
+        }
         self.much = false;
         if !told.is_empty() || self.busy {
             (self.active, self.rest) = (now, Rest::Not);
@@ -212,6 +227,7 @@ impl Engine {
         self.ready = told;
         // Whether there is another one, who waits is told anyway: only where the guest goes on speaking it is asked.
         let turns = if self.guest_spoke { TURN } else { 1 };
+        guest_speaks |= self.holds_back && self.may_read(now) > 0;
         if guest_speaks && !self.read_frames(tap, turns, now, &mut link) {
             return false;
         }
@@ -222,16 +238,37 @@ impl Engine {
         }
         let is_there = self.go_on(tap, now, &mut link);
         self.note(now);
-        is_there
+        if let Some(bucket) = &mut self.inward {
+            bucket.take(link.sent());
+        }
+        is_there && self.watch_tap(tap, now).is_ok()
+    }
+
+    /// How many bytes of what the guest sends may be read.
+    fn may_read(&mut self, now: Instant) -> u64 {
+        self.outward.as_mut().map_or(u64::MAX, |bucket| bucket.left(now))
+    }
+
+    /// Does not wait for frames that may not be read yet.
+    fn watch_tap(&mut self, tap: &File, now: Instant) -> io::Result<()> {
+        let holds_back = self.may_read(now) == 0;
+        if holds_back != self.holds_back {
+            match holds_back {
+                true => self.epoll.remove(tap)?,
+                false => self.epoll.add(tap, TAP.encode(), Watch::Readable)?,
+            }
+            self.holds_back = holds_back;
+        }
+        Ok(())
     }
 
     /// Has connections do what is due, in turn; false when the guest is gone.
     fn go_on(&mut self, tap: &File, now: Instant, link: &mut Tap<'_>) -> bool {
         for _ in 0..self.tcp.due().max(TURN) {
-            let Self { tcp, egress, log, .. } = self;
+            let (Self { tcp, egress, log, .. }, left) = (&mut *self, link.left());
             // As of when it began: who was let in by a name may take his time to say which.
             let judge = |ends: &Ends, begun, bytes: &[u8], ended| judge(egress, log, ends, bytes, ended, begun);
-            match tcp.go_on(now, link, judge) {
+            match tcp.go_on(now, link, left, judge) {
                 None => break,
                 // The guest answers before the write to it returns. Heard at once, it needs few buffers, and those are in
                 // the processor's caches.
@@ -244,7 +281,9 @@ impl Engine {
                 Some(_) => {}
             }
         }
-        self.busy = self.tcp.is_busy();
+        // Who may send nothing has nothing to do at once, whatever there is.
+        self.busy = self.tcp.is_busy() && link.left() > 0;
+        self.is_slowed = self.tcp.is_busy() && link.left() == 0;
         true
     }
 
@@ -283,7 +322,9 @@ impl Engine {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let all = [self.tcp.next_deadline(), self.others.next_deadline(), self.log.next_deadline()];
+        let inward = self.inward.as_ref().filter(|_| self.is_slowed).and_then(Bucket::next);
+        let outward = self.outward.as_ref().filter(|_| self.holds_back).and_then(Bucket::next);
+        let all = [self.tcp.next_deadline(), self.others.next_deadline(), self.log.next_deadline(), inward, outward];
         all.into_iter().flatten().min()
     }
 
@@ -291,7 +332,15 @@ impl Engine {
     fn read_frames(&mut self, tap: &File, most: usize, now: Instant, link: &mut Tap<'_>) -> bool {
         let (mut frames, mut left, mut there) = (std::mem::take(&mut self.frames), most, true);
         while left > 0 {
-            let read = frames.read(tap, left);
+            let may_read = self.may_read(now);
+            if may_read == 0 {
+                break;
+            }
+            let at_once = left.min(usize::try_from(may_read / frames::LONGEST as u64).unwrap_or(left).max(1));
+            let read = frames.read(tap, at_once);
+            if let Some(bucket) = &mut self.outward {
+                bucket.take(frames.iter().map(|frame| frame.len() as u64).sum());
+            }
             let mut run = Run::default();
             for frame in frames.iter() {
                 self.much |= frame.len() >= frames::SHORT;

@@ -42,15 +42,34 @@ pub(crate) trait Link {
 pub(crate) struct Tap<'a> {
     file: &'a File,
     guest: EthernetAddress,
+    /// So many bytes may be sent; of what is more, datagrams are dropped.
+    most: u64,
+    sent: u64,
 }
 
 impl<'a> Tap<'a> {
     /// `file` is nonblocking, and at its other end is the guest with this hardware address.
     pub(crate) fn new(file: &'a File, guest: [u8; 6]) -> Self {
-        Self { file, guest: EthernetAddress(guest) }
+        Self { file, guest: EthernetAddress(guest), most: u64::MAX, sent: 0 }
     }
 
-    fn write(&self, head: &[u8], payload: &[u8]) {
+    /// The same, through which only so many bytes are to be sent.
+    pub(crate) fn with_limit(self, most: u64) -> Self {
+        Self { most, ..self }
+    }
+
+    /// How many bytes more may be sent.
+    pub(crate) fn left(&self) -> u64 {
+        self.most.saturating_sub(self.sent)
+    }
+
+    /// How many were.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    fn write(&mut self, head: &[u8], payload: &[u8]) {
+        self.sent += (head.len() + payload.len()) as u64;
         let mut file = self.file;
         // A tap takes all of a frame or nothing; and what it does not take is lost (EAGAIN, ENOBUFS, EIO while it is down).
         let _ = file.write_vectored(&[IoSlice::new(head), IoSlice::new(payload)]);
@@ -66,6 +85,9 @@ impl<'a> Tap<'a> {
 
 impl Link for Tap<'_> {
     fn send(&mut self, header: IpHeader, transport: &[u8], payload: &[u8], segment: Option<usize>) {
+        if header.protocol == IpProtocol::Udp && self.left() == 0 {
+            return;
+        }
         let mut head = [0; LONGEST_HEADERS];
         let (vnet, frame) = head.split_at_mut(vnet::LENGTH);
         let (ethernet, packet) = frame.split_at_mut(ETHERNET);

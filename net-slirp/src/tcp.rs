@@ -259,10 +259,13 @@ impl<H: Host> Tcp<H> {
     /// Has one connection do what is due. Says how many bytes the guest was sent by that; nothing where none has anything to
     /// do. `judge` is asked about the first bytes of one that is held back: by its ends, since when it is there, those bytes,
     /// and whether no more will come.
+    ///
+    /// At most `most` bytes of data are sent by that.
     pub(crate) fn go_on(
         &mut self,
         now: Instant,
         link: &mut dyn Link,
+        most: u64,
         judge: impl FnOnce(&Ends, Instant, &[u8], bool) -> Verdict,
     ) -> Option<u64> {
         let token = self.due.pop_front()?;
@@ -276,7 +279,7 @@ impl<H: Host> Tcp<H> {
             Verdict::Refused(_) => flow.reset(&mut wire),
         };
         let (fate, more) = match judged {
-            Fate::Lives => flow.go_on(&mut wire),
+            Fate::Lives => flow.go_on(&mut wire, usize::try_from(most).unwrap_or(usize::MAX)),
             fate => (fate, false),
         };
         let sent = flow.moved[1] - before;
@@ -293,7 +296,7 @@ impl<H: Host> Tcp<H> {
     #[cfg(test)]
     fn all_go_on(&mut self, now: Instant, link: &mut dyn Link) -> bool {
         for _ in 0..self.due() {
-            let _ = self.go_on(now, link, |_, _, _, _| Verdict::Allowed);
+            let _ = self.go_on(now, link, u64::MAX, |_, _, _, _| Verdict::Allowed);
         }
         self.is_busy()
     }

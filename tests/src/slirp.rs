@@ -149,6 +149,8 @@ pub struct Options {
     pub published: Vec<Published>,
     /// Egress rules, as rbox alone has them.
     pub egress: Vec<String>,
+    /// Bytes a second to the guest and from it, as rbox alone limits them.
+    pub rate: [Option<u64>; 2],
 }
 
 /// A port of the host's that leads to the guest.
@@ -164,7 +166,7 @@ pub struct Published {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { mtu: LARGE, allow_host_loopback: false, published: Vec::new(), egress: Vec::new() }
+        Self { mtu: LARGE, allow_host_loopback: false, published: Vec::new(), egress: Vec::new(), rate: [None; 2] }
     }
 }
 
@@ -259,6 +261,9 @@ impl Lab {
             Backend::Rbox => {
                 command.args(["--mtu", &mtu, "--resolv-conf"]).arg(self.resolv_conf());
                 command.args(options.allow_host_loopback.then_some("--allow-host-loopback"));
+                for (flag, rate) in ["--rate-in", "--rate-out"].iter().zip(options.rate) {
+                    command.args(rate.iter().flat_map(|rate| [flag.to_string(), rate.to_string()]));
+                }
                 for rules in &options.egress {
                     command.args(["--egress", rules]);
                 }

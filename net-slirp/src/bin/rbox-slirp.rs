@@ -1,7 +1,7 @@
 //! The crate by itself, for tests and benchmarks: serves the network namespace of a process, as slirp4netns(1) does.
 //!
 //! `rbox-slirp [--mtu N] [--allow-host-loopback] [--resolv-conf FILE] [--ready-fd N] [--egress RULES]...
-//! [-p HOST:GUEST[/udp]]... PID`
+//! [--rate-in BYTES] [--rate-out BYTES] [-p HOST:GUEST[/udp]]... PID`
 //!
 //! HOST is a port, or an address with a port. A child enters the process's namespaces, makes and sets up a device there,
 //! and hands over its descriptor; this process stays where it is.
@@ -48,6 +48,8 @@ fn run() -> Result<()> {
             "--resolv-conf" => config.resolv_conf = value()?.into(),
             "--ready-fd" => ready = Some(File::from(fd::inherited(value()?.parse()?)?)),
             "--egress" => config.egress.add(&value()?)?,
+            "--rate-in" => config.rate.inward = Some(value()?.parse()?),
+            "--rate-out" => config.rate.outward = Some(value()?.parse()?),
             "-p" => config.published.push(published(&value()?)?),
             _ => pid = Some(word.parse()?),
         }

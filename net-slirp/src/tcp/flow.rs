@@ -390,12 +390,12 @@ impl<S: Socket> Flow<S> {
     }
 
     /// Does what is due: sends what the host has for the guest, and what the guest is to hear. Says besides whether there is
-    /// more to do.
-    pub(crate) fn go_on(&mut self, wire: &mut Wire<'_>) -> (Fate, bool) {
+    /// more to do. Of the former, it is `most` bytes at most.
+    pub(crate) fn go_on(&mut self, wire: &mut Wire<'_>, most: usize) -> (Fate, bool) {
         self.is_due = false;
         let mut more = false;
         if self.state == State::Open {
-            match self.pull(wire) {
+            match self.pull(wire, most) {
                 Ok(left) => more = left,
                 Err(_) => return (self.reset(wire), false),
             }
@@ -407,7 +407,7 @@ impl<S: Socket> Flow<S> {
     }
 
     /// Sends what the host's socket has, as far as the guest has room and as one read gives. Says whether that was not all.
-    fn pull(&mut self, wire: &mut Wire<'_>) -> io::Result<bool> {
+    fn pull(&mut self, wire: &mut Wire<'_>, most: usize) -> io::Result<bool> {
         if !self.readable || self.sender.ended {
             return Ok(false);
         }
@@ -419,8 +419,11 @@ impl<S: Socket> Flow<S> {
             return Ok(false);
         }
         self.sender.has_room();
+        if most == 0 {
+            return Ok(true);
+        }
         let (largest, packets) = (self.largest(), if self.has_much { PACKETS } else { 1 });
-        let mut most = room.min(packets * largest);
+        let mut most = room.min(packets * largest).min(most);
         let mut buffers: Vec<Vec<u8>> = (0..most.div_ceil(largest)).map_while(|_| wire.buffers.take()).collect();
         if buffers.is_empty() {
             return Ok(true);

@@ -1,7 +1,7 @@
-//! What can be reached from outside.
+//! What can be reached from outside, and how fast.
 
 use clap::Args;
-use rbox_container::settings::{Publish, Settings};
+use rbox_container::settings::{NetworkRate, Publish, Settings};
 
 #[derive(Debug, Default, Args)]
 pub(super) struct PortFlags {
@@ -13,11 +13,16 @@ pub(super) struct PortFlags {
     /// Have any ports of the host's lead to all those that the image names
     #[arg(short = 'P', long)]
     publish_all: bool,
+
+    /// What it may receive and send in a second, with b, k, m or g for bytes, or in bits: in=10m,out=8mbit
+    #[arg(long, value_name = "in=RATE,out=RATE")]
+    network_rate: Option<NetworkRate>,
 }
 
 impl PortFlags {
     pub(super) fn take(self, settings: &mut Settings) {
         settings.ports = self.publish.into_iter().flat_map(|Publish(mappings)| mappings).collect();
         settings.publish_all = self.publish_all;
+        settings.network_rate = self.network_rate.unwrap_or_default();
     }
 }

@@ -57,6 +57,7 @@ impl Settings {
             "Annotations": self.annotations,
             "Egress": self.egress.options.iter().chain(&self.egress.files).collect::<Vec<_>>(),
             "EgressLog": self.egress.log.as_ref().map_or_else(String::new, EgressLog::to_string),
+            "NetworkRate": self.network_rate.to_string(),
             "ContainerIDFile": self.cid_file.as_ref().map_or_else(String::new, |path| path.display().to_string()),
         }))
     }
