@@ -116,6 +116,12 @@ impl Error {
     }
 }
 
+/// The fields that ask for something for which there must be a cgroup, each with the controller that it takes; none for what
+/// every cgroup has.
+pub fn needs(resources: &LinuxResources) -> Result<Vec<(String, Option<String>)>, Error> {
+    Ok(cgroup::needs(resources)?)
+}
+
 /// A container's cgroup before the container is in it. Dropped, what was made of it is removed.
 #[derive(Debug)]
 pub struct Home {

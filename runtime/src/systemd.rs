@@ -19,6 +19,8 @@
 
 mod address;
 mod bus;
+#[cfg(test)]
+mod fake;
 mod login;
 mod name;
 mod properties;
@@ -300,5 +302,69 @@ impl Manager {
                 Error::Refused { operation, unit: self.scope.unit.clone(), name, message }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fake::{Answer, FakeBus};
+    use super::*;
+
+    fn scope(bus: &FakeBus) -> Scope {
+        Scope::at(bus.address(), Some(":rbox:one"), "one", false).expect("a scope")
+    }
+
+    #[test]
+    fn a_scope_is_asked_for_early_and_joined_late() {
+        let bus = FakeBus::start(|member| match member {
+            "StartTransientUnit" => Answer::Job("done"),
+            _ => Answer::Empty,
+        });
+        let mut manager = Manager::connect(&scope(&bus)).expect("a bus");
+        let resources = serde_json::from_str(r#"{"pids": {"limit": 7}}"#).expect("resources");
+        // What this says does not wait for an answer.
+        let asked = manager.ask(4711, "one", Some(&resources)).expect("asked");
+        manager.joined(asked).expect("the job is done");
+        let asked = bus.asked();
+        let members: Vec<&str> = asked.iter().map(|(member, _)| member.as_str()).collect();
+        assert_eq!(members, ["Hello", "AddMatch", "Subscribe", "StartTransientUnit"]);
+        let has = |what: &[u8]| asked[3].1.windows(what.len()).any(|window| window == what);
+        for word in ["rbox-one.scope", "fail", "user.slice", "Delegate", "PIDs", "TasksMax", "inactive-or-failed"] {
+            assert!(has(word.as_bytes()), "{word}");
+        }
+        assert!(has(&4711_u32.to_le_bytes()) && has(&7_u64.to_le_bytes()));
+        manager.attach(4712).expect("attached");
+        manager.set(&resources).expect("set");
+        let members: Vec<String> = bus.asked().into_iter().map(|(member, _)| member).collect();
+        assert_eq!(members, ["AttachProcessesToUnit", "SetUnitProperties"]);
+    }
+
+    #[test]
+    fn what_systemd_does_not_do_is_told() {
+        let bus = FakeBus::start(|member| match member {
+            "StartTransientUnit" => Answer::Job("timeout"),
+            "SetUnitProperties" => Answer::Refusal("org.freedesktop.DBus.Error.AccessDenied", "not for you"),
+            "AttachProcessesToUnit" => Answer::Refusal("org.freedesktop.DBus.Error.ServiceUnknown", "nobody"),
+            _ => Answer::Empty,
+        });
+        let mut manager = Manager::connect(&scope(&bus)).expect("a bus");
+        let failed = manager.start(1, "one", None).expect_err("a job that failed");
+        assert_eq!(failed.to_string(), "systemd could not start a.scope: the job's result is \"timeout\"");
+        let refused = manager.set(&LinuxResources::default()).expect_err("a refusal");
+        assert_eq!(refused.to_string(), "systemd refuses to change rbox-one.scope: not for you");
+        let absent = manager.attach(2).expect_err("nobody");
+        assert!(absent.is_no_systemd() && absent.to_string().contains("there is none on the bus"), "{absent}");
+        assert!(!failed.is_no_systemd() && !refused.is_no_systemd());
+    }
+
+    #[test]
+    fn a_bus_that_hangs_up_is_told() {
+        let bus = FakeBus::start(|member| if member == "Hello" { Answer::Empty } else { Answer::Silence });
+        let mut manager = Manager::connect(&scope(&bus)).expect("a bus");
+        let gone = manager.start(1, "one", None).expect_err("it is gone");
+        assert!(gone.is_no_systemd(), "{gone}");
+        let nowhere = Scope { address: Address::Path("/no/such/bus".into()), ..scope(&bus) };
+        let error = Manager::connect(&nowhere).expect_err("no bus");
+        assert!(error.is_no_systemd() && error.to_string().contains("/no/such/bus"), "{error}");
     }
 }

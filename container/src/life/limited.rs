@@ -20,33 +20,62 @@ use crate::{Error, Unfit};
 const USUAL_PIDS: &str = r#"{"pids": {"limit": 2048}}"#;
 
 /// A limit that cannot be had.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub struct LimitError {
-    /// The flag, where one is to blame.
-    flag: Option<String>,
-    source: home::Error,
+    /// The flags that are to blame, and the controllers that they take.
+    flags: Vec<String>,
+    controllers: Vec<String>,
+    why: home::Error,
 }
 
 impl LimitError {
-    fn new(resources: &Resources, source: home::Error) -> Self {
-        Self { flag: source.field().map(|field| resources.flag_of(field)), source }
+    fn new(resources: &Resources, why: home::Error) -> Self {
+        let needed = match why.field() {
+            Some(field) => vec![(field.to_owned(), None)],
+            // Nothing at all can be limited.
+            None => spec(resources).ok().and_then(|spec| home::needs(&spec).ok()).unwrap_or_default(),
+        };
+        let (mut flags, mut controllers) = (Vec::new(), Vec::new());
+        for (field, controller) in needed {
+            flags.push(resources.flag_of(&field));
+            controllers.extend(controller);
+        }
+        flags.dedup();
+        controllers.dedup();
+        Self { flags, controllers, why }
     }
 
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
-        let mend = self.source.hint()?;
-        match self.flag {
-            Some(_) => Some(format!("{mend}; --best-effort-limits does without")),
-            None => Some(mend),
+        let mend = self.why.hint()?;
+        match self.flags.is_empty() {
+            false => Some(format!("{mend}; --best-effort-limits does without")),
+            true => Some(mend),
         }
     }
 }
 
 impl fmt::Display for LimitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.flag, &self.source) {
-            (Some(flag), home::Error::Cgroup(error)) => write!(f, "cannot enforce {flag}: {}", error.why()),
-            _ => write!(f, "cannot limit what the container uses"),
+        if self.flags.is_empty() {
+            return f.write_str("cannot have a cgroup for the container");
+        }
+        write!(f, "cannot enforce {}", self.flags.join(", "))?;
+        match (&self.why, &*self.controllers) {
+            (home::Error::Cgroup(error), []) => write!(f, ": {}", error.why()),
+            (_, []) => Ok(()),
+            (_, [one]) => write!(f, " (the cgroup controller '{one}')"),
+            (_, several) => write!(f, " (the cgroup controllers {})", several.join(", ")),
+        }
+    }
+}
+
+impl std::error::Error for LimitError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.why {
+            // That it is about this flag has been said.
+            home::Error::Cgroup(error) if self.why.field().is_some() => error.source(),
+            why => Some(why),
         }
     }
 }
@@ -201,12 +230,21 @@ pub(crate) fn said(hits: &Hits) -> String {
     let processes = if *oom_kills == 1 { "process" } else { "processes" };
     let limit = match memory_limit {
         0 => "the memory that it may use".to_owned(),
-        limit => format!("its memory limit of {limit} bytes"),
+        limit => format!("its memory limit of {}", in_binary(*limit)),
     };
-    let peak = if *memory_peak > 0 { format!(" (it has used up to {memory_peak})") } else { String::new() };
+    let peak = if *memory_peak > 0 { format!(" (it has used {})", in_binary(*memory_peak)) } else { String::new() };
     format!(
         "the container wanted more than {limit}{peak}, and the kernel has killed {oom_kills} {processes} in it (OOM)"
     )
+}
+
+/// In the units that limits are given in.
+fn in_binary(bytes: u64) -> String {
+    match [(30, "GiB"), (20, "MiB"), (10, "KiB")].into_iter().find(|(shift, _)| bytes >> shift > 0) {
+        Some((shift, unit)) if bytes.trailing_zeros() >= shift => format!("{} {unit}", bytes >> shift),
+        Some((shift, unit)) => format!("{:.1} {unit}", bytes as f64 / (1_u64 << shift) as f64),
+        None => format!("{bytes} bytes"),
+    }
 }
 
 impl Made {
@@ -242,4 +280,51 @@ pub(crate) fn set(record: &home::Record, all: &Resources, changes: &Resources) -
     }
     let updated = record.update(&spec(&changes)?, changes.memory_swap.is_none());
     updated.map_err(|error| LimitError::new(all, error).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use rbox_runtime::cgroup::{Error as CgroupError, Missing};
+    use rbox_runtime::systemd;
+
+    use super::*;
+    use crate::settings::{Amount, Cpus};
+
+    fn resources() -> Resources {
+        Resources { memory: Some(Amount(100 << 20)), cpus: Some(Cpus(50_000)), ..Resources::default() }
+    }
+
+    #[test]
+    fn what_is_missing_is_said_by_the_flag_that_wants_it() {
+        let why = Missing::NotDelegated("/user.slice".into());
+        let missing =
+            CgroupError::NoController { field: "linux.resources.cpu.quota".into(), controller: "cpu".into(), why };
+        let error = LimitError::new(&resources(), missing.into());
+        let expected = "cannot enforce --cpus: the cgroup controller 'cpu' is missing: the cgroup /user.slice does not \
+                        pass it on, and this user may not change that";
+        assert_eq!(crate::with_causes(&error), expected);
+        let hint = error.hint().expect("a hint");
+        assert!(hint.contains("user@.service.d/delegate.conf") && hint.ends_with("--best-effort-limits does without"));
+
+        let nobody = || home::Error::from(systemd::Error::NoBus("nothing is set".into()));
+        let error = LimitError::new(&resources(), nobody());
+        let expected = "cannot enforce --memory, --cpus (the cgroup controllers memory, cpu): cannot reach systemd: \
+                        nothing is set";
+        assert_eq!(crate::with_causes(&error), expected);
+        assert!(error.hint().expect("a hint").contains("loginctl enable-linger"));
+        let error = LimitError::new(&Resources::default(), nobody());
+        let expected = "cannot have a cgroup for the container: cannot reach systemd: nothing is set";
+        assert_eq!(crate::with_causes(&error), expected);
+    }
+
+    #[test]
+    fn what_was_killed_is_said_in_the_units_of_limits() {
+        let hits = Hits { oom_kills: 1, memory_limit: 100 << 20, memory_peak: 3 << 29, ..Hits::default() };
+        let expected = "the container wanted more than its memory limit of 100 MiB (it has used 1.5 GiB), and the \
+                        kernel has killed 1 process in it (OOM)";
+        assert_eq!(said(&hits), expected);
+        let several = said(&Hits { oom_kills: 2, ..Hits::default() });
+        assert!(several.contains("more than the memory that it may use, and") && several.contains("2 processes"));
+        assert_eq!(in_binary(1000), "1000 bytes");
+    }
 }
