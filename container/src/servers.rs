@@ -114,16 +114,17 @@ impl fmt::Display for Lost {
 
 impl Servers {
     /// What to wait for; `idle` is any descriptor.
-    pub(crate) fn watched<'a>(&'a self, idle: BorrowedFd<'a>) -> [(BorrowedFd<'a>, Interest); 3] {
+    pub(crate) fn watched<'a>(&'a self, idle: BorrowedFd<'a>) -> [(BorrowedFd<'a>, Interest); 4] {
         let [network, root] = [&self.network, &self.root].map(|server| match server {
             Some(server) => (server.child.as_fd(), Interest::Read),
             None => (idle, Interest::None),
         });
-        let memory = match self.limited.as_ref().and_then(Limited::as_fd) {
+        let limits = self.limited.as_ref().map(Limited::as_fds).unwrap_or_default();
+        let [memory, pids] = limits.map(|events| match events {
             Some(events) => (events, Interest::Change),
             None => (idle, Interest::None),
-        };
-        [network, root, memory]
+        });
+        [network, root, memory, pids]
     }
 
     /// Whether processes were killed for want of memory since this was asked last.

@@ -42,7 +42,7 @@ pub struct Wish<'a> {
     pub resources: &'a LinuxResources,
     /// Memory and swap together are limited only as far as that can be had.
     pub swap_is_implied: bool,
-    /// What is limited where nothing is asked for and a cgroup costs nothing.
+    /// What is limited besides, where there is a cgroup anyway or one costs nothing, and nothing is said of it.
     pub usual: &'a LinuxResources,
     /// Where systemd is asked, of a process that has not its caller's variables.
     pub bus: Option<&'a Address>,
@@ -140,6 +140,7 @@ enum Kind {
 struct Limits {
     id: String,
     resources: LinuxResources,
+    usual: LinuxResources,
     swap_is_implied: bool,
     best_effort: bool,
 }
@@ -173,38 +174,31 @@ impl Home {
         if is_asked {
             cgroup::check_host(&needed)?;
         }
-        let limits = |resources: &LinuxResources| Limits {
-            id: wish.id.to_owned(),
-            resources: resources.clone(),
-            swap_is_implied: wish.swap_is_implied,
-            best_effort: wish.best_effort,
-        };
         let maker = wish.maker.or_else(|| wish.parent.map(Maker::of_parent));
         match maker {
-            Some(Maker::Systemd) => Self::scope(wish, limits(wish.resources)).map(Some),
+            Some(Maker::Systemd) => Self::scope(wish).map(Some),
             Some(Maker::Directly) => {
                 let path = direct_path(wish)?;
-                Self::direct(Some(&path), limits(wish.resources)).map(Some)
+                Self::direct(Some(&path), Limits::of(wish)).map(Some)
             }
             None if !is_asked && !cgroup::may_be_delegated() => Ok(None),
             None => match Delegated::of_caller() {
                 Delegated::Free(parent) => {
                     let path = format!("/{parent}/{}", name(wish.id));
-                    let resources = if is_asked { wish.resources } else { wish.usual };
-                    match Self::direct(Some(&path), limits(resources)) {
+                    match Self::direct(Some(&path), Limits::of(wish)) {
                         Err(_) if !is_asked => Ok(None),
-                        Err(error) => Self::scope(wish, limits(wish.resources)).map(Some).map_err(|_| error),
+                        Err(error) => Self::scope(wish).map(Some).map_err(|_| error),
                         home => home.map(Some),
                     }
                 }
                 _ if !is_asked => Ok(None),
-                Delegated::HoldsCaller(path) => match Self::scope(wish, limits(wish.resources)) {
+                Delegated::HoldsCaller(path) => match Self::scope(wish) {
                     Err(Error::Systemd(systemd)) if systemd.is_no_systemd() => {
                         Err(Error::HoldsCaller { path, systemd })
                     }
                     home => home.map(Some),
                 },
-                Delegated::None => Self::scope(wish, limits(wish.resources)).map(Some),
+                Delegated::None => Self::scope(wish).map(Some),
             },
         }
     }
@@ -223,7 +217,7 @@ impl Home {
         Ok(home)
     }
 
-    fn scope(wish: &Wish<'_>, limits: Limits) -> Result<Self, Error> {
+    fn scope(wish: &Wish<'_>) -> Result<Self, Error> {
         let privileged = ids::is_root_of_host();
         if wish.parent.is_some_and(|parent| !parent.ends_with(".slice")) {
             let parent = wish.parent.unwrap_or_default().to_owned();
@@ -232,7 +226,7 @@ impl Home {
         let address = wish.bus.cloned().map_or_else(Address::of_caller, Ok)?;
         let path = format!("{}:rbox:{}", wish.parent.unwrap_or_default(), wish.id);
         let scope = Scope::at(address, Some(&path), wish.id, privileged)?;
-        Ok(Self { kind: Some(Kind::Scope(Box::new(Manager::connect(&scope)?), None)), limits })
+        Ok(Self { kind: Some(Kind::Scope(Box::new(Manager::connect(&scope)?), None)), limits: Limits::of(wish) })
     }
 
     /// The cgroup, where the first process can be made in it.
@@ -246,7 +240,7 @@ impl Home {
     /// Says which the first process is, by its number on the host.
     pub fn ask(&mut self, pid: u32) -> Result<(), Error> {
         if let Some(Kind::Scope(manager, asked)) = &mut self.kind {
-            *asked = Some(manager.ask(pid, &self.limits.id, Some(&self.limits.resources))?);
+            *asked = Some(manager.ask(pid, &self.limits.id, Some(&self.limits.all()))?);
         }
         Ok(())
     }
@@ -257,7 +251,7 @@ impl Home {
             Some(Kind::Scope(manager, asked)) => {
                 match asked.take() {
                     Some(asked) => manager.joined(asked)?,
-                    None => manager.start(pid, &self.limits.id, Some(&self.limits.resources))?,
+                    None => manager.start(pid, &self.limits.id, Some(&self.limits.all()))?,
                 }
                 let cgroup = Cgroup::of_process(pid)?;
                 manager.check(&cgroup.record().path())?;
@@ -291,17 +285,48 @@ impl Drop for Home {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Limits {
+    fn of(wish: &Wish<'_>) -> Self {
+        Self {
+            id: wish.id.to_owned(),
+            resources: wish.resources.clone(),
+            usual: without_what_is_said(wish.usual, wish.resources),
+            swap_is_implied: wish.swap_is_implied,
+            best_effort: wish.best_effort,
+        }
+    }
+
+    /// With what is usual.
+    fn all(&self) -> LinuxResources {
+        let mut all = self.resources.clone();
+        if let Some(pids) = self.usual.pids() {
+            all.set_pids(Some(*pids));
+        }
+        all
+    }
+
     fn apply(&self, cgroup: &Cgroup) -> Result<Vec<Error>, Error> {
         let resources = match self.swap_is_implied && !cgroup.limits_swap() {
             true => without_swap(&self.resources),
             false => self.resources.clone(),
         };
+        // Nobody misses it.
+        let _ = cgroup.apply(&self.usual);
         if self.best_effort {
             return Ok(cgroup.apply_each(&resources)?.into_iter().map(Error::from).collect());
         }
         cgroup.apply(&resources)?;
         Ok(Vec::new())
     }
+}
+
+/// Of what is usual: the number of processes.
+fn without_what_is_said(usual: &LinuxResources, said: &LinuxResources) -> LinuxResources {
+    let mut usual = usual.clone();
+    let in_file = said.unified().iter().flatten().any(|(file, _)| file == "pids.max");
+    if said.pids().is_some() || in_file {
+        usual.set_pids(None);
+    }
+    usual
 }
 
 fn without_swap(resources: &LinuxResources) -> LinuxResources {
@@ -368,11 +393,12 @@ impl Record {
     /// Changes limits; what `resources` does not name stays as it is.
     pub fn update(&self, resources: &LinuxResources, swap_is_implied: bool) -> Result<(), Error> {
         let Some(cgroup) = self.open()? else { return Ok(()) };
-        let limits = Limits { id: String::new(), resources: resources.clone(), swap_is_implied, best_effort: false };
+        let (resources, usual) = (resources.clone(), LinuxResources::default());
+        let limits = Limits { id: String::new(), resources, usual, swap_is_implied, best_effort: false };
         limits.apply(&cgroup)?;
         if let Some(scope) = &self.scope {
             // Or systemd would set what it knows, when it sets all of it anew.
-            Manager::connect(scope)?.set(resources)?;
+            Manager::connect(scope)?.set(&limits.resources)?;
         }
         Ok(())
     }
@@ -454,11 +480,23 @@ mod tests {
         let path = |parent| direct_path(&wish(&none, Some(Maker::Directly), parent)).map_err(|error| error.to_string());
         assert_eq!(path(Some("/a/b/")), Ok("/a/b/rbox-c1".into()));
         assert!(path(Some("a.slice")).expect_err("a slice").contains("no path below the mount"));
-        let error = Home::scope(
-            &wish(&none, Some(Maker::Systemd), Some("/a")),
-            Limits { id: "c1".into(), resources: none.clone(), swap_is_implied: false, best_effort: false },
-        );
+        let error = Home::scope(&wish(&none, Some(Maker::Systemd), Some("/a")));
         assert!(error.expect_err("a path").to_string().contains("no slice of systemd's"));
+    }
+
+    #[test]
+    fn what_is_usual_gives_way_to_what_is_said() {
+        let parse = |text| serde_json::from_str::<LinuxResources>(text).expect("resources");
+        let usual = parse(r#"{"pids": {"limit": 2048}}"#);
+        for (said, left) in [
+            (r#"{}"#, Some(2048)),
+            (r#"{"memory": {"limit": 5}}"#, Some(2048)),
+            (r#"{"pids": {"limit": -1}}"#, None),
+            (r#"{"unified": {"pids.max": "5"}}"#, None),
+        ] {
+            let limit = without_what_is_said(&usual, &parse(said)).pids().map(|pids| pids.limit());
+            assert_eq!(limit, left, "{said}");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub struct LimitError {
     /// The flags that are to blame, and the controllers that they take.
     flags: Vec<String>,
     controllers: Vec<String>,
-    why: home::Error,
+    why: Box<home::Error>,
 }
 
 impl LimitError {
@@ -42,7 +42,7 @@ impl LimitError {
         }
         flags.dedup();
         controllers.dedup();
-        Self { flags, controllers, why }
+        Self { flags, controllers, why: Box::new(why) }
     }
 
     /// What the user can do about it.
@@ -61,7 +61,7 @@ impl fmt::Display for LimitError {
             return f.write_str("cannot have a cgroup for the container");
         }
         write!(f, "cannot enforce {}", self.flags.join(", "))?;
-        match (&self.why, &*self.controllers) {
+        match (&*self.why, &*self.controllers) {
             (home::Error::Cgroup(error), []) => write!(f, ": {}", error.why()),
             (_, []) => Ok(()),
             (_, [one]) => write!(f, " (the cgroup controller '{one}')"),
@@ -72,7 +72,7 @@ impl fmt::Display for LimitError {
 
 impl std::error::Error for LimitError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.why {
+        match &*self.why {
             // That it is about this flag has been said.
             home::Error::Cgroup(error) if self.why.field().is_some() => error.source(),
             why => Some(why),
@@ -201,8 +201,8 @@ pub(crate) struct Limited {
 
 impl Limited {
     /// What tells of a limit that is met.
-    pub(crate) fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.watch.as_fd()
+    pub(crate) fn as_fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        self.watch.as_fds()
     }
 
     /// Whether processes were killed for want of memory since this was asked last.

@@ -139,11 +139,17 @@ struct Supervisor<'a> {
 impl Supervisor<'_> {
     fn without_terminal(&mut self) -> io::Result<()> {
         loop {
-            let [network, root, memory] = self.servers.watched(self.running.as_fd());
-            let waited =
-                [(self.running.as_fd(), Interest::Read), (self.signals.as_fd(), Interest::Read), network, root, memory];
-            let [ended, signalled, network, root, memory] = poll::wait(waited, self.remaining())?;
-            if memory {
+            let [network, root, memory, pids] = self.servers.watched(self.running.as_fd());
+            let waited = [
+                (self.running.as_fd(), Interest::Read),
+                (self.signals.as_fd(), Interest::Read),
+                network,
+                root,
+                memory,
+                pids,
+            ];
+            let [ended, signalled, network, root, memory, pids] = poll::wait(waited, self.remaining())?;
+            if memory || pids {
                 self.servers.has_killed();
             }
             if ended {
@@ -174,21 +180,22 @@ impl Supervisor<'_> {
         let mut output_open = true;
         loop {
             let interest = |wanted, interest| if wanted { interest } else { Interest::None };
-            let [network, root, memory] = self.servers.watched(self.running.as_fd());
+            let [network, root, memory, pids] = self.servers.watched(self.running.as_fd());
             let waited = [
                 (self.running.as_fd(), Interest::Read),
                 (self.signals.as_fd(), Interest::Read),
                 network,
                 root,
                 memory,
+                pids,
                 (master.as_fd(), interest(output_open, Interest::Read)),
                 (master.as_fd(), interest(!input.buffer.is_empty(), Interest::Write)),
                 // One buffer at a time: a workload that does not read keeps us from reading, not our memory growing.
                 (stdin.as_fd(), interest(input.open && input.buffer.is_empty(), Interest::Read)),
             ];
-            let [ended, signalled, network, root, memory, printed, takes_input, typed] =
+            let [ended, signalled, network, root, memory, pids, printed, takes_input, typed] =
                 poll::wait(waited, self.remaining())?;
-            if memory {
+            if memory || pids {
                 self.servers.has_killed();
             }
             if signalled {

@@ -41,6 +41,10 @@ impl Delegated {
         let mut path = own.as_str();
         loop {
             let Ok(dir) = cgroup::open(mount.dir.as_fd(), path) else { break };
+            // A manager's is nobody else's to divide, and what it has put below stays there.
+            if cgroup::open(dir.as_fd(), OF_MANAGER).is_ok() {
+                return Self::None;
+            }
             if is_marked(&dir) {
                 owned = Some((path, dir));
                 break;
@@ -56,8 +60,8 @@ impl Delegated {
             }
         }
         let Some((path, dir)) = owned else { return Self::None };
-        // A manager's, or the host's own, is nobody's to divide.
-        if cgroup::open(dir.as_fd(), OF_MANAGER).is_ok() || at::status(dir.as_fd(), b"cgroup.type").is_err() {
+        // The host's own, which has no type.
+        if at::status(dir.as_fd(), b"cgroup.type").is_err() {
             return Self::None;
         }
         let has_processes = || tree::read(dir.as_fd(), "cgroup.procs").map_or(true, |text| !text.is_empty());

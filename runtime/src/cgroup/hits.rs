@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rbox_sys::at;
 use serde::{Deserialize, Serialize};
 
+use super::Cgroup;
 use super::statistics::{single, value};
-use super::{Cgroup, tree};
 
 /// What the kernel has refused for the limits' sake.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,14 +32,16 @@ pub struct Hits {
 #[derive(Debug)]
 pub struct Watch {
     cgroup: Cgroup,
-    events: Option<File>,
+    /// Of memory and of processes.
+    events: [Option<File>; 2],
     hits: Hits,
 }
 
 impl Cgroup {
     /// Begins to watch.
     pub fn watch(self) -> Watch {
-        let events = at::open_file(self.dir.as_fd(), b"memory.events").ok();
+        let open = |file: &str| at::open_file(self.dir.as_fd(), file.as_bytes()).ok();
+        let events = ["memory.events", "pids.events"].map(open);
         let mut watch = Watch { cgroup: self, events, hits: Hits::default() };
         // What is polled for is a change since the last look.
         watch.look();
@@ -48,36 +50,26 @@ impl Cgroup {
 }
 
 impl Watch {
-    /// What tells of a change ([`Interest::Change`](rbox_sys::poll::Interest)); none without the memory controller.
-    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.events.as_ref().map(AsFd::as_fd)
+    /// What tells of a change ([`Interest::Change`](rbox_sys::poll::Interest)) of memory and of processes; none without the
+    /// controller.
+    pub fn as_fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        self.events.each_ref().map(|events| events.as_ref().map(AsFd::as_fd))
     }
 
     /// Looks; gives how many processes were killed for want of memory since the last look.
     pub fn look(&mut self) -> u64 {
         let dir = self.cgroup.dir.as_fd();
         let number = |file: &str| single(dir, file).filter(|number| *number != u64::MAX);
-        let mut new = 0;
-        if let Some(events) = &mut self.events {
-            let mut text = String::new();
-            match events.rewind().and_then(|()| events.read_to_string(&mut text)) {
-                Ok(_) => {
-                    let kills = value(&text, "oom_kill").unwrap_or(0);
-                    new = kills.saturating_sub(self.hits.oom_kills);
-                    self.hits.oom_kills = kills.max(self.hits.oom_kills);
-                }
-                // The cgroup is gone, and nothing more can happen there.
-                Err(_) => self.events = None,
-            }
-        }
+        let [kills, refused] = [(0, "oom_kill"), (1, "max")].map(|(place, key)| read(&mut self.events[place], key));
+        let new = kills.unwrap_or(0).saturating_sub(self.hits.oom_kills);
         if new > 0 {
+            self.hits.oom_kills += new;
             self.hits.memory_limit = number("memory.max").unwrap_or(self.hits.memory_limit);
             self.hits.memory_peak = number("memory.peak").unwrap_or(self.hits.memory_peak);
         }
-        let refused = tree::read(dir, "pids.events").ok().and_then(|text| value(&text, "max"));
         if let Some(refused) = refused.filter(|refused| *refused > self.hits.pids_refused) {
             self.hits.pids_refused = refused;
-            self.hits.pids_limit = number("pids.max").unwrap_or(0);
+            self.hits.pids_limit = number("pids.max").unwrap_or(self.hits.pids_limit);
         }
         new
     }
@@ -86,4 +78,14 @@ impl Watch {
     pub fn hits(&self) -> Hits {
         self.hits
     }
+}
+
+/// The number that `key` has; where the file is gone, with its cgroup, nothing more can happen there.
+fn read(events: &mut Option<File>, key: &str) -> Option<u64> {
+    let mut text = String::new();
+    let file = events.as_mut()?;
+    if file.rewind().and_then(|()| file.read_to_string(&mut text)).is_err() {
+        *events = None;
+    }
+    value(&text, key)
 }

@@ -202,7 +202,7 @@ impl Monitor {
                     }
                 }
             }
-            if ready[before_servers + 2] && servers.has_killed() {
+            if (ready[before_servers + 2] || ready[before_servers + 3]) && servers.has_killed() {
                 self.note(self.happened("oom"));
             }
             if ready[0] {
