@@ -13,6 +13,7 @@ pub mod containerd;
 pub mod cpio;
 pub mod debian;
 pub mod debian_mirror;
+pub mod debian_vm;
 pub mod detached;
 pub mod dns;
 pub mod elf;

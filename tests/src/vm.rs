@@ -210,7 +210,7 @@ impl Console {
     }
 
     /// `@@ NAME STATUS`, then the output with "@ " before each line; the kernel may say something in between.
-    fn parse(text: String) -> Result<Self> {
+    pub(crate) fn parse(text: String) -> Result<Self> {
         let mut tried: BTreeMap<String, Tried> = BTreeMap::new();
         let mut current = None;
         for line in text.lines() {
@@ -246,7 +246,7 @@ pub fn set_up() -> Result<()> {
 
 /// The emulator: that of the host, or one that is unpacked with its libraries and firmware. To install it could
 /// replace the host's qemu-img, where that is of another version.
-fn add_emulator(command: &mut Command) -> Result<()> {
+pub(crate) fn add_emulator(command: &mut Command) -> Result<()> {
     if exists(EMULATOR) {
         command.arg(EMULATOR);
         return Ok(());
@@ -305,7 +305,7 @@ fn add_module(name: &str, files: &BTreeMap<String, PathBuf>, to: &mut Vec<(Strin
 }
 
 /// What the script's end looks like.
-const END: &str = "\n@@@";
+pub(crate) const END: &str = "\n@@@";
 
 const INIT: &str = "#!/bin/busybox sh\n/bin/busybox --install -s /bin\nmount -t devtmpfs dev /dev\n";
 

@@ -28,7 +28,8 @@ usage: cargo xtask <verb>
   try                        build rbox, get Alpine and run it without root
   test [FILTER]              run every test, or those whose name holds FILTER;
                              --long: also those that take long, and by each storage driver; --e2e: only those that
-                             drive the binary; --storage-driver DRIVER: those of them that have containers, by this one
+                             drive the binary; --storage-driver DRIVER: those of them that have containers, by this one;
+                             --vm: only those in a virtual machine with systemd
   build                      make the release binary, target/rbox
   setup                      install what tests and benchmarks need; --long: also what the long tests do
   order [STARTS]             find out, with perf, which functions a start runs, for the linker to put them together

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use rbox_tests::command::{self, output, run};
-use rbox_tests::{containerd, overlay, registry, servers, vm};
+use rbox_tests::{containerd, debian_vm, overlay, registry, servers, vm};
 
 use crate::admin::Admin;
 
@@ -88,7 +88,13 @@ pub(crate) fn all_and_long() -> Result<()> {
     install(&[FOR_LONG_TESTS, FOR_NETWORKS].concat())?;
     unpack(containerd::programs)?;
     unpack(overlay::peer)?;
-    unpack(vm::set_up)
+    unpack(vm::set_up)?;
+    machines()
+}
+
+/// Makes what virtual machines with systemd are run from.
+pub(crate) fn machines() -> Result<()> {
+    unpack(debian_vm::set_up)
 }
 
 /// Has a package unpacked that may be there already; apt may not have looked at the archive for too long to find it there.

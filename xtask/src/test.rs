@@ -104,6 +104,8 @@ const DRIVERS: [&str; 3] = ["overlay", "fuse", "copy"];
 struct Asked<'a> {
     long: bool,
     only_end_to_end: bool,
+    /// Only what needs a virtual machine with systemd: few tests, which take long enough to be a lane of their own.
+    vm: bool,
     /// The one storage driver.
     driver: Option<&'a str>,
     filter: Option<&'a str>,
@@ -111,13 +113,15 @@ struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     fn parse(arguments: &[&'a str]) -> Result<Self> {
-        const USAGE: &str = "usage: cargo xtask test [--long] [--e2e] [--storage-driver fuse|copy|overlay] [FILTER]";
+        const USAGE: &str =
+            "usage: cargo xtask test [--long] [--e2e] [--vm] [--storage-driver fuse|copy|overlay] [FILTER]";
         let mut asked = Self::default();
         let mut words = arguments.iter().copied();
         while let Some(word) = words.next() {
             match word {
                 "--long" => asked.long = true,
                 "--e2e" => asked.only_end_to_end = true,
+                "--vm" => (asked.vm, asked.only_end_to_end) = (true, true),
                 "--storage-driver" => {
                     let driver = words.next().filter(|driver| DRIVERS.contains(driver));
                     asked.driver = Some(driver.context(USAGE)?);
@@ -160,26 +164,37 @@ impl Turn<'_> {
     }
 }
 
+/// What the names of those begin with that need a virtual machine with systemd, and are a lane of their own.
+const IN_MACHINES: &str = "vm_";
+
 /// The verb, with its arguments.
 pub(crate) fn run(arguments: &[&str]) -> Result<()> {
     let asked = Asked::parse(arguments)?;
-    let Asked { long, only_end_to_end, filter, .. } = asked;
+    let Asked { long, only_end_to_end, vm, filter, .. } = asked;
 
     if long {
         setup::all_and_long()?
     } else {
         setup::all()?
     }
+    if vm {
+        setup::machines()?;
+    }
     step("Fixtures");
     alpine::layout()?;
     alpine::small()?;
-    debian::layout()?;
+    if !vm {
+        debian::layout()?;
+    }
     step("Release binary");
     build::release()?;
     build::static_binary("rbox-net-slirp", slirp::DRIVER, slirp::DRIVER)?;
     let mut programs = test_programs()?;
+    if vm {
+        programs.retain(|name, _| name.starts_with(IN_MACHINES));
+    }
     if let Some(filter) = filter {
-        filter::check(filter, long, &mut listings(filter, only_end_to_end, &programs))?;
+        filter::check(filter, long || vm, &mut listings(filter, only_end_to_end, &programs))?;
     }
 
     let mut failed = Vec::new();
@@ -192,8 +207,13 @@ pub(crate) fn run(arguments: &[&str]) -> Result<()> {
             }
         }
     }
-    let limit = Duration::from_secs(60 * if long { 90 } else { 10 });
-    let options = [long.then_some("--include-ignored"), filter];
+    let minutes = match (long, vm) {
+        (true, _) => 90,
+        (false, true) => 30,
+        (false, false) => 10,
+    };
+    let limit = Duration::from_secs(60 * minutes);
+    let options = [(long || vm).then_some("--include-ignored"), filter];
     let options: Vec<&str> = options.into_iter().flatten().collect();
     let beside = (long && asked.driver.is_none()).then(|| programs.remove(BESIDE)).flatten();
     let mut turns = Vec::new();
