@@ -116,6 +116,11 @@ impl Error {
     }
 }
 
+/// Whether a container for which nothing is asked could get a cgroup all the same, by a glance.
+pub fn may_be_free() -> bool {
+    cgroup::may_be_delegated()
+}
+
 /// The fields that ask for something for which there must be a cgroup, each with the controller that it takes; none for what
 /// every cgroup has.
 pub fn needs(resources: &LinuxResources) -> Result<Vec<(String, Option<String>)>, Error> {
@@ -181,7 +186,6 @@ impl Home {
                 let path = direct_path(wish)?;
                 Self::direct(Some(&path), Limits::of(wish)).map(Some)
             }
-            None if !is_asked && !cgroup::may_be_delegated() => Ok(None),
             None => match Delegated::of_caller() {
                 Delegated::Free(parent) => {
                     let path = format!("/{parent}/{}", name(wish.id));

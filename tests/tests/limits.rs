@@ -2,6 +2,9 @@
 //! it can is in `limits_enforced.rs`.
 
 use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rbox_tests::rbox::Rbox;
@@ -144,5 +147,34 @@ fn who_goes_without_limits_is_told_so() -> Result<()> {
     // It has no cgroup to be limited in later.
     rbox.run(["update", "--memory=2g", "box"]).refused(&["box has no cgroup of its own", "hint"]);
     rbox.run(["rm", "-f", "box"]).success();
+    Ok(())
+}
+
+#[test]
+fn what_a_container_sends_takes_its_time() -> Result<()> {
+    const LENGTH: usize = 384 << 10;
+    let (rbox, image) = Rbox::with_small_image()?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let port = listener.local_addr()?.port();
+    let script = format!("echo ready; head -c {LENGTH} /dev/zero | nc 10.0.2.2 {port}");
+    let network = "--network=slirp:allow_host_loopback=true";
+    let words = ["run", "--rm", "--name", "box", network, "--network-rate=out=128k", &image, "sh", "-c", &script];
+    let mut container = rbox.start(words);
+    container.expect("ready");
+    let (mut connection, _) = listener.accept()?;
+    let begun = Instant::now();
+    assert_eq!(host_config(&rbox, "box")?["NetworkRate"], "out=131072");
+    let mut came = vec![0; LENGTH];
+    connection.read_exact(&mut came)?;
+    // Three seconds, of which one is let through at once.
+    assert!(begun.elapsed() > Duration::from_millis(1500), "{:?}", begun.elapsed());
+    drop(connection);
+    assert_eq!(container.wait(), 0);
+    let refused = |flags: &[&str], words: &[&str]| {
+        rbox.run([&["run", "--rm"], flags, &[&image, "true"]].concat()).refused(words);
+    };
+    refused(&["--network=none", "--network-rate=in=1m"], &["--network-rate with --network none"]);
+    refused(&["--network-rate=1m"], &["--network-rate", "in=RATE"]);
+    refused(&["--network-rate=in=5"], &["--network-rate", "1 KiB a second"]);
     Ok(())
 }

@@ -13,7 +13,7 @@ use rbox_types::ContainerId;
 use serde::{Deserialize, Serialize};
 
 use crate::record::{Made, Record};
-use crate::settings::{CgroupManager, Resources, Settings};
+use crate::settings::{CgroupManager, CgroupWish, Resources, Settings};
 use crate::{Error, Unfit};
 
 /// Podman's limit of processes, which keeps a fork bomb from the host. It is set where that costs nothing.
@@ -126,7 +126,8 @@ pub(crate) fn prepare(
     let wish = &settings.cgroup;
     let mut prepared =
         Prepared { home: None, resources: resources.clone(), best_effort: wish.best_effort, missed: Vec::new() };
-    if wish.disabled {
+    let is_asked = !resources.is_empty() || *wish != CgroupWish::default();
+    if wish.disabled || (!is_asked && !home::may_be_free()) {
         return Ok(prepared);
     }
     let spec = spec(resources)?;
