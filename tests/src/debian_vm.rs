@@ -116,7 +116,8 @@ pub fn boot(script: &str) -> Result<Console> {
     qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]);
     // What is written to the layer goes there.
     qemu.env("TMPDIR", scratch.path());
-    for (file, how) in [(image.join("disk"), "snapshot=on,cache=unsafe"), (disk, "snapshot=on,cache=unsafe")] {
+    for (file, how) in [(image.join("disk"), "snapshot=on,cache.no-flush=on"), (disk, "snapshot=on,cache.no-flush=on")]
+    {
         qemu.arg("-drive").arg(format!("file={},format=raw,if=virtio,{how}", file.display()));
     }
     qemu.arg("-kernel").arg(image.join("kernel")).arg("-initrd").arg(image.join("initrd"));
