@@ -18,8 +18,9 @@ use rbox_sys::sched;
 const SOON: Duration = Duration::from_micros(150);
 /// For so long it is worth to stay awake.
 const AWAKE: Duration = Duration::from_micros(100);
-/// Who lets others have the processor for longer than this has let somebody have it.
-const OTHERS: Duration = Duration::from_micros(20);
+/// Who lets others have the processor for longer than this has let somebody have it who has much to do: it is less than what
+/// the scheduler gives at a time, and more than the kernel's own work takes, or a client that thinks on this processor.
+const OTHERS: Duration = Duration::from_micros(500);
 /// How long it then sleeps as everybody does; twice as long each time, unless that was some time ago.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
