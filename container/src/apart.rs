@@ -11,7 +11,7 @@ use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use rbox_image::{Image, LayerRef};
+use rbox_image::Image;
 use rbox_rootless::TooFew;
 use rbox_store::{ContainerEntry, ContainerRefs, IdsLock, Layer};
 use rbox_sys::in_root;
@@ -117,8 +117,7 @@ impl Engine {
     /// How many ids there should be for what an image knows and has, and for who is to run it.
     fn needed(&self, request: &RunRequest, image: &Image) -> Result<u32, Error> {
         let key = self.identity.maps.key();
-        let layer = |of: &LayerRef| self.store.layer(&key, of.chain_id)?.ok_or(Error::LayerGone(of.chain_id));
-        let layers = image.layers.iter().rev().map(layer).collect::<Result<Vec<Layer>, Error>>()?;
+        let layers = self.layers(&key, image.layers.iter().map(|layer| layer.chain_id))?;
         let mut count = LEAST;
         for layer in &layers {
             count = count.max(layer.record()?.ids);

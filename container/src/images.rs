@@ -8,7 +8,7 @@ mod tag;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rbox_image::{Image, LARGEST_DOCUMENT};
+use rbox_image::{Image, LARGEST_DOCUMENT, LayerRef};
 use rbox_store::{Collected, ImageRecord};
 use rbox_types::{Digest, Platform, Reference};
 
@@ -151,20 +151,32 @@ impl Engine {
         let key = self.identity.maps.key();
         let mut size = 0;
         for layer in &image.layers {
-            match self.store.layer(&key, layer.chain_id)? {
-                Some(layer) => size += layer.record()?.size,
+            match self.unpacked_layer_size(&key, layer)? {
+                Some(of_layer) => size += of_layer,
                 None => return Ok(None),
             }
         }
         Ok(Some(size))
     }
 
+    /// The size of a layer's files, if it is unpacked for these ids.
+    fn unpacked_layer_size(&self, map_key: &str, layer: &LayerRef) -> Result<Option<u64>, Error> {
+        let unpacked = self.store.layer(map_key, layer.chain_id)?;
+        Ok(unpacked.map(|unpacked| unpacked.record()).transpose()?.map(|record| record.size))
+    }
+
+    /// All that the image of a record is called.
+    pub(crate) fn names_of(&self, record: &ImageRecord) -> Result<Vec<Reference>, Error> {
+        let records = self.store.images()?.into_iter();
+        let same = records.filter(|other| other.manifest.digest == record.manifest.digest);
+        Ok(same.map(|other| other.reference).collect())
+    }
+
     /// Takes an image's name away, and removes what only it needed. Refused while a container was made from it, unless
     /// forced: then containers that do not run go with it.
     pub fn remove_image(&self, name: &str, force: bool) -> Result<Unnamed, Error> {
         let (record, image) = self.find_image(name)?;
-        let others =
-            self.store.images()?.iter().filter(|other| other.manifest.digest == record.manifest.digest).count();
+        let others = self.names_of(&record)?.len();
         for container in self.store.containers()? {
             // Under another name the image stays, and so may the container.
             if container.refs.manifest != image.manifest || others > 1 {

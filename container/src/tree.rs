@@ -59,8 +59,16 @@ pub(crate) type Mount = Box<dyn FnOnce() -> Result<OwnedFd, Failed>>;
 impl Engine {
     /// Those that a container is made of, topmost first.
     pub(crate) fn layers_of(&self, refs: &ContainerRefs) -> Result<Vec<Layer>, Error> {
-        let layer = |id: &ChainId| self.store.layer(&refs.map_key, *id)?.ok_or(Error::LayerGone(*id));
-        refs.layers.iter().rev().map(layer).collect()
+        self.layers(&refs.map_key, refs.layers.iter().copied())
+    }
+
+    /// Those of these, of which the lowest is first; topmost first.
+    pub(crate) fn layers(
+        &self,
+        map_key: &str,
+        ids: impl DoubleEndedIterator<Item = ChainId>,
+    ) -> Result<Vec<Layer>, Error> {
+        ids.rev().map(|id| self.store.layer(map_key, id)?.ok_or(Error::LayerGone(id))).collect()
     }
 
     /// That of a container that is there.

@@ -29,10 +29,7 @@ impl Engine {
         let key = self.identity.maps.key();
         let mut sizes = Vec::with_capacity(image.layers.len());
         for layer in &image.layers {
-            sizes.push(match self.store.layer(&key, layer.chain_id)? {
-                Some(unpacked) => unpacked.record()?.size,
-                None => layer.size,
-            });
+            sizes.push(self.unpacked_layer_size(&key, layer)?.unwrap_or(layer.size));
         }
         let mut sizes = sizes.into_iter();
         let mut steps: Vec<Step> = Vec::new();
@@ -47,12 +44,8 @@ impl Engine {
         }
         steps.extend(sizes.map(Step::of_size));
         if let Some(last) = steps.last_mut() {
-            let records = self.store.images()?.into_iter();
             last.id = Some(image.config_digest);
-            last.names = records
-                .filter(|other| other.manifest.digest == record.manifest.digest)
-                .map(|other| other.reference)
-                .collect();
+            last.names = self.names_of(&record)?;
         }
         steps.reverse();
         Ok(steps)

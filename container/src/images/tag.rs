@@ -21,16 +21,11 @@ impl Engine {
     /// Takes names away from an image, or all that it has. What has no name any more stays until it is collected.
     pub fn untag_image(&self, name: &str, names: &[Reference]) -> Result<(), Error> {
         let (record, image) = self.find_image(name)?;
-        let records = self.store.images()?;
-        let has: Vec<&Reference> = records
-            .iter()
-            .filter(|other| other.manifest.digest == record.manifest.digest)
-            .map(|other| &other.reference)
-            .collect();
+        let has = self.names_of(&record)?;
         if let Some(other) = names.iter().find(|name| !has.contains(name)) {
             return Err(Error::NotItsName { image: name.to_owned(), name: other.clone().into() });
         }
-        for reference in if names.is_empty() { has } else { names.iter().collect() } {
+        for reference in if names.is_empty() { &has } else { names } {
             self.store.untag(reference)?;
             events::note(&self.store, &[events::of_image("untag", &image.config_digest, reference)]);
         }

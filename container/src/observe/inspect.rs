@@ -197,13 +197,7 @@ impl Engine {
 
     fn inspect_image(&self, name: &str) -> Result<Value, Error> {
         let (record, image) = self.find_image(name)?;
-        let names: Vec<String> = self
-            .store
-            .images()?
-            .into_iter()
-            .filter(|other| other.manifest.digest == record.manifest.digest)
-            .map(|other| other.reference.to_string())
-            .collect();
+        let names: Vec<String> = self.names_of(&record)?.iter().map(ToString::to_string).collect();
         let config = &image.config;
         let digest = record.index.unwrap_or(record.manifest.digest);
         Ok(json!({

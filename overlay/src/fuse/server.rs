@@ -148,10 +148,7 @@ impl Server {
                 let mut view = self.shared.view();
                 let result =
                     if plus { list_plus(&mut view, node, after, room) } else { list(&mut view, node, after, room) };
-                match result {
-                    Ok(list) => reply.say(&list.whole()),
-                    Err(error) => reply.fail(&error),
-                }
+                reply.answer(result.map(List::whole), Body::data);
             }
             Operation::Allocate { mode, offset, length } => self
                 .change(reply, nothing, move |view| stored::allocate(&*view.file(node, true)?, mode, offset, length)),
@@ -193,7 +190,7 @@ impl Server {
             Err(error) => return reply.fail(&error),
         };
         let mut reply = reply;
-        if Through::takes(size) && is_in_memory(&file, offset, size) {
+        if self.through.takes(size) && is_in_memory(&file, offset, size) {
             match self.through.answer(reply, &file, offset, size) {
                 Ok(()) => return,
                 Err(left) => reply = left,

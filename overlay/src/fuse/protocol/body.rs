@@ -142,8 +142,8 @@ impl List {
         let _ = self.add(name, kind, shown, place);
     }
 
-    pub(in super::super) fn whole(self) -> Body {
-        self.body
+    pub(in super::super) fn whole(self) -> Vec<u8> {
+        self.body.0
     }
 }
 

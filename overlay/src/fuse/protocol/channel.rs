@@ -79,7 +79,7 @@ impl Reply {
             Ok(value) => {
                 let mut body = Body::default();
                 say(&mut body, value);
-                self.say(&body);
+                self.data(&body.0);
             }
             Err(error) => self.fail(&error),
         }
@@ -88,10 +88,6 @@ impl Reply {
     /// That it is done, or why it is not.
     pub(in super::super) fn done(self, result: io::Result<()>) {
         self.answer(result, |_, ()| {});
-    }
-
-    pub(in super::super) fn say(self, body: &Body) {
-        self.data(&body.0);
     }
 
     pub(in super::super) fn data(self, data: &[u8]) {

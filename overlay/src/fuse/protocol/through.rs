@@ -23,12 +23,12 @@ pub(in super::super) struct Through {
 }
 
 impl Through {
-    /// Whether as much as this is worth it.
-    pub(in super::super) fn takes(size: usize) -> bool {
-        (LEAST..=PIPE - 2 * PAGE).contains(&size)
+    /// Whether it goes at all, and as much as this is worth it.
+    pub(in super::super) fn takes(&self, size: usize) -> bool {
+        !self.closed && (LEAST..=PIPE - 2 * PAGE).contains(&size)
     }
 
-    /// Answers with what a file has there, which is in memory; gives the reply back where that does not go.
+    /// Answers with what a file has there, of a size that [it takes](Self::takes) and in memory; gives the reply back where that does not go.
     pub(in super::super) fn answer(
         &mut self,
         reply: Reply,
@@ -36,9 +36,6 @@ impl Through {
         offset: u64,
         size: usize,
     ) -> Result<(), Reply> {
-        if self.closed || !Self::takes(size) {
-            return Err(reply);
-        }
         match self.fill(&reply, file, offset, size) {
             Ok(0) => Err(reply),
             Ok(length) => {
